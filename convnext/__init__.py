@@ -1,0 +1,1 @@
+"""ConvNeXt: the models, recipes and the everyday job around them."""

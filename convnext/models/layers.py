@@ -1,0 +1,74 @@
+"""The small parts of the networks: LayerNorm in two layouts, stochastic depth, initialisation.
+
+Shapes: N images, C channels, H x W positions. `_nchw` is channels first, `_nhwc` channels last.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LN_EPS = 1e-6  # official code; PyTorch's own default is 1e-5, so it must be passed everywhere
+INIT_STD = 0.02  # official code; the paper's Table 5 prints 0.2, a misprint
+
+
+class LayerNormLast(nn.LayerNorm):
+    """LayerNorm over the last axis of (..., C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LN_EPS)
+
+
+class LayerNormFirst(nn.LayerNorm):
+    """LayerNorm over the channel axis of (N, C, H, W), at each position."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LN_EPS)
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        y_nhwc = F.layer_norm(x_nchw.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return y_nhwc.permute(0, 3, 1, 2)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a sample's whole branch with probability `rate`, scales the kept ones by 1 / (1 - rate)."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask.div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+def drop_path_ramp(rate: float, blocks: int) -> list[float]:
+    """Rate of each block of the whole network: 0 for the first, `rate` for the last, linear between."""
+    return [rate * k / max(blocks - 1, 1) for k in range(blocks)]
+
+
+def init_weights(module: nn.Module) -> None:
+    """Normal with std 0.02 for every convolution and linear layer, biases zero (truncation at +-2 never bites)."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def make_head(channels: int, num_classes: int, init_scale: float = 1.0) -> nn.Module:
+    """The classifier, or an identity for `num_classes=0`. The scale multiplies weight and bias, as the official code does."""
+    if num_classes == 0:
+        return nn.Identity()
+    head = nn.Linear(channels, num_classes)
+    init_weights(head)
+    with torch.no_grad():
+        head.weight.mul_(init_scale)
+        head.bias.mul_(init_scale)
+    return head

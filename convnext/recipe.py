@@ -1,0 +1,237 @@
+"""A training run as one frozen value: what `recipes/` is written in, what the command line overrides, what a run saves.
+
+A recipe states the *total* batch; per-device batch and accumulation are derived by the engine and printed. Epochs count
+passes over the data; the engine turns them into optimiser steps once and stores the number, so that a replay is exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, Union
+
+from .errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Training-time picture changes, in the order they are applied (recipes_precisely section 6 is the paper's set)."""
+
+    crop: Literal["resized", "shift", "none"] = "resized"  # random resized crop | pad by an eighth and crop | whole image
+    scale: tuple[float, float] = (0.08, 1.0)  # area of the resized crop over the image's
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+    randaugment: float = 9.0  # magnitude 0..10 of timm's "increasing" set; 0 = off
+    randaugment_std: float = 0.5
+    randaugment_ops: int = 2
+    erase: float = 0.25  # probability; noise per pixel, 2-33 % of the area
+    mixup: float = 0.8  # alpha of Beta(alpha, alpha); 0 = off
+    cutmix: float = 1.0
+    mix_prob: float = 1.0  # share of batches that are mixed at all
+    switch_prob: float = 0.5  # share of mixed batches that use CutMix, when both are on
+    smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Absolute learning rate for the total batch; no decay on biases and other vectors."""
+
+    lr: float = 4e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    layer_decay: float | None = None  # lr factor per depth group, from the head down; None = off
+    layer_rule: Literal["layer", "stage"] = "layer"
+    clip_grad: float | None = None  # largest total gradient norm; None = no clipping
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up including both ends, then cosine to `min_lr`, per optimiser step (official code)."""
+
+    warmup_epochs: float = 20
+    min_lr: float = 1e-6
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the numbers of a run, but for the data and the machine."""
+
+    name: str = "custom"
+    task: Literal["classify"] = "classify"
+    derive: Literal["none", "finetune", "scratch", "probe"] = "none"  # which folder rule still has to fill it in
+    model: str = "convnext_tiny"
+    weights: str | None = None
+    depths: tuple[int, ...] | None = None
+    dims: tuple[int, ...] | None = None
+    patch_size: int = 4
+    num_classes: int | None = None  # None: what the data has
+    image_size: int = 224
+    batch_size: int = 4096
+    micro_batch: int | None = None  # largest batch on one device; None: the share of the total batch
+    auto_batch: bool = False  # measure the largest micro-batch that fits before the run
+    epochs: float = 300
+    minutes: float | None = None  # budget of training time; replaces `epochs` once speed is measured
+    steps: int | None = None  # optimiser steps, fixed once per run; written by the engine
+    optim: AdamW = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=Schedule)
+    augment: Augment = field(default_factory=Augment)
+    drop_path: float = 0.1
+    dropout: float = 0.0
+    layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)
+    head_init_scale: float = 1.0
+    ema: float | None = None
+    loss: Literal["softmax", "bce"] = "softmax"
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    freeze_backbone: bool = False
+    eval_every: float = 1  # epochs between evaluations; the last step is always evaluated
+    patience: int | None = None  # evaluations without a better metric before stopping early; None: never
+    save_every: float = 1  # epochs between checkpoints
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    grad_checkpointing: bool = False
+    workers: int | None = None  # loader processes; None: what the machine has
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise UserError(f"batch_size {self.batch_size} and micro_batch {self.micro_batch} must be positive")
+        if self.epochs <= 0 or (self.minutes is not None and self.minutes <= 0):
+            raise UserError(f"epochs {self.epochs} and minutes {self.minutes} must be positive")
+        if self.image_size < 1 or self.eval_every <= 0 or self.save_every <= 0:
+            raise UserError("image_size, eval_every and save_every must be positive")
+        if not 0 <= self.drop_path < 1 or not 0 <= self.dropout < 1:
+            raise UserError(f"drop_path {self.drop_path} and dropout {self.dropout} must lie in [0, 1)")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UserError(f"ema {self.ema} must lie between 0 and 1; leave it out to train without an average")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain nested values, ready for JSON."""
+    return dataclasses.asdict(recipe)
+
+
+def to_json(recipe: Recipe) -> str:
+    return json.dumps(to_dict(recipe), indent=2) + "\n"
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """The recipe that `to_dict` wrote. Raises UserError for a field or value that does not belong."""
+    return _build(Recipe, values, "")
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe that `to_json` wrote. Raises UserError when the text is not such a JSON object."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"not a recipe: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError("not a recipe: expected a JSON object")
+    return from_dict(values)
+
+
+def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """`recipe` with dotted fields replaced: {"optim.lr": 1e-3, "augment.mixup": "0.2"}; strings are parsed by type.
+
+    Raises UserError for an unknown field (naming the nearest) or a value of the wrong kind.
+    """
+    for path, value in settings.items():
+        recipe = _override_one(recipe, path.split("."), value, path)
+    return recipe
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """["a.b=c"] -> {"a.b": "c"}; UserError when there is no '='."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {pair!r} is not of the form field=value, such as --set optim.lr=1e-3")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def field_names(kind: type = Recipe, prefix: str = "") -> list[str]:
+    """Every field that can be overridden, dotted."""
+    names: list[str] = []
+    for name, hint in typing.get_type_hints(kind).items():
+        names += field_names(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+    return names
+
+
+def _override_one(value: T, path: list[str], new: Any, full: str) -> T:
+    hints = typing.get_type_hints(type(value))
+    head, *rest = path
+    if head not in hints or (bool(rest) != dataclasses.is_dataclass(hints[head])):
+        raise UserError(_unknown(full))
+    changed = _override_one(getattr(value, head), rest, new, full) if rest else convert(hints[head], new, full)
+    return replace(value, **{head: changed})  # type: ignore[type-var]
+
+
+def _unknown(path: str) -> str:
+    names = field_names()
+    near = get_close_matches(path, names, n=1, cutoff=0.5) or [n for n in names if n.split(".")[-1] == path.split(".")[-1]]
+    if not near:
+        near = get_close_matches(path.split(".")[-1], [n.split(".")[-1] for n in names], n=1)
+        near = [n for n in names if near and n.split(".")[-1] == near[0]]
+    return f"a recipe has no field {path!r}; " + (f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(names)}")
+
+
+def _build(kind: type[T], values: dict[str, Any], prefix: str) -> T:
+    hints = typing.get_type_hints(kind)
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise UserError(_unknown(prefix + name))
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            built[name] = _build(typing.cast(type, hint), value, f"{prefix}{name}.")
+        else:
+            built[name] = convert(hint, value, prefix + name)
+    return kind(**built)
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """`value` (perhaps the text of one) as the type `hint` says; UserError says what was expected."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "off")):
+            return None
+        return convert(next(a for a in args if a is not type(None)), value, name)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{name}={value!r} is not one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        items = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
+        kinds = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)
+        if len(items) != len(kinds):
+            raise UserError(f"{name}={value!r} needs {len(kinds)} values, separated by commas")
+        return tuple(convert(k, v, name) for k, v in zip(kinds, items, strict=True))
+    return _scalar(hint, value, name)
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+
+
+def _scalar(hint: Any, value: Any, name: str) -> Any:
+    try:
+        if hint is bool:
+            return value if isinstance(value, bool) else _WORDS[str(value).lower()]
+        if isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer()):
+            raise ValueError
+        converted = hint(value)
+        if hint is float and converted != converted:
+            raise ValueError
+        return converted
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{name}={value!r} is not a valid {hint.__name__}") from None
