@@ -168,6 +168,12 @@ def field_names(kind: type = Recipe, prefix: str = "") -> list[str]:
     return names
 
 
+def check_field(path: str) -> None:
+    """UserError, naming the nearest, unless `path` is a field that can be overridden."""
+    if path not in field_names():
+        raise UserError(_unknown(path))
+
+
 def _override_one(value: T, path: list[str], new: Any, full: str) -> T:
     hints = typing.get_type_hints(type(value))
     head, *rest = path

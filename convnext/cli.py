@@ -1,0 +1,227 @@
+"""Parse, call one function of api, print. Nothing here imports torch before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import recipe as recipes_io
+from .errors import UserError
+from .variants import RELEASES, VARIANTS
+
+EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 2 for what the user can mend, 1 for what failed while running."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = make_parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (UserError, FileNotFoundError, PermissionError) as error:
+        print(f"convnext {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print(f"convnext {options.command}: interrupted; a training run continues with --resume --out", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except RuntimeError as error:
+        if os.environ.get("CONVNEXT_TRACEBACK"):
+            raise
+        print(f"convnext {options.command}: {error} (CONVNEXT_TRACEBACK=1 shows where)", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="convnext", description="ConvNeXt: from a folder of images to a trained, measured model.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    command("models", _models, "the family: parameters, multiply-adds, released weights with published accuracy") \
+        .add_argument("--json", action="store_true", help="machine-readable")  # fmt: skip
+    sub = command("check", _check, "is this folder fit to train on?")
+    sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
+    sub.add_argument("--json", action="store_true", help="machine-readable")
+    _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
+    sub = command("evaluate", _evaluate, "accuracy as the weights' protocol says")
+    sub.add_argument("checkpoint", metavar="CHECKPOINT", help="model.safetensors of a run, a checkpoint, or a released name")
+    sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
+    sub.add_argument("--split", choices=("val", "train"), default="val")
+    sub.add_argument("--labels", metavar="CSV", help="labels of a multi-label folder")
+    sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    sub.add_argument("--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners")
+    sub.add_argument("--batch-size", type=int, default=256)
+    sub.add_argument("--json", action="store_true", help="machine-readable")
+    sub = command("predict", _predict, "names and probabilities for images")
+    sub.add_argument("checkpoint", metavar="CHECKPOINT")
+    sub.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input")
+    sub.add_argument("--top", type=int, default=5)
+    sub.add_argument("--json", action="store_true")
+    sub.add_argument("--csv", action="store_true")
+    sub = command("convert", _convert, "one library's checkpoint into another's")
+    sub.add_argument("source", metavar="SOURCE")
+    sub.add_argument("target", metavar="TARGET", help="ends in .safetensors or .pth")
+    sub.add_argument("--naming", required=True, choices=("official", "timm", "torchvision", "transformers", "mmpretrain", "mmdet", "mmseg"))
+    sub.add_argument("--model", help="the size, where the shapes do not tell it")
+    sub.add_argument("--ema", action=argparse.BooleanOptionalAction, help="take the averaged weights of a training checkpoint")
+    command("doctor", _doctor, "machine, versions, devices, what is installed")
+    return parser
+
+
+def _train_arguments(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("data", metavar="DATA", nargs="?", help="folder of images, or digits, cifar10, cifar100, imagenette")
+    add("--recipe", help="scratch, finetune, probe, imagenet1k/tiny, …, or a recipe.json")
+    add("--model", "-m", help="convnext_atto … convnext_xlarge, torchvision:NAME, timm:NAME")
+    add("--weights", "--finetune", help="start from a checkpoint, a released name (in22k, …) or a hub id")
+    add("--out", "--output-dir", metavar="DIR", help="run folder (default: runs/<recipe>-<n>)")
+    length = sub.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float)
+    length.add_argument("--minutes", type=float, help="training time; the number of steps that fit is measured")
+    add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
+    add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
+    add("--labels", metavar="CSV", help="labels of a multi-label folder: path,label;label")
+    add("--val-fraction", type=float, default=0.2, help="held out of a folder without val/")
+    add("--seed", type=int)
+    add("--nproc", type=int, help="processes on this machine (one a GPU)")
+    add("--resume", action="store_true", help="continue the run in --out")
+    add("--no-report", action="store_true", help="leave out the page at the end")
+
+
+def _train(options: argparse.Namespace) -> int:
+    settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
+    for name in settings:
+        recipes_io.check_field(name)
+    named = {"model": options.model, "weights": options.weights, "epochs": options.epochs, "minutes": options.minutes,
+             "image_size": options.image_size, "seed": options.seed}  # fmt: skip
+    settings.update({name: value for name, value in named.items() if value is not None})
+    if options.batch_size == "auto":
+        settings["auto_batch"] = True
+    elif options.batch_size is not None:
+        settings["batch_size"] = options.batch_size
+    if options.nproc is not None and "RANK" not in os.environ:
+        return _spread(options.nproc)
+    from .api import train
+
+    result = train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
+                   labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report)  # fmt: skip
+    if int(os.environ.get("RANK", 0)) == 0:
+        _print_result(result)
+    return 0
+
+
+def _print_result(result: Any) -> None:
+    last = [row for row in result.history if row["kind"] == "eval" and row["best"]][-1]
+    which = "averaged (EMA)" if last["which"] == "ema" else "raw"
+    print(f"\nbest {last['metric']}: {result.metric:.2f} % (epoch {last['epoch']:.1f}, {which} weights)")
+    for name, value in result.comparisons:
+        print(f"  beside it, {name}: {value:.1f} %")
+    print(f"model:   {result.path / 'model.safetensors'}")
+    if (page := result.path / "report" / "index.html").exists():
+        print(f"report:  {page}")
+    print(f"try it:  convnext predict {result.path / 'model.safetensors'} IMAGE…")
+
+
+def _spread(processes: int) -> int:
+    """The same command under torchrun, one process a device."""
+    # Without this, a restarted worker meets the stale addresses of the dead one and hangs (pytorch#135712).
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "convnext"]
+    return subprocess.run([*command, *sys.argv[1:]], env=environment, check=False).returncode
+
+
+def _models(options: argparse.Namespace) -> None:
+    rows = [
+        {"name": name, "parameters": arch.parameters(), "gmacs_224": arch.multiply_adds(224) / 1e9,
+         "gmacs_384": arch.multiply_adds(384) / 1e9, "depths": arch.depths, "dims": arch.dims,
+         "weights": {r.tag: r.top1 for r in RELEASES if r.variant == name}}
+        for name, arch in VARIANTS.items()
+    ]  # fmt: skip
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'model':26}{'parameters':>13}{'GMACs@224':>11}{'GMACs@384':>11}   released weights (ImageNet-1K top-1, %)")
+    for row in rows:
+        weights = ", ".join(f"{tag} {top1}" if top1 else tag for tag, top1 in row["weights"].items())
+        print(f"{row['name']:26}{row['parameters']:>13,}{row['gmacs_224']:>11.3f}{row['gmacs_384']:>11.3f}   {weights or '-'}")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .api import check
+
+    report = check(options.data)
+    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else report)
+    return 0 if report.ok else EXIT_USER
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .api import evaluate
+
+    result = evaluate(options.checkpoint, options.data, flip=options.flip, crops=options.crops, batch_size=options.batch_size,
+                      split=options.split, labels=options.labels)  # fmt: skip
+    if int(os.environ.get("RANK", 0)):
+        return
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(f"{name:20}{value:10.4f}" if name != "count" else f"{name:20}{int(value):10d}" for name, value in result.items()))
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .api import predict
+
+    images = [line.rstrip("\n") for line in sys.stdin] if options.images == ["-"] else options.images
+    rows = predict(options.checkpoint, images, top=options.top)
+    if options.json:
+        print(json.dumps([{"path": r.path, "error": r.error, "top": [{"class": c, "probability": p} for c, p in r.top]} for r in rows],
+                         indent=2, ensure_ascii=False))  # fmt: skip
+    elif options.csv:
+        import csv
+
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["path", "rank", "class", "probability", "error"])
+        for row in rows:
+            writer.writerows([row.path, rank, name, f"{p:.6f}", ""] for rank, (name, p) in enumerate(row.top, 1))
+            if row.error:
+                writer.writerow([row.path, "", "", "", row.error])
+    else:
+        for row in rows:
+            print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
+    return EXIT_FAILED if all(row.error for row in rows) else 0
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .api import convert
+
+    print(convert(options.source, options.target, naming=options.naming, model=options.model, ema=options.ema))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from importlib import metadata
+
+    from .training import runtime
+
+    facts = {"convnext": metadata.version("convnext"), **runtime.describe()}
+    with runtime.start() as run:
+        facts["device"] = str(run.device)
+        facts["precision"] = f"{run.precision} (bf16 matrix product {runtime.bf16_speedup(run.device):.1f} x as fast as fp32)"
+        facts["loader processes"] = str(runtime.default_workers(run.device))
+    for name in ("torchvision", "numpy", "pillow", "safetensors", "scikit-learn", "matplotlib", "huggingface_hub", "timm"):
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[name] = "not installed"
+    print("\n".join(f"{name:18}{value}" for name, value in facts.items()))

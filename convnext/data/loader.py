@@ -1,0 +1,123 @@
+"""Which samples at which step, and how they reach the loop: order and randomness are pure functions of the position.
+
+The order of an epoch is f(seed, epoch); a sample's augmentation is f(seed, epoch, index). So resuming needs no state but
+the step, and neither the number of loader processes nor of devices changes what a sample looks like.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from . import Batch
+
+Label = int | tuple[int, ...]
+Key = tuple[int, int]  # (epoch, index into the source)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The samples of every optimiser step: whole batches only, a fresh order each epoch (the rest sits that one out).
+
+    `weights` (one a sample) draws with replacement instead, for balanced sampling.
+    """
+
+    samples: int
+    batch_size: int
+    seed: int
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.samples // self.batch_size
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.weights is None:
+            return rng.permutation(self.samples)
+        share = np.asarray(self.weights) / np.sum(self.weights)
+        return rng.choice(self.samples, self.samples, p=share)
+
+    def steps(self, start: int, stop: int) -> Iterator[list[Key]]:
+        """The total batch of each step in [start, stop)."""
+        current, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(start, stop):
+            epoch, place = divmod(step, self.steps_per_epoch)
+            if epoch != current:
+                current, order = epoch, self.epoch(epoch)
+            chunk = order[place * self.batch_size : (place + 1) * self.batch_size]
+            yield [(epoch, int(index)) for index in chunk]
+
+
+def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list[list[Key]]:
+    """This process's part of a total batch, cut into micro-batches of nearly equal size."""
+    mine = np.array_split(np.arange(len(batch)), world)[rank]
+    count = -(-len(mine) // micro_batch)
+    return [[batch[int(i)] for i in part] for part in np.array_split(mine, count) if len(part)]
+
+
+class Augmented(Dataset[tuple[Tensor, Label, str]]):
+    """A source seen through a training transform; the key carries the epoch, so that the randomness follows from it."""
+
+    def __init__(self, source: Any, transform: Callable[..., Tensor], seed: int) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Label, str]:
+        epoch, index = key
+        sample = self.source[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return self.transform(sample.image, rng), sample.label, sample.id
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class Plain(Dataset[tuple[Tensor, Label, str]]):
+    """A source seen through an evaluation transform."""
+
+    def __init__(self, source: Any, transform: Callable[..., Tensor]) -> None:
+        self.source, self.transform = source, transform
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Label, str]:
+        sample = self.source[index]
+        return self.transform(sample.image), sample.label, sample.id
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Rows -> Batch; multi-label rows become (N, K) multi-hot targets."""
+
+    num_classes: int
+    multi_label: bool = False
+
+    def __call__(self, rows: list[tuple[Tensor, Label, str]]) -> Batch:
+        images = torch.stack([row[0] for row in rows])
+        ids = tuple(row[2] for row in rows)
+        if not self.multi_label:
+            return Batch(images, torch.tensor([row[1] for row in rows]), ids)
+        targets = torch.zeros(len(rows), self.num_classes)
+        for i, row in enumerate(rows):
+            targets[i, list(row[1])] = 1.0  # type: ignore[arg-type]
+        return Batch(images, targets, ids)
+
+
+def load(dataset: Dataset[Any], batches: Any, collate: Collate, workers: int, *, pin: bool = False) -> Iterator[Batch]:
+    """Batches in the given order; `workers` processes prepare them ahead, 0 does it in this one."""
+    loader = DataLoader(
+        dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        prefetch_factor=4 if workers else None, multiprocessing_context="fork" if workers else None,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        # Forking beside torch's threads draws a notice on Python 3.12 and later; the workers run no torch operator in parallel.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+        yield from loader

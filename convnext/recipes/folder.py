@@ -1,0 +1,196 @@
+"""The everyday recipes: finetune, scratch, probe; what they derive from the data set, and why.
+
+`convnext train DATA` uses `scratch`, or `finetune` when `--weights` is given. A template here states what does not
+depend on the data; `derive` fills in the rest once the folder is known, `settle` once the number of steps is. Each
+choice is a `Choice` with its reason, printed before training and kept in recipe.json. What the user set stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
+
+from ..errors import UserError
+from ..recipe import AdamW, Augment, Recipe, Schedule, override
+from ..variants import parse_name
+
+REFERENCE_BATCH = 128
+SCRATCH_LR = 2e-3  # at the reference batch; docs/LOG.md compares rates on imagenette-112
+FINETUNE_LR = 2e-4
+PROBE_LR = 2e-3
+EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
+LONG_RUN_EPOCHS = 40  # from here on the full augmentation pays; shorter runs do not get to use it
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the recipes ask of a data set."""
+
+    images: int  # in the training split
+    classes: int
+    size: int  # typical short side in pixels
+    smallest_class: int
+    largest_class: int
+    multi_label: bool = False
+    native: str | None = None  # a built-in set's name
+    few_steps: bool = False  # the machine has no accelerator
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One derived field, for people."""
+
+    field: str
+    value: Any
+    why: str
+
+
+RECIPES: dict[str, Recipe] = {
+    "scratch": Recipe(
+        name="scratch", derive="scratch", model="auto", optim=AdamW(lr=SCRATCH_LR, clip_grad=1.0), layer_scale=0.1,
+    ),
+    "finetune": Recipe(
+        name="finetune", derive="finetune", model="convnext_tiny",
+        optim=AdamW(lr=FINETUNE_LR, weight_decay=0.05, layer_decay=0.8, clip_grad=1.0), head_init_scale=0.001,
+        augment=Augment(scale=(0.35, 1.0), mixup=0.0, cutmix=0.0),
+    ),
+    "probe": Recipe(
+        name="probe", derive="probe", model="convnext_tiny", freeze_backbone=True, drop_path=0.0,
+        optim=AdamW(lr=PROBE_LR, weight_decay=1e-4),
+        augment=Augment(scale=(0.5, 1.0), randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0),
+    ),
+}  # fmt: skip
+
+
+def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
+    """Fills in what follows from the data; `fixed` are the user's own settings, which win.
+
+    Raises UserError when `finetune` or `probe` has no weights to start from.
+    """
+    if recipe.derive == "none":
+        return override(recipe, fixed), []
+    recipe = override(recipe, fixed)
+    if recipe.derive != "scratch" and recipe.weights is None:
+        raise UserError(f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name such as "
+                        "in22k, which downloads them), or use --recipe scratch")  # fmt: skip
+    made: dict[str, tuple[Any, str]] = {}
+    rules = (_size, _model, _patch, _batch, _length, _rate, _augment, _regularise, _loss)
+    for rule in rules:
+        for name, (value, why) in rule(recipe, facts).items():
+            if name not in fixed:
+                recipe = override(recipe, {name: value})
+                made[name] = (value, why)
+    return replace(recipe, derive="none"), [Choice(name, value, why) for name, (value, why) in made.items()]
+
+
+def settle(recipe: Recipe, rule: str, steps: int, per_epoch: int, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
+    """Fixes the number of steps, and for a folder rule what follows from it: the average's horizon and the warm-up."""
+    recipe = replace(recipe, steps=steps)
+    if rule == "none":
+        return recipe, []
+    choices = []
+    if "ema" not in fixed:
+        horizon = max(10, round(EMA_SHARE * steps))
+        recipe = replace(recipe, ema=1 - 1 / horizon)
+        choices.append(Choice("ema", recipe.ema, f"a horizon of {horizon} steps, {EMA_SHARE:.0%} of the run's {steps}"))
+    if "schedule.warmup_epochs" not in fixed:
+        epochs = round(min(5.0, 0.1 * steps / per_epoch), 3)
+        recipe = replace(recipe, schedule=Schedule(warmup_epochs=epochs, min_lr=recipe.schedule.min_lr))
+        choices.append(Choice("schedule.warmup_epochs", epochs, "a tenth of the run, at most 5"))
+    return recipe, choices
+
+
+Made = dict[str, tuple[Any, str]]
+
+
+def _size(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive != "scratch":
+        return {"image_size": (224, "the resolution the weights were trained at")}
+    side = facts.size
+    if side < 128:
+        rounded = max(8, side // 8 * 8)
+        return {"image_size": (rounded, f"the images are about {side} pixels")}
+    return {"image_size": (min(224, side // 32 * 32), f"the images are about {side} pixels; larger than 224 rarely pays")}
+
+
+def _model(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.model != "auto":
+        return {}
+    if recipe.image_size <= 16:
+        return {
+            "model": ("convnext_atto", "the images are tiny"),
+            "depths": ((1, 1, 4, 1), "1.1 M parameters are plenty for images of this size"),
+            "dims": ((32, 64, 128, 192), "as above"),
+        }
+    if facts.images < 30_000 or facts.few_steps:
+        return {"model": ("convnext_atto", f"{facts.images:,} images{', no accelerator' if facts.few_steps else ''}")}
+    if facts.images < 200_000:
+        return {"model": ("convnext_pico", f"{facts.images:,} images")}
+    return {"model": ("convnext_tiny", f"{facts.images:,} images")}
+
+
+def _patch(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive != "scratch" or ":" in recipe.model or "isotropic" in parse_name(recipe.model).variant:
+        return {}
+    patch = 1 if recipe.image_size <= 16 else 2 if recipe.image_size <= 64 else 4
+    return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
+
+
+def _batch(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive == "finetune":
+        size = 64 if facts.images >= 2000 else 32
+    else:
+        size = 128 if facts.images >= 4000 else 64 if facts.images >= 800 else 32
+    size = max(2, min(size, facts.images // 4))
+    return {"batch_size": (size, f"at least {facts.images // size} steps in an epoch of {facts.images:,} images")}
+
+
+def _length(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.minutes is not None:
+        return {}
+    if recipe.derive == "scratch":
+        epochs = int(min(300, max(30, 1_000_000 // facts.images)))
+    else:
+        epochs = int(min(50, max(10, 150_000 // facts.images)))
+    return {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
+
+
+def _rate(recipe: Recipe, facts: Facts) -> Made:
+    base = {"scratch": SCRATCH_LR, "finetune": FINETUNE_LR, "probe": PROBE_LR}[recipe.derive]
+    lr = float(f"{base * sqrt(recipe.batch_size / REFERENCE_BATCH):.3g}")
+    return {"optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")}
+
+
+def _augment(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive != "scratch":
+        return {"eval_every": (1, "every epoch")} if recipe.minutes is None else {}
+    if recipe.image_size <= 16:
+        why = "at this size a crop or an operation on colours destroys what little there is"
+        off = {f"augment.{name}": (0.0, why) for name in ("randaugment", "erase", "cutmix", "hflip")}
+        return {**off, "augment.crop": ("shift", why), "augment.mixup": (0.2, "mild: the images are tiny")}
+    made: Made = {"augment.scale": ((0.35, 1.0), "fewer images than ImageNet: gentler crops learn faster")}
+    if recipe.image_size <= 64:
+        made["augment.crop"] = ("shift", "small images are shifted, not cut")
+    return made
+
+
+def _regularise(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive != "scratch" or ":" in recipe.model:
+        return {}
+    seen = facts.images * recipe.epochs if recipe.minutes is None else 0
+    rate = 0.1 if seen >= 3_000_000 else 0.0
+    why = "a long run can afford it" if rate else "short runs underfit before they overfit"
+    return {"drop_path": (rate, why)}
+
+
+def _loss(recipe: Recipe, facts: Facts) -> Made:
+    made: Made = {}
+    if facts.multi_label:
+        made["loss"] = ("bce", "several labels an image")
+        made["augment.smoothing"] = (0.0, "several labels an image")
+    elif facts.largest_class > 10 * max(facts.smallest_class, 1):
+        made["class_weights"] = (
+            "balanced", f"the largest class has {facts.largest_class} images, the smallest {facts.smallest_class}",
+        )  # fmt: skip
+    return made

@@ -1,0 +1,126 @@
+"""Classification: batches with augmentation and mixing, the loss, exact evaluation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..data.loader import Augmented, Collate, Order, Plain, load, share
+from ..data.mixing import mix
+from ..data.transforms import Preprocess, TrainTransform
+from ..losses import balanced_class_weights, binary_cross_entropy, soft_cross_entropy
+from ..metrics import ClassificationCounter, MultiLabelCounter
+from ..recipe import Recipe
+from ..training import Sink
+from ..training.runtime import Runtime, default_workers
+
+
+@dataclass
+class Classify:
+    """One training and one validation source under a recipe, on this process."""
+
+    train: Any
+    val: Any
+    recipe: Recipe
+    preprocess: Preprocess
+    run: Runtime
+    eval_batch: int = 256
+    views: Callable[..., Tensor] | None = None  # image -> (V, 3, S, S); None: the one view of the protocol
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_classes = len(self.val.classes)
+        self.multi_label = bool(self.val.multi_label)
+        recipe = self.recipe
+        self.order = Order(len(self.train), recipe.batch_size, recipe.seed, self._sample_weights())
+        self.collate = Collate(self.num_classes, self.multi_label)
+        self.transform = TrainTransform(recipe.augment, recipe.image_size, self.preprocess.mean, self.preprocess.std)
+        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
+        self.class_weights = self._class_weights()
+
+    @property
+    def metric(self) -> tuple[str, Literal["max", "min"]]:
+        return ("macro_f1" if self.multi_label else "top1"), "max"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
+        """This process's micro-batches of each step, mixed. The same samples in the same order on any number of processes."""
+        micro = self.recipe.micro_batch or self.recipe.batch_size
+        dataset = Augmented(self.train, self.transform, self.recipe.seed)
+
+        def plan() -> Iterator[list[list[tuple[int, int]]]]:
+            return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
+
+        flat = (part for parts in plan() for part in parts)
+        loaded = load(dataset, flat, self.collate, self.workers, pin=self.run.device.type == "cuda")
+        for step, parts in enumerate(plan(), start):
+            yield [self._mixed(next(loaded), step, i) for i in range(len(parts))]
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = model(batch.images).float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        loss = binary_cross_entropy if self.recipe.loss == "bce" else soft_cross_entropy
+        return {"loss": loss(logits, batch.targets, weights)}
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        """Percentages over the validation set; every image counts once, on whatever process it lands."""
+        counter = self.make_counter()
+        for batch in self._eval_batches():
+            batch = batch.to(self.run.device, channels_last=self.recipe.channels_last and self.views is None)
+            probabilities = self.probabilities(model, batch.images).cpu()
+            counter.update(probabilities, batch.targets.cpu())
+            if sink is not None:
+                for i, name in enumerate(batch.ids):
+                    sink({"id": name, "target": batch.targets[i].tolist(), "probabilities": probabilities[i].numpy()})
+        counter.load(self.run.all_sum(counter.state()).cpu())
+        return counter.result()
+
+    def probabilities(self, model: nn.Module, images: Tensor) -> Tensor:
+        """(N, 3, S, S) or (N, V, 3, S, S) -> (N, K); views of one image are averaged."""
+        shape = images.shape[:-3]
+        with self.run.autocast():
+            logits = model(images.flatten(0, -4)).float()
+        values = logits.sigmoid() if self.recipe.loss == "bce" and self.multi_label else logits.softmax(-1)
+        return values.unflatten(0, shape).flatten(1, -2).mean(1) if len(shape) > 1 else values
+
+    def make_counter(self) -> Any:
+        return MultiLabelCounter(self.num_classes) if self.multi_label else ClassificationCounter(self.num_classes)
+
+    def _eval_batches(self) -> Iterator[Batch]:
+        mine = list(range(self.run.rank, len(self.val), self.run.world))
+        size = self.eval_batch
+        chunks = [mine[i : i + size] for i in range(0, len(mine), size)]
+        transform = self.views or self.preprocess
+        return load(Plain(self.val, transform), chunks, self.collate, min(self.workers, len(chunks)))
+
+    def _mixed(self, batch: Batch, step: int, part: int) -> Batch:
+        rng = np.random.default_rng((self.recipe.seed, step, self.run.rank, part, 1))
+        images, targets = mix(batch.images, batch.targets, self.num_classes, self.recipe.augment, rng)
+        return Batch(images, targets, batch.ids)
+
+    def _counts(self) -> np.ndarray:
+        labels = self.train.labels
+        flat = [c for row in labels for c in row] if self.multi_label else labels
+        counts = Counter(flat)
+        return np.array([counts.get(c, 0) for c in range(self.num_classes)])
+
+    def _class_weights(self) -> Tensor | None:
+        return balanced_class_weights(self._counts()) if self.recipe.class_weights == "balanced" else None
+
+    def _sample_weights(self) -> tuple[float, ...] | None:
+        if self.recipe.sampling == "shuffle":
+            return None
+        inverse = 1 / np.maximum(self._counts(), 1)
+        rows = self.train.labels
+        return tuple(float(max(inverse[list(r)], default=0.0) if self.multi_label else inverse[r]) for r in rows)

@@ -1,0 +1,90 @@
+"""What fits: how many steps into a time budget, and how large a micro-batch into memory. Both are measured, once."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from ..recipe import Recipe
+from . import Task
+from .engine import step
+from .optim import make_optimiser
+from .runtime import Runtime
+from .state import TrainState
+
+WARM_STEPS = 4  # the first steps allocate, choose algorithms and wait for the loader to fill up
+MEASURE_SECONDS = 20.0
+MEASURE_STEPS = 40
+EVALUATION_SHARE = 0.1  # of the budget
+MARGIN = 0.97  # of the budget: the rest is for saving, the report and a noisy machine
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for one optimiser step and for one evaluation of one set of weights."""
+
+    step_s: float
+    evaluation_s: float
+
+
+def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed:
+    """Times real steps and one evaluation on a copy of the model; neither weights nor data position change."""
+    trial = copy.deepcopy(model)
+    state = TrainState(trial, make_optimiser(trial, replace(recipe.optim, lr=0.0)))
+    if recipe.ema is not None:
+        state.start_average()
+    distributed = run.distribute(trial)
+    trial.train()
+    times: list[float] = []
+    began = time.perf_counter()
+    for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):
+        mark = time.perf_counter()
+        step(task, distributed, state, [b.to(run.device, channels_last=recipe.channels_last) for b in batches], recipe, run)
+        run.synchronise()
+        times.append(time.perf_counter() - mark)
+        enough = len(times) > WARM_STEPS and time.perf_counter() - began > MEASURE_SECONDS
+        if run.from_main(enough):
+            break
+    kept = times[WARM_STEPS:] or times
+    trial.eval()
+    mark = time.perf_counter()
+    task.evaluate(trial)
+    evaluation = time.perf_counter() - mark
+    worst = run.gather((sum(kept) / len(kept), evaluation))
+    return Speed(max(s for s, _ in worst), max(e for _, e in worst))
+
+
+def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, spent_s: float = 0.0) -> int:
+    """Optimiser steps that fit into `minutes`, evaluations included; at least one."""
+    weights = 1 if recipe.ema is None else 2  # raw and averaged are both evaluated
+    per_step = speed.step_s + weights * speed.evaluation_s / max(1.0, recipe.eval_every * per_epoch)
+    return max(1, int((minutes * 60 * MARGIN - spent_s) / per_step))
+
+
+def evaluations(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int) -> float:
+    """Epochs between evaluations such that they take at most a tenth of the budget, and come at most once an epoch."""
+    weights = 1 if recipe.ema is None else 2
+    affordable = max(1.0, EVALUATION_SHARE * minutes * 60 / (weights * speed.evaluation_s))
+    epochs = minutes * 60 / (speed.step_s * per_epoch)
+    return float(max(1, round(epochs / affordable))) if epochs > 1 else round(epochs, 3)
+
+
+def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int:
+    """The largest power-of-two share of the total batch for which `try_batch` (forward and backward) does not run out
+    of memory. Raises RuntimeError when a single image does not fit.
+    """
+    size = recipe.batch_size
+    while size >= 1:
+        try:
+            try_batch(size)
+            return size
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+                raise
+            size //= 2
+    raise RuntimeError(f"not even one image of {recipe.image_size} pixels fits into memory; choose a smaller model or image size")

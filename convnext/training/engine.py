@@ -1,0 +1,172 @@
+"""fit(): the one loop for every task; step(): the one update."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..recipe import Recipe
+from . import Task, runtime
+from .log import Log
+from .optim import set_lr
+from .runtime import Runtime
+from .schedule import Cosine
+from .state import Best, TrainState, save
+
+CHECK_LAG = {"cpu": 0}  # steps before a loss is looked at: on an accelerator, looking at once would stall the queue
+DEFAULT_CHECK_LAG = 8
+LOGS_PER_EPOCH = 10
+
+Publish = Callable[[TrainState, dict[str, float]], None]
+
+
+class NonFiniteLoss(RuntimeError):
+    """Training diverged; the message holds step, learning rate and files, and nothing of it was saved."""
+
+
+@dataclass
+class _Pending:
+    """A step whose loss has not been looked at yet."""
+
+    step: int
+    lr: float
+    ids: tuple[str, ...]
+    loss: Tensor
+
+
+def step(task: Task, model: nn.Module, state: TrainState, batches: list[Any], recipe: Recipe, run: Runtime) -> Tensor:
+    """One optimiser step over this process's micro-batches; returns their share of the mean loss over the total batch."""
+    total = torch.zeros((), device=run.device)
+    for i, batch in enumerate(batches):
+        last = i == len(batches) - 1
+        wait = contextlib.nullcontext() if last or run.world == 1 else model.no_sync()  # type: ignore[operator]
+        with wait:
+            with run.autocast():
+                losses = task.losses(model, batch)
+            loss = torch.stack([value.float() for value in losses.values()]).sum()
+            loss = loss * (len(batch.ids) * run.world / recipe.batch_size)  # gradients are averaged over processes
+            loss.backward()
+        total += loss.detach() / run.world
+    if recipe.optim.clip_grad is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad)
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)
+    if recipe.ema is not None:
+        state.update_average(recipe.ema)
+    state.step += 1
+    return total
+
+
+def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish) -> TrainState:
+    """Trains from `state.step` to `recipe.steps`, evaluating, logging and saving as the recipe says.
+
+    `publish` is called on the main process whenever the best metric improves. Raises NonFiniteLoss when the loss is
+    not a number; `best` and `last` then still name the checkpoints from before.
+    """
+    if recipe.steps is None:
+        raise ValueError("the recipe's number of steps is not settled")
+    per_epoch = task.steps_per_epoch
+    schedule = Cosine(recipe.optim.lr, recipe.steps, round(recipe.schedule.warmup_epochs * per_epoch), recipe.schedule.min_lr)
+    model = run.distribute(torch.compile(state.model) if recipe.compile else state.model)  # type: ignore[arg-type]
+    due = _Due(recipe, per_epoch)
+    window: list[Tensor] = []
+    pending: deque[_Pending] = deque()
+    first, began = state.step, time.perf_counter()
+    with Log(folder / "log.jsonl", recipe.steps, quiet=not run.main) as log:
+        for batches in task.batches(state.step, recipe.steps):
+            state.model.train()
+            lr = schedule.at(state.step)
+            set_lr(state.optimiser, lr)
+            runtime.seed_step(recipe.seed, state.step, run.rank)
+            moved = [batch.to(run.device, channels_last=recipe.channels_last) for batch in batches]
+            loss = step(task, model, state, moved, recipe, run)
+            window.append(loss)
+            pending.append(_Pending(state.step - 1, lr, tuple(i for b in batches for i in b.ids), loss))
+            _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
+            speed = (state.step - first) * recipe.batch_size / (time.perf_counter() - began)
+            log.tick(state.step, speed)
+            if due.log(state.step):
+                mean = float(run.all_sum(torch.stack(window).sum().double() / len(window)))
+                log.row("train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1))
+                window = []
+            if due.evaluation(state.step):
+                _check(pending, 0, run)
+                _evaluate(task, state, recipe, run, log, publish, mean, per_epoch, speed, first)
+            stop = recipe.patience is not None and state.stale >= recipe.patience
+            if due.checkpoint(state.step) or stop:
+                _check(pending, 0, run)
+                if run.main:
+                    save(state, folder)
+                run.barrier()
+            if stop:
+                log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
+                break
+        log.row("end", state.step, steps=recipe.steps)
+    return state
+
+
+class _Due:
+    """At which steps to log, evaluate and save: functions of the step alone, so that a resumed run does the same."""
+
+    def __init__(self, recipe: Recipe, per_epoch: int) -> None:
+        self.total = recipe.steps or 0
+        self.eval_every = max(1, round(recipe.eval_every * per_epoch))
+        self.save_every = max(1, round(recipe.save_every * per_epoch))
+        self.log_every = max(1, per_epoch // LOGS_PER_EPOCH)
+
+    def evaluation(self, step: int) -> bool:
+        return step % self.eval_every == 0 or step == self.total
+
+    def checkpoint(self, step: int) -> bool:
+        return step % self.save_every == 0 or self.evaluation(step)
+
+    def log(self, step: int) -> bool:
+        """Every checkpoint closes a window too: an open one would be lost on resuming."""
+        return step % self.log_every == 0 or self.checkpoint(step)
+
+
+def _check(pending: deque[_Pending], lag: int, run: Runtime) -> None:
+    while len(pending) > lag:
+        entry = pending.popleft()
+        # Every process must agree to stop, or the others would wait for this one for ever.
+        bad = run.all_sum((~torch.isfinite(entry.loss)).to(torch.int64)) if run.world > 1 else ~torch.isfinite(entry.loss)
+        if bool(bad):
+            names = run.gather(entry.ids)
+            shown = [name for part in names for name in part]
+            raise NonFiniteLoss(
+                f"the loss became {float(entry.loss)} at step {entry.step} with learning rate {entry.lr:.3g}; lower the rate "
+                f"(--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {', '.join(shown)}"
+            )
+
+
+def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish,
+              train_loss: float, per_epoch: int, speed: float, first: int) -> None:  # fmt: skip
+    state.model.eval()
+    results = {"raw": task.evaluate(state.model)}
+    if state.ema is not None:
+        with state.averaged() as model:
+            results["ema"] = task.evaluate(model)
+    name, direction = task.metric
+    sign = 1 if direction == "max" else -1
+    which = max(results, key=lambda key: sign * results[key][name])
+    value = results[which][name]
+    better = state.best is None or sign * value > sign * state.best.value
+    state.stale = 0 if better else state.stale + 1
+    if better:
+        state.best = Best(state.step, value, which)
+        if run.main:
+            publish(state, results[which])
+    epoch = state.step / per_epoch
+    log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"),
+            metric=name, value=value, which=which, best=better)  # fmt: skip
+    average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
+    log.say(f"epoch {epoch:6.1f}/{(recipe.steps or 0) / per_epoch:.1f}  loss {train_loss:.4f}  {name} {results['raw'][name]:6.2f}"
+            f"{average}{' *' if better else '  '}  {speed:,.0f} images/s  {log.left(state.step, first)} left")  # fmt: skip

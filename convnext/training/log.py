@@ -1,0 +1,78 @@
+"""What a run says while it runs: log.jsonl for machines, a progress bar or plain lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import files
+
+TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
+
+
+class Log:
+    """Appends rows to log.jsonl and shows them. A `quiet` log (every process but the first) does nothing."""
+
+    def __init__(self, path: Path, total_steps: int, *, quiet: bool = False) -> None:
+        self.path, self.total_steps, self.quiet = path, total_steps, quiet
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.began = time.perf_counter()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Log:
+        if not self.quiet and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                       TextColumn("{task.fields[speed]}"))  # fmt: skip
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("training", total=self.total_steps, speed="")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def row(self, kind: str, step: int, **values: Any) -> None:
+        if self.quiet:
+            return
+        line = {"kind": kind, "step": step, **values, "time_s": round(time.perf_counter() - self.began, 3)}
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+
+    def tick(self, step: int, speed: float) -> None:
+        """Moves the bar; nothing is printed where there is none."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} images/s")
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False)
+            sys.stdout.flush()
+
+    def left(self, step: int, since: int) -> str:
+        """Time to the end at the pace since step `since`, as minutes and seconds."""
+        seconds = (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log.jsonl; a last line cut short by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def cut(path: Path, step: int) -> None:
+    """Drops every row after `step`: they are about to be written again."""
+    rows = [row for row in read(path) if row["step"] <= step and row["kind"] != "end"] if path.exists() else []
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
