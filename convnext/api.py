@@ -23,7 +23,7 @@ from .errors import UserError
 from .models import create_model, from_pretrained, load_weights, save_weights
 from .recipe import Recipe
 from .recipes import folder, get_recipe
-from .tasks.classify import Classify
+from .tasks.classify import Classify, mean_area
 from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
 
@@ -245,7 +245,7 @@ def _settle(task: Classify, model: nn.Module, recipe: Recipe, rule: str, setting
         if "eval_every" not in settings:
             recipe = replace(recipe, eval_every=budget.evaluations(recipe.minutes, speed, probe, per_epoch))
             probe = replace(probe, eval_every=recipe.eval_every)
-        steps = run.from_main(budget.steps_within(recipe.minutes, speed, probe, per_epoch))
+        steps = run.from_main(budget.steps_within(recipe.minutes, speed, probe, per_epoch, relative_cost=mean_area(probe)))
         recipe = replace(recipe, epochs=steps / per_epoch)
     return folder.settle(recipe, rule, steps, per_epoch, settings)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import numbers
 import types
 import typing
 from dataclasses import dataclass, field, replace
@@ -19,11 +21,20 @@ from .errors import UserError
 T = TypeVar("T")
 
 
+def _check(part: Any, prefix: str, low: float, high: float, *names: str) -> None:
+    """UserError unless each named field of `part`, or each of its values, is None or in [low, high]."""
+    for name in names:
+        value = getattr(part, name)
+        if not all(v is None or low <= v <= high for v in (value if isinstance(value, tuple) else [value])):
+            demand = f"be at least {low}" if math.isinf(high) else f"lie between {low} and {high}"
+            raise UserError(f"{prefix}{name} {value} must {demand}")
+
+
 @dataclass(frozen=True)
 class Augment:
     """Training-time picture changes, in the order they are applied (recipes_precisely section 6 is the paper's set)."""
 
-    crop: Literal["resized", "shift", "none"] = "resized"  # random resized crop | pad by an eighth and crop | whole image
+    crop: Literal["resized", "shift", "none"] = "resized"  # random resized crop | shift by an eighth | whole image
     scale: tuple[float, float] = (0.08, 1.0)  # area of the resized crop over the image's
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
@@ -36,6 +47,14 @@ class Augment:
     mix_prob: float = 1.0  # share of batches that are mixed at all
     switch_prob: float = 0.5  # share of mixed batches that use CutMix, when both are on
     smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(self, "augment.", 0, 1, "scale", "hflip", "erase", "mix_prob", "switch_prob", "smoothing")
+        _check(self, "augment.", 0, 10, "randaugment")
+        _check(self, "augment.", 0, math.inf, "randaugment_std", "randaugment_ops", "mixup", "cutmix")
+        for name, (low, high) in {"scale": self.scale, "ratio": self.ratio}.items():
+            if not 0 < low <= high:
+                raise UserError(f"augment.{name} {low}, {high} must be positive and rising")
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,14 @@ class AdamW:
     layer_rule: Literal["layer", "stage"] = "layer"
     clip_grad: float | None = None  # largest total gradient norm; None = no clipping
 
+    def __post_init__(self) -> None:
+        _check(self, "optim.", 0, math.inf, "lr", "weight_decay", "eps")
+        _check(self, "optim.", 0, 1, "betas", "layer_decay")
+        if max(self.betas) == 1:
+            raise UserError(f"optim.betas {self.betas} must be below 1: an average that forgets nothing never moves")
+        if self.clip_grad is not None and self.clip_grad <= 0:
+            raise UserError(f"optim.clip_grad {self.clip_grad} would stop all learning; none means no clipping")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -57,6 +84,9 @@ class Schedule:
 
     warmup_epochs: float = 20
     min_lr: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check(self, "schedule.", 0, math.inf, "warmup_epochs", "min_lr")
 
 
 @dataclass(frozen=True)
@@ -73,6 +103,7 @@ class Recipe:
     patch_size: int = 4
     num_classes: int | None = None  # None: what the data has
     image_size: int = 224
+    progressive: float = 1.0  # side of the first training images over image_size; grows until three quarters of the run
     batch_size: int = 4096
     micro_batch: int | None = None  # largest batch on one device; None: the share of the total batch
     auto_batch: bool = False  # measure the largest micro-batch that fits before the run
@@ -108,10 +139,14 @@ class Recipe:
             raise UserError(f"epochs {self.epochs} and minutes {self.minutes} must be positive")
         if self.image_size < 1 or self.eval_every <= 0 or self.save_every <= 0:
             raise UserError("image_size, eval_every and save_every must be positive")
+        if not 0 < self.progressive <= 1:
+            raise UserError(f"progressive {self.progressive} must lie in (0, 1]")
         if not 0 <= self.drop_path < 1 or not 0 <= self.dropout < 1:
             raise UserError(f"drop_path {self.drop_path} and dropout {self.dropout} must lie in [0, 1)")
         if self.ema is not None and not 0 < self.ema < 1:
             raise UserError(f"ema {self.ema} must lie between 0 and 1; leave it out to train without an average")
+        _check(self, "", 1, math.inf, "num_classes", "steps", "patience", "patch_size")
+        _check(self, "", 0, math.inf, "seed", "workers")
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -164,7 +199,8 @@ def field_names(kind: type = Recipe, prefix: str = "") -> list[str]:
     """Every field that can be overridden, dotted."""
     names: list[str] = []
     for name, hint in typing.get_type_hints(kind).items():
-        names += field_names(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [prefix + name]
+        nested = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        names += field_names(hint, f"{prefix}{name}.") if nested else [prefix + name]
     return names
 
 
@@ -185,11 +221,12 @@ def _override_one(value: T, path: list[str], new: Any, full: str) -> T:
 
 def _unknown(path: str) -> str:
     names = field_names()
-    near = get_close_matches(path, names, n=1, cutoff=0.5) or [n for n in names if n.split(".")[-1] == path.split(".")[-1]]
-    if not near:
-        near = get_close_matches(path.split(".")[-1], [n.split(".")[-1] for n in names], n=1)
-        near = [n for n in names if near and n.split(".")[-1] == near[0]]
-    return f"a recipe has no field {path!r}; " + (f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(names)}")
+    by_leaf = {name.split(".")[-1]: name for name in names}
+    leaf = path.split(".")[-1]
+    near = [by_leaf[leaf]] if leaf in by_leaf else get_close_matches(path, names, n=1, cutoff=0.5)
+    near = near or [by_leaf[name] for name in get_close_matches(leaf, by_leaf, n=1)]
+    hint = f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(names)}"
+    return f"a recipe has no field {path!r}; {hint}"
 
 
 def _build(kind: type[T], values: dict[str, Any], prefix: str) -> T:
@@ -218,6 +255,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
             raise UserError(f"{name}={value!r} is not one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise UserError(f"{name}={value!r} needs several values, separated by commas")
         items = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
         kinds = [args[0]] * len(items) if args[-1] is Ellipsis else list(args)
         if len(items) != len(kinds):
@@ -233,11 +272,14 @@ def _scalar(hint: Any, value: Any, name: str) -> Any:
     try:
         if hint is bool:
             return value if isinstance(value, bool) else _WORDS[str(value).lower()]
-        if isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer()):
+        if not isinstance(value, str | numbers.Real) or isinstance(value, bool) or dataclasses.is_dataclass(hint):
+            raise ValueError
+        if hint is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
         converted = hint(value)
-        if hint is float and converted != converted:
+        if hint is float and not math.isfinite(converted):
             raise ValueError
         return converted
     except (KeyError, ValueError, TypeError):
-        raise UserError(f"{name}={value!r} is not a valid {hint.__name__}") from None
+        kind = "set of fields" if dataclasses.is_dataclass(hint) else hint.__name__
+        raise UserError(f"{name}={value!r} is not a valid {kind}") from None

@@ -66,14 +66,14 @@ def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list
 class Augmented(Dataset[tuple[Tensor, Label, str]]):
     """A source seen through a training transform; the key carries the epoch, so that the randomness follows from it."""
 
-    def __init__(self, source: Any, transform: Callable[..., Tensor], seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
+    def __init__(self, source: Any, transform_of: Callable[[int], Callable[..., Tensor]], seed: int) -> None:
+        self.source, self.transform_of, self.seed = source, transform_of, seed  # the transform may depend on the epoch
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Label, str]:
         epoch, index = key
         sample = self.source[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        return self.transform(sample.image, rng), sample.label, sample.id
+        return self.transform_of(epoch)(sample.image, rng), sample.label, sample.id
 
     def __len__(self) -> int:
         return len(self.source)

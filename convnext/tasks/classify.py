@@ -22,6 +22,22 @@ from ..training import Sink
 from ..training.runtime import Runtime, default_workers
 
 
+GROWN_AT = 0.75  # share of the run after which progressive training has reached the full size
+SIZE_STEP = 16  # pixels between the sizes of progressive training
+
+
+def training_size(recipe: Recipe, progress: float) -> int:
+    """Side of the training images at `progress` in [0, 1] of the run, in steps of 16 pixels (smaller for small images)."""
+    grid = min(SIZE_STEP, max(1, recipe.image_size // 8))
+    share = recipe.progressive + (1 - recipe.progressive) * min(1.0, progress / GROWN_AT)
+    return min(recipe.image_size, max(grid, round(recipe.image_size * share / grid) * grid))
+
+
+def mean_area(recipe: Recipe, samples: int = 200) -> float:
+    """Mean over the run of the training images' area over the full one: what progressive training saves."""
+    return sum((training_size(recipe, i / samples) / recipe.image_size) ** 2 for i in range(samples)) / samples
+
+
 @dataclass
 class Classify:
     """One training and one validation source under a recipe, on this process."""
@@ -41,7 +57,6 @@ class Classify:
         recipe = self.recipe
         self.order = Order(len(self.train), recipe.batch_size, recipe.seed, self._sample_weights())
         self.collate = Collate(self.num_classes, self.multi_label)
-        self.transform = TrainTransform(recipe.augment, recipe.image_size, self.preprocess.mean, self.preprocess.std)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         self.class_weights = self._class_weights()
 
@@ -56,7 +71,7 @@ class Classify:
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This process's micro-batches of each step, mixed. The same samples in the same order on any number of processes."""
         micro = self.recipe.micro_batch or self.recipe.batch_size
-        dataset = Augmented(self.train, self.transform, self.recipe.seed)
+        dataset = Augmented(self.train, self.transform_of, self.recipe.seed)
 
         def plan() -> Iterator[list[list[tuple[int, int]]]]:
             return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
@@ -65,6 +80,13 @@ class Classify:
         loaded = load(dataset, flat, self.collate, self.workers, pin=self.run.device.type == "cuda")
         for step, parts in enumerate(plan(), start):
             yield [self._mixed(next(loaded), step, i) for i in range(len(parts))]
+
+    def transform_of(self, epoch: int) -> TrainTransform:
+        """The training transform of an epoch: with `progressive`, early epochs see smaller pictures."""
+        recipe, size = self.recipe, self.recipe.image_size
+        if recipe.steps is not None and recipe.progressive < 1:
+            size = training_size(recipe, epoch * self.steps_per_epoch / recipe.steps)
+        return TrainTransform(recipe.augment, size, self.preprocess.mean, self.preprocess.std)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.images).float()

@@ -59,11 +59,13 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     return Speed(max(s for s, _ in worst), max(e for _, e in worst))
 
 
-def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, spent_s: float = 0.0) -> int:
-    """Optimiser steps that fit into `minutes`, evaluations included; at least one."""
+def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *, relative_cost: float = 1.0) -> int:
+    """Optimiser steps that fit into `minutes`, evaluations included; at least one. `relative_cost` is that of a mean step of the
+    run over one as measured (progressive training starts with cheaper ones).
+    """
     weights = 1 if recipe.ema is None else 2  # raw and averaged are both evaluated
-    per_step = speed.step_s + weights * speed.evaluation_s / max(1.0, recipe.eval_every * per_epoch)
-    return max(1, int((minutes * 60 * MARGIN - spent_s) / per_step))
+    per_step = speed.step_s * relative_cost + weights * speed.evaluation_s / max(1.0, recipe.eval_every * per_epoch)
+    return max(1, int(minutes * 60 * MARGIN / per_step))
 
 
 def evaluations(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int) -> float:

@@ -1,0 +1,127 @@
+"""What lies in a data folder: splits, class folders, files. Only names are read here, no picture is opened.
+
+Names that begin with a dot are ignored; a link is followed unless it leads back to a folder that is already being read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from .images import IMAGE_SUFFIXES, readable, require_regular
+from .labelled import FileReader, Source, listed, typical_size
+
+TRAIN_NAMES, VAL_NAMES = ("train", "training"), ("val", "validation", "valid", "test")
+Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in a class folder that is not a folder."""
+
+    path: str  # below the folder that was asked about, with the file system's own bytes
+    regular: bool  # a file, or a link to one: not a pipe, socket or dangling link
+
+    @property
+    def is_image(self) -> bool:
+        return os.path.splitext(self.path)[1].lower() in IMAGE_SUFFIXES
+
+
+def require_folder(root: Path, known: Sequence[str] = ()) -> None:
+    """UserError unless `root` is a folder; the message names the `known` built-in sets."""
+    if os.path.isdir(root):
+        return
+    if os.path.lexists(root):
+        raise UserError(f"{readable(root)} is not a folder; give the folder of class folders (unpack an archive first)")
+    hint = f", or name a built-in set ({', '.join(known)})" if known else ""
+    raise UserError(f"there is no folder {readable(root)}; check the path{hint}")
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """{"train": …, "val": …}, or only one of them, or neither: then `root` itself holds the class folders."""
+    names = {folder.name.lower(): folder for folder in class_folders(root)}
+    found = {}
+    for split, spellings in (("train", TRAIN_NAMES), ("val", VAL_NAMES)):
+        if known := [name for name in spellings if name in names]:
+            found[split] = names[known[0]]
+    if len(found) == 1 and len(names) > 1 and not class_folders(*found.values()):
+        return {}  # a class that happens to be called "train" or "test": it holds images, and has classes beside it
+    return found
+
+
+def class_folders(root: Path) -> list[Path]:
+    """The visible folders directly below `root`, by name: their positions are the class indices, as in torchvision."""
+    return [root / entry.name for entry in _visible(root) if _is(entry, "dir")]
+
+
+def loose_files(root: Path) -> list[Entry]:
+    """The visible files directly in `root`: no class folder holds them, so nothing learns from them."""
+    return [Entry(entry.name, _is(entry, "file")) for entry in _visible(root) if not _is(entry, "dir")]
+
+
+def entries(root: Path, folder: str = "") -> Iterator[Entry]:
+    """Everything but folders below `root / folder`, by name; each real folder once. Paths are relative to `root`."""
+    top = root / folder
+    above = [parent for parent in (root, *top.resolve().parents) if os.path.isdir(parent)]  # those we may look at
+    yield from _walk(root, folder, {_identity(place) for place in (top, *above)})
+
+
+def scan(root: Path, prefix: str = "") -> Source:
+    """One folder of class folders; UserError unless there are two classes or more, and an image in each."""
+    names = [folder.name for folder in class_folders(root)]
+    shown = readable(root)
+    if not names:
+        raise UserError(f"{shown} has no class folders; put the images of each class into a folder of its own")
+    found = [[entry for entry in entries(root, name) if entry.is_image] for name in names]
+    if not any(found):
+        raise UserError(f"{shown} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if len(names) == 1:
+        raise UserError(f"{shown} has only one class, {names[0]!r}; a classifier needs at least two")
+    if empty := [name for name, mine in zip(names, found, strict=True) if not mine]:
+        raise UserError(f"{shown} has no images in the class {listed(empty)}; fill the folder or remove it")
+    for odd in (entry for mine in found for entry in mine if not entry.regular):
+        require_regular(root / odd.path)
+    paths = tuple(entry.path for mine in found for entry in mine)
+    ids = tuple(readable(f"{prefix}/{path}" if prefix else path) for path in paths)
+    labels = tuple(label for label, mine in enumerate(found) for _ in mine)
+    return Source(tuple(map(readable, names)), labels, ids, FileReader(root, paths), typical_size(root, paths))
+
+
+def _walk(root: Path, folder: str, seen: set[Identity]) -> Iterator[Entry]:
+    for entry in _visible(root / folder):
+        path = os.path.join(folder, entry.name)
+        if not _is(entry, "dir"):
+            yield Entry(path, _is(entry, "file"))
+        elif (identity := _identity(root / path)) not in seen:
+            seen.add(identity)
+            yield from _walk(root, path, seen)
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _is(entry: os.DirEntry[str], kind: str) -> bool:
+    try:
+        return entry.is_dir() if kind == "dir" else entry.is_file()
+    except OSError:  # a link that leads round in a circle
+        return False
+
+
+def _identity(folder: Path) -> Identity:
+    try:
+        facts = folder.stat()
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+    return facts.st_dev, facts.st_ino
+
+
+def _unreadable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the folder {readable(folder)} ({error.strerror}); check its permissions")

@@ -1,0 +1,171 @@
+"""Labelled pictures by position: what every data set is turned into before anything learns from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from . import Sample
+from .images import BadImage, open_image, read_header, readable
+
+SIZE_SAMPLE = 200  # images whose header is read to learn the typical size
+MEMORY_SAMPLE = 20  # images that are decoded to estimate what all of them would take
+SHOWN = 3  # bad files named in a message; `check` lists them all
+
+Label = int | tuple[int, ...]
+
+
+class Reader(Protocol):
+    """Opens pictures by position; `take` is the reader of the chosen ones."""
+
+    def __call__(self, index: int) -> Image.Image: ...
+    def take(self, indices: Sequence[int]) -> Reader: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures; `read(i)` opens the i-th one."""
+
+    classes: tuple[str, ...]
+    labels: tuple[Label, ...]
+    ids: tuple[str, ...]
+    read: Reader = field(repr=False)
+    typical_size: int
+    multi_label: bool = False
+    native: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.read(index), self.labels[index], self.ids[index])
+
+    def class_counts(self) -> list[int]:
+        """Pictures of each class; one with several labels counts for each of them."""
+        counts = [0] * len(self.classes)
+        for label in self.labels:
+            for one in label if isinstance(label, tuple) else (label,):
+                counts[one] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What to learn from and what to be judged on; `note` says in a sentence how they came about."""
+
+    train: Source
+    val: Source
+    name: str
+    note: str
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Opens the files below `root`."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+    def __call__(self, index: int) -> Image.Image:
+        return open_image(self.root / self.paths[index])
+
+    def take(self, indices: Sequence[int]) -> FileReader:
+        return FileReader(self.root, tuple(self.paths[i] for i in indices))
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """Pictures kept in memory: (H, W, 3) uint8 arrays."""
+
+    arrays: Sequence[np.ndarray]
+
+    def __call__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.arrays[index])
+
+    def take(self, indices: Sequence[int]) -> ArrayReader:
+        return ArrayReader([self.arrays[i] for i in indices])
+
+
+def relabelled(source: Source, classes: Sequence[str] | None) -> Source:
+    """`source` with its labels as positions in `classes` (those of a checkpoint), matched by name; None: unchanged.
+
+    Raises UserError when a class is unknown to the checkpoint.
+    """
+    if classes is None or tuple(classes) == source.classes:
+        return source
+    place = {name: i for i, name in enumerate(classes)}
+    if unknown := [name for name in source.classes if name not in place]:
+        raise UserError(f"the checkpoint does not know the class {listed(unknown)}; it knows {listed(list(classes))}")
+    new = [place[name] for name in source.classes]
+    labels = tuple(tuple(sorted(new[x] for x in y)) if isinstance(y, tuple) else new[y] for y in source.labels)
+    return replace(source, classes=tuple(classes), labels=labels)
+
+
+def subset(source: Source, indices: Sequence[int]) -> Source:
+    """The chosen samples, in the given order."""
+    labels, ids = tuple(source.labels[i] for i in indices), tuple(source.ids[i] for i in indices)
+    return replace(source, labels=labels, ids=ids, read=source.read.take(indices))
+
+
+def cached(source: Source, limit_bytes: int) -> Source:
+    """The source with its pictures decoded once into memory, when they are estimated to take at most `limit_bytes`.
+
+    Raises UserError naming the files that cannot be read, so that bad ones are found before training.
+    """
+    if isinstance(source.read, ArrayReader) or not len(source):
+        return source
+    step = max(1, len(source) // MEMORY_SAMPLE)
+    sample = [array for i in range(0, len(source), step) if not isinstance(array := _array(source, i), str)]
+    if sample and float(np.mean([array.nbytes for array in sample])) * len(source) > limit_bytes:
+        return source
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(lambda i: _array(source, i), range(len(source))))
+    if bad := [outcome for outcome in outcomes if isinstance(outcome, str)]:
+        rest = f" (and {len(bad) - SHOWN} more; `convnext check` lists them all)" if len(bad) > SHOWN else ""
+        raise UserError("; ".join(bad[:SHOWN]) + rest)
+    return replace(source, read=ArrayReader([outcome for outcome in outcomes if not isinstance(outcome, str)]))
+
+
+def fingerprint(source: Source) -> str:
+    """Hex digest of class names, sample names and labels: equal exactly when a run would see the same data set."""
+    digest = hashlib.sha256("\0".join(source.classes).encode())
+    for name, label in sorted(zip(source.ids, source.labels, strict=True)):
+        digest.update(f"\0{name}\0{label}".encode())
+    return digest.hexdigest()
+
+
+def as_given(train: Source, val: Source, name: str) -> Splits:
+    note = f"{len(train):,} training and {len(val):,} validation images in {len(train.classes)} classes"
+    return Splits(train, val, name, f"{readable(name)}: {note}")
+
+
+def typical_size(root: Path, paths: Sequence[str]) -> int:
+    sides = []
+    for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
+        try:
+            sides.append(min(read_header(root / path).size))
+        except BadImage:
+            continue  # `check` and `cached` report what cannot be read
+    return int(median(sides)) if sides else 0
+
+
+def _array(source: Source, index: int) -> np.ndarray | str:
+    """The pixels, or what is wrong with the file."""
+    try:
+        return np.asarray(source.read(index))
+    except UserError as error:
+        return str(error)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

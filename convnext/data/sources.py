@@ -1,0 +1,118 @@
+"""A folder, a table, a file of arrays or the name of a built-in set -> the pictures to learn from and to be judged on.
+
+A source is a map-style sequence: `classes`, `labels`, `ids`, `multi_label`, `typical_size` (median short side in
+pixels), `native` (a built-in set's name, else None), `len()` and `[i] -> Sample`. It can be pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from . import builtin, folders
+from .builtin import NATIVE
+from .folders import scan
+from .images import readable
+from .labelled import (
+    ArrayReader,
+    FileReader,
+    Label,
+    Source,
+    Splits,
+    as_given,
+    cached,
+    fingerprint,
+    listed,
+    relabelled,
+    subset,
+    typical_size,
+)
+from .tables import find_table, read_table
+
+__all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
+           "relabelled", "subset"]  # fmt: skip
+
+
+def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, seed: int = 0,
+              multi_label_csv: str | Path | None = None) -> Splits:  # fmt: skip
+    """The training and validation split of a folder, or of a built-in set by name (None: the digits).
+
+    A folder with train/ and val/ is taken as it is; one of class folders has a share of each class held out, chosen by
+    the hash of seed and file name, so that a picture added later moves at most one other. A labels.csv that names
+    pictures (`path`) makes a multi-label set. A folder with CIFAR's own batches, or an .npz file (x_train, y_train,
+    x_test, y_test, and `classes` by choice), is read as such. CIFAR and Imagenette are downloaded only because they are
+    named here. Raises UserError for whatever makes the data unfit.
+    """
+    text = "digits" if where is None else str(where)
+    if text in NATIVE and not os.path.isdir(text):
+        return builtin.named(text)
+    root = Path(os.path.expanduser(text))
+    if root.suffix == ".npz" and os.path.isfile(root):
+        return builtin.from_npz(root)
+    folders.require_folder(root, NATIVE)
+    if table := Path(multi_label_csv) if multi_label_csv is not None else find_table(root):
+        return _labelled_by_csv(root, table, val_fraction, seed)
+    if native := builtin.cifar_in(root):
+        return native
+    found = folders.split_folders(root)
+    if not found:
+        return _split(scan(root), text, val_fraction, seed)
+    if len(found) == 1:
+        have, lack = ("train", "val") if "train" in found else ("val", "train")
+        advice = "add it, or pass the folder of class folders to have it split"
+        raise UserError(f"{readable(root)} has a {have} folder but no {lack} folder; {advice}")
+    train, val = (scan(found[split], prefix=found[split].name) for split in ("train", "val"))
+    _require_same_classes(train, val, root)
+    return as_given(train, val, text)
+
+
+def _split(whole: Source, name: str, fraction: float, seed: int) -> Splits:
+    """Of each class the given share is held out: at least one image, but never the only one."""
+    members: list[list[int]] = [[] for _ in whole.classes]
+    for i, label in enumerate(whole.labels):
+        members[label].append(i)  # type: ignore[index]  # folders have one label an image
+    held = {i for mine in members for i in _held_out(whole.ids, mine, fraction, seed)}
+    if not held:
+        raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
+    train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
+    share = f"{len(val):,} of {len(whole):,} images are held out, alike in each of {len(whole.classes)} classes"
+    return Splits(subset(whole, train), subset(whole, val), name, f"{readable(name)}: no val folder, so {share}")
+
+
+def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """The members whose names hash lowest; each name's rank is its own affair, so other files hardly move it."""
+    if not 0 < fraction < 1:
+        raise UserError(f"val_fraction {fraction} must lie between 0 and 1")
+    count = min(len(members) - 1, max(1, round(fraction * len(members))))
+    return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())[: max(0, count)]
+
+
+def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Splits:
+    table = read_table(path)
+    if missing := [one for one in table.paths if not os.path.isfile(root / one)]:
+        raise UserError(f"{path} names files that are not in {readable(root)}: {listed(missing)}")
+    whole = Source(table.classes, table.labels, tuple(map(readable, table.paths)), FileReader(root, table.paths),
+                   typical_size(root, table.paths), multi_label=True)  # fmt: skip
+    everyone = range(len(whole))
+    if table.splits is None:
+        held = set(_held_out(whole.ids, everyone, fraction, seed))
+    else:
+        held = {i for i in everyone if table.splits[i] == "val"}
+    train, val = [i for i in everyone if i not in held], sorted(held)
+    if not val or not train:
+        lack = "validation" if train else "training"
+        raise UserError(f"{path} leaves the {lack} split empty; mark rows as train and val in its split column")
+    note = f"{len(train):,} training and {len(val):,} validation images, any of {len(table.classes)} labels each"
+    return Splits(subset(whole, train), subset(whole, val), str(root), f"{readable(root)}: {note} ({path.name})")
+
+
+def _require_same_classes(train: Source, val: Source, root: Path) -> None:
+    only_train = [name for name in train.classes if name not in val.classes]
+    only_val = [name for name in val.classes if name not in train.classes]
+    if only_train or only_val:
+        found = (("train", only_train), ("val", only_val))
+        parts = "; ".join(f"{listed(names)} only in {split}" for split, names in found if names)
+        raise UserError(f"the classes of {readable(root)} differ between the splits: {parts}; make the folders agree")

@@ -1,0 +1,227 @@
+"""Picture -> tensor: the training transform, and the evaluation protocol that is stored with the weights.
+
+All randomness of the training transform comes from the generator handed in, so that a sample's picture is a function of
+(seed, epoch, index).
+Shapes: 3 channels, S x S pixels, V views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from math import exp, log, sqrt
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import UserError
+from ..recipe import Augment
+from ..variants import CROP_FRACTION, WARP_FROM_SIZE, WHOLE_BELOW_SIZE
+from .randaugment import RandAugment
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+MODES = ("crop", "warp", "whole")
+ATTEMPTS = 10  # at a random crop or erased rectangle that fits, before giving up (torchvision, timm)
+ERASE_AREA = (0.02, 1 / 3)  # share of the image (timm)
+ERASE_ASPECT = (0.3, 1 / 0.3)
+SHIFT_SHARE = 8  # a shift reaches an eighth of the side: 4 pixels of CIFAR's 32
+LONGEST_STRIP = 16  # long side over short; enlarging a 1 x 30000 strip before the centre crop would need gigabytes
+Triple = tuple[float, float, float]
+Crop = tuple[int, int, int, int]  # left, top, right, bottom
+Mode = Literal["crop", "warp", "whole"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a trained model is shown an image of any size (official evaluation; "whole" is ours, for small images).
+
+    "crop": short side to size / 0.875, then the centre; "warp" and "whole": resize to a square.
+    """
+
+    size: int
+    mode: Mode
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    @classmethod
+    def for_size(cls, size: int, mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Preprocess:
+        """The protocol at a resolution: whole below 128 pixels, crop below 384, warp from there on."""
+        mode: Mode = "whole" if size < WHOLE_BELOW_SIZE else "crop" if size < WARP_FROM_SIZE else "warp"
+        return cls(size, mode, mean, std)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
+        try:
+            mode, interpolation = values["mode"], values["interpolation"]
+            if mode not in MODES or interpolation not in FILTERS:
+                raise ValueError
+            return cls(int(values["size"]), mode, _triple(values["mean"]), _triple(values["std"]), interpolation)
+        except (KeyError, TypeError, ValueError):
+            known = f"size, mode ({', '.join(MODES)}), interpolation ({', '.join(FILTERS)}), mean and std"
+            raise UserError(f"the stored preprocessing {values} cannot be used; it needs {known}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB image -> (3, S, S) float32, normalised."""
+        return to_tensor(self.resize(image), self.mean, self.std)
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The S x S picture that the model sees."""
+        if self.mode != "crop":
+            return self._to(image, (self.size, self.size))
+        wide = self.margined(image)
+        left, top = round((wide.width - self.size) / 2), round((wide.height - self.size) / 2)
+        return wide.crop((left, top, left + self.size, top + self.size))
+
+    def margined(self, image: Image.Image) -> Image.Image:
+        """The image larger than the model's by 1 / 0.875: what the five crops are cut from."""
+        short = int(self.size / CROP_FRACTION)
+        if self.mode != "crop":
+            return self._to(image, (short, short))
+        image = _middle(image, LONGEST_STRIP * min(image.size))
+        width, height = image.size
+        if width <= height:
+            return self._to(image, (short, int(short * height / width)))
+        return self._to(image, (int(short * width / height), short))
+
+    def _to(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        return image if image.size == size else image.resize(size, FILTERS[self.interpolation])
+
+
+def views(image: Image.Image, preprocess: Preprocess, *, flip: bool = False, crops: int = 1) -> Tensor:
+    """Several views of an RGB image, for averaging -> (V, 3, S, S): the protocol's, the corners, mirrored.
+
+    `crops` is 1, or 5 with the corners; `flip` doubles the number. Raises UserError for other numbers of crops.
+    """
+    if crops not in (1, 5):
+        raise UserError(f"crops {crops} is not one of 1 (the centre) and 5 (and the corners)")
+    pictures = [preprocess.resize(image)]
+    if crops == 5:
+        size, wide = preprocess.size, preprocess.margined(image)
+        corners = [(x, y) for y in (0, wide.height - size) for x in (0, wide.width - size)]
+        pictures += [wide.crop((x, y, x + size, y + size)) for x, y in corners]
+    if flip:
+        pictures += [ImageOps.mirror(picture) for picture in pictures]
+    return torch.stack([to_tensor(picture, preprocess.mean, preprocess.std) for picture in pictures])
+
+
+def to_tensor(image: Image.Image, mean: Triple, std: Triple) -> Tensor:
+    """RGB image -> (3, H, W) float32, (value / 255 - mean) / std; a table look-up, as there are only 256 values."""
+    pixels = np.asarray(image)  # (H, W, 3)
+    out = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    for channel, table in enumerate(_tables(mean, std)):
+        np.take(table, pixels[..., channel], out=out[channel], mode="clip")  # "clip" writes to `out` without a buffer
+    return torch.from_numpy(out)
+
+
+@lru_cache(maxsize=8)
+def _tables(mean: Triple, std: Triple) -> np.ndarray:
+    """(3, 256) float32: what each byte becomes."""
+    values = torch.arange(256, dtype=torch.float32) / 255
+    return ((values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Crop, flip, RandAugment, normalise, erase: the order of the official code."""
+
+    augment: Augment
+    size: int
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    policy: RandAugment | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.augment.randaugment > 0:
+            red, green, blue = (round(255 * value) for value in self.mean)
+            fill, a = (red, green, blue), self.augment
+            object.__setattr__(self, "policy", RandAugment(a.randaugment, a.randaugment_std, a.randaugment_ops, fill))
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """RGB image -> (3, S, S) float32, normalised."""
+        image = self._cropped(image, rng)
+        if rng.random() < self.augment.hflip:
+            image = ImageOps.mirror(image)
+        if self.policy is not None:
+            image = self.policy(image, rng)
+        tensor = to_tensor(image, self.mean, self.std)
+        if rng.random() < self.augment.erase:
+            erase(tensor, rng)
+        return tensor
+
+    def _cropped(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        if self.augment.crop == "resized":
+            image = image.crop(random_crop(image.width, image.height, self.augment.scale, self.augment.ratio, rng))
+        if image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), FILTERS["bicubic"])
+        return shifted(image, rng) if self.augment.crop == "shift" else image
+
+
+def random_crop(
+    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> Crop:
+    """A rectangle of an image: area uniform in `scale`, aspect log-uniform in `ratio`; torchvision's algorithm.
+
+    When none of ten fits, the largest in the centre whose aspect lies in `ratio`.
+    """
+    for _ in range(ATTEMPTS):
+        w, h = _rectangle(width * height * rng.uniform(*scale), ratio, rng)
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            return left, top, left + w, top + h
+    w, h = min(width, max(1, round(height * ratio[1]))), min(height, max(1, round(width / ratio[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def shifted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A square image moved by up to an eighth of its side, mirrored at the border: reflect-pad and crop in one."""
+    reach = max(1, image.width // SHIFT_SHARE)
+    down, right = (_reflected(image.width, int(shift)) for shift in rng.integers(-reach, reach + 1, size=2))
+    return Image.fromarray(np.ascontiguousarray(np.asarray(image)[down][:, right]))
+
+
+def _reflected(side: int, shift: int) -> np.ndarray:
+    """The source position of each of `side` pixels after a shift of less than `side`."""
+    last = side - 1
+    return last - np.abs(last - np.abs(np.arange(side) + shift))
+
+
+def erase(image: Tensor, rng: np.random.Generator) -> None:
+    """Replaces one random rectangle of a (3, H, W) tensor by normal noise, in place (timm's "pixel" mode)."""
+    _, height, width = image.shape
+    for _ in range(ATTEMPTS):
+        h, w = _rectangle(height * width * rng.uniform(*ERASE_AREA), ERASE_ASPECT, rng)
+        if 0 < h < height and 0 < w < width:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            noise = rng.standard_normal((3, h, w), dtype=np.float32)
+            image[:, top : top + h, left : left + w] = torch.from_numpy(noise)
+            return
+
+
+def _rectangle(area: float, aspects: tuple[float, float], rng: np.random.Generator) -> tuple[int, int]:
+    """Two sides of about `area`, their quotient log-uniform in `aspects`."""
+    aspect = exp(rng.uniform(log(aspects[0]), log(aspects[1])))
+    return round(sqrt(area * aspect)), round(sqrt(area / aspect))
+
+
+def _middle(image: Image.Image, longest: int) -> Image.Image:
+    width, height = min(image.width, longest), min(image.height, longest)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _triple(values: Any) -> Triple:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

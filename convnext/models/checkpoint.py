@@ -1,0 +1,263 @@
+"""Checkpoint files: find one by path, released name or hub id; open it safely; take the weights out of their container.
+
+Pickles are opened with `weights_only=True` only, so a file can hold values but cannot run code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .. import files
+from ..errors import UserError
+from ..variants import RELEASES, Release, find_release, parse_name
+from .keymaps import Weights
+
+Source = str | Path | Mapping[str, Any]
+
+RAW_ENTRIES = ("model", "state_dict", "model_state_dict")
+EMA_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict")
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
+TAGS = tuple(dict.fromkeys(row.tag for row in RELEASES))
+FORMAT = "convnext/1"
+# Plain values that trainers store beside the weights: their arguments as a Namespace, best scores as numpy numbers.
+HARMLESS: list[Any] = [
+    argparse.Namespace, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")},
+    *((np.dtype(np.float64).type(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as they lie in the file, and where they came from."""
+
+    source: str  # what a person would call it
+    entry: str  # which entry of the container was taken; "" for a file that is only weights
+    weights: Weights
+    metadata: dict[str, str] = field(default_factory=dict)
+    release: Release | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | None = None) -> Checkpoint:
+    """The weights that `source` names: a path, a released name, a hub id, or a state dict (perhaps in its container).
+
+    `variant` is the size that a bare tag such as "in1k" is for. `ema` True takes the averaged weights, False the raw
+    ones, None the file's main entry. Released and hub files are fetched, once, because they were named.
+    Raises UserError when nothing is found, the file is damaged or holds no weights, or has no averaged weights.
+    """
+    if isinstance(source, Mapping):
+        return _unwrapped(source, "the given state dict", {}, None, ema)
+    path, release = find(source, variant)
+    values, metadata = read(path)
+    name = f"{release.variant} {release.tag} ({path.name})" if release else str(source)
+    return _unwrapped(values, name, metadata, release, ema)
+
+
+def find(source: str | Path, variant: str | None = None) -> tuple[Path, Release | None]:
+    """The file that a path, released name or hub id stands for, fetched if need be; UserError when there is none."""
+    path, text = Path(source).expanduser(), str(source)
+    if text in TAGS:
+        return _released(text, variant)
+    if path.is_dir():
+        inside = [path / name for name in HUB_FILES if (path / name).is_file()]
+        if not inside:
+            raise UserError(f"the folder {path} holds none of {', '.join(HUB_FILES)}; pass the checkpoint file itself")
+        return inside[0], None
+    if path.exists():
+        return path, None
+    if text.startswith(("hf:", "timm/", "facebook/")):
+        return _from_hub(text.removeprefix("hf:")), None
+    return _released(text, variant)
+
+
+def read(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """What a .safetensors file or a pickle holds, and its metadata; UserError when it is damaged or would run code."""
+    with _explained(path):
+        if path.suffix == ".safetensors":
+            return load_file(path), load_checkpoint_metadata(path)
+        with torch.serialization.safe_globals(HARMLESS):
+            values = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path} holds a {type(values).__name__}, not a checkpoint; pass a file with a state dict")
+    metadata = values.get("metadata", {})
+    return values, metadata if isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values()) else {}
+
+
+def load_checkpoint_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata in a .safetensors header, without reading the weights; {} when it has none.
+
+    Raises UserError when there is no such file or it is not a safetensors file.
+    """
+    with _explained(Path(path)), safe_open(path, framework="pt") as handle:
+        return dict(handle.metadata() or {})
+
+
+def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]) -> None:
+    """Writes weights atomically: .safetensors with metadata, or .pth / .pt in the container the naming's library uses.
+
+    Raises UserError for another suffix, or when the place cannot be written.
+    """
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()
+    }
+    if path.suffix == ".safetensors":
+        with files.atomic(path) as temporary:
+            save_file(tensors, temporary, metadata)
+    elif path.suffix in (".pth", ".pt"):
+        if naming == "official":
+            container: dict[str, Any] = {"model": tensors, "metadata": metadata}
+        elif naming.startswith("mm"):
+            container = {"meta": {}, "state_dict": tensors}
+        else:
+            container = dict(tensors)
+        with files.atomic(path) as temporary:
+            torch.save(container, temporary)
+    else:
+        raise UserError(f"{path} has no suffix this package writes; end it in .safetensors or .pth")
+
+
+def _released(text: str, variant: str | None) -> tuple[Path, Release]:
+    release = _release_named(text, variant)
+    target = files.cache_folder() / "weights" / release.filename
+    return files.download(release.url, target, expected_sha256=release.sha256), release
+
+
+def _release_named(text: str, variant: str | None) -> Release:
+    if text in TAGS:
+        if variant is None:
+            raise UserError(
+                f"{text!r} names released weights of several sizes; say which, as in 'convnext_tiny.fb_{text}'"
+            )
+        return find_release(variant, text)
+    looks_like_file = text.endswith((".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt")) or "/" in text
+    try:
+        name = parse_name(text)
+    except UserError:
+        if not looks_like_file:
+            near = get_close_matches(text, TAGS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"released weights: {', '.join(TAGS)}"
+            raise UserError(
+                f"{text!r} is neither a file, released weights, nor a hub id (hf:org/name); {hint}"
+            ) from None
+        raise UserError(f"there is no file {text}; check the path, or write hf:org/name for a hub id") from None
+    if variant not in (None, "custom", name.variant):
+        raise UserError(f"{text!r} names weights of {name.variant}, the model is {variant}; create that one instead")
+    return find_release(name.variant, name.tag or "in1k")
+
+
+def _from_hub(repository: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ImportError:
+        raise UserError(f"reading {repository} from the hub needs huggingface_hub: pip install convnext[hub]") from None
+    for name in HUB_FILES:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but it means: no network and not cached
+            raise UserError(
+                f"cannot reach the hub for {repository}, and it is not cached; fetch it elsewhere and pass the path"
+            ) from None
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub client lets several HTTP libraries' errors through
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"cannot fetch {repository} from the hub ({reason}); check the id, or pass a local path"
+            ) from None
+    raise UserError(f"{repository} holds none of {', '.join(HUB_FILES)}; pass a local checkpoint file")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what the readers raise into one sentence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}; check the path") from None
+    except pickle.UnpicklingError as error:
+        if found := re.search(r"(?:GLOBAL|class|function) `?([\w.]+)`?", str(error)):
+            raise UserError(
+                f"{path} asks to run {found[1]} when opened; refused, as a checkpoint needs only tensors and numbers"
+            ) from None
+        raise UserError(f"{path} is not a checkpoint, or is damaged; fetch it again") from None
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
+        raise UserError(f"{path} is damaged or not a checkpoint ({reason}); fetch or save it again") from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # torch asks for a place before the start of a file that was cut short
+            raise UserError(f"{path} is damaged: its end is missing; fetch or save it again") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _unwrapped(
+    values: Mapping[str, Any], source: str, metadata: dict[str, str], release: Release | None, ema: bool | None
+) -> Checkpoint:
+    entry, found, notes = _choose(values, source, ema)
+    weights = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+    if not weights:
+        shown = ", ".join(map(str, list(values)[:5])) or "nothing"
+        raise UserError(f"{source} holds no weights (it has: {shown}); pass a checkpoint with a state dict")
+    if other := sorted(str(key) for key in found.keys() - weights.keys()):
+        notes = (*notes, f"not tensors, not read: {', '.join(other[:5])}")
+    return Checkpoint(source, entry, weights, metadata, release, notes)
+
+
+def _choose(values: Mapping[str, Any], source: str, ema: bool | None) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
+    """The entry to take: its name, its weights, and what else there was."""
+    raw = next((name for name in RAW_ENTRIES if _is_state(values.get(name))), None)
+    averaged = next((name for name in EMA_ENTRIES if _is_state(values.get(name))), None)
+    if raw and averaged == "ema_state_dict":  # mmengine swaps the two when it saves: state_dict is the average
+        taken = averaged if ema is False else raw
+        return taken, values[taken], (f"mmengine stores the average as {raw} and the raw weights as {averaged}",)
+    if averaged and (ema or not raw):
+        if ema is False:
+            raise UserError(f"{source} holds only averaged weights ({averaged}); leave out ema=False")
+        return averaged, values[averaged], ()
+    entry = raw or ""
+    state = values[raw] if raw else values
+    plain, old_average = _split_mmcv(state)
+    if ema:
+        if not old_average:
+            raise UserError(f"{source} holds no averaged weights; leave out ema=True")
+        note = "mmcv 1 may have swapped the average and the raw weights on saving, depending on its hooks' order"
+        return f"{entry}[ema_*]", old_average, (note,)
+    also = averaged or ("ema_*" if old_average else None)
+    return entry, plain, ((f"averaged weights are there too ({also}); ema=True takes them",) if also else ())
+
+
+def _split_mmcv(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """mmcv 1 keeps a second copy of `a.b.c` as the buffer `ema_a_b_c`: (the state without them, that copy renamed)."""
+    copies = {f"ema_{str(key).replace('.', '_')}": key for key in state if not str(key).startswith("ema_")}
+    average = {copies[key]: value for key, value in state.items() if key in copies}
+    return {key: value for key, value in state.items() if key not in copies}, average
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())

@@ -1,0 +1,325 @@
+"""A row of `variants` becomes a model; weights of any naming go in, and out again in any naming.
+
+A file of ours is .safetensors with string metadata: "format", "variant", "arch" (JSON), and what the writer adds:
+"classes" and "preprocess" (JSON), "metric", "which" ("raw" or "ema"), "licence".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import nn
+
+from ..data.transforms import Preprocess
+from ..errors import UserError
+from ..variants import CLASSES_22K, VARIANTS, Arch, custom, parse_name
+from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, write
+from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
+from .fitting import fit_head, fit_norms, fit_stem, some
+from .keymaps import STEMS, Weights, arch_of, from_official, to_official
+from .peers import build_baseline, is_baseline
+
+HeadRule = Literal["auto", "drop", "rows"]
+SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
+DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_weights` did. `head`: "loaded", "reinitialised" (kept as created), "cut to rows" or "none"."""
+
+    source: str
+    naming: str
+    entry: str
+    loaded: int = 0
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[
+        tuple[str, tuple[int, ...], tuple[int, ...]], ...
+    ] = ()  # name, shape in the file, shape in the model
+    head: str = "loaded"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every entry of the file and of the model was accounted for."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        entry = f", entry {self.entry}" if self.entry else ""
+        lines = [
+            f"weights: {self.source} ({self.naming} naming{entry}): {self.loaded} entries loaded, head {self.head}"
+        ]
+        return "\n".join([*lines, *(f"  {line}" for line in (*self.problems(), *self.notes))])
+
+    def problems(self) -> list[str]:
+        """One line for each kind of disagreement, the first few entries by name."""
+        shapes = [f"{name} {list(got)} in the file, {list(want)} in the model" for name, got, want in self.mismatched]
+        rows = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
+        return [f"{len(names)} {kind}: {some(names)}" for kind, names in rows if names]
+
+
+def list_models() -> list[str]:
+    """Names of the family, small to large, then isotropic."""
+    return list(VARIANTS)
+
+
+def create_model(
+    name: str, *, weights: Source | None = None, num_classes: int | None = None, in_chans: int | None = None,
+    drop_path_rate: float = 0.0, drop_rate: float = 0.0, layer_scale_init_value: float | None = None,
+    head_init_scale: float = 1.0, patch_size: int = DEFAULT_PATCH, depths: Sequence[int] | None = None,
+    dims: Sequence[int] | None = None, out_norms: bool = False, features_only: bool = False,
+    out_indices: Iterable[int] = (0, 1, 2, 3),
+) -> nn.Module:  # fmt: skip
+    """A network by name, in training mode: (N, in_chans, H, W) -> (N, num_classes) logits, or maps (`Backbone`).
+
+    `name` is a size in our, the official, timm's or the hub's spelling, which says the architecture only: `weights`
+    says what to load (a released tag such as "in1k", a path, a hub id, a state dict). Or it is a checkpoint's path,
+    whose weights are then loaded; or a baseline, "torchvision:resnet18" or "timm:resnet18". `num_classes` and
+    `in_chans` are 1000 and 3, or the checkpoint's own. `layer_scale_init_value` None is the size's own start (1e-6;
+    none for isotropic small and base, as for 0). `head_init_scale` means nothing to a baseline. What loading did is
+    kept as `.load_report`. Raises UserError for an unknown name and for options or weights that do not fit.
+    """
+    opened = open_checkpoint(name) if _is_file(name) else None
+    baseline = opened.metadata.get("variant", "") if opened else name
+    shape: dict[str, Any] = {
+        "depths": _tuple(depths),
+        "dims": _tuple(dims),
+        "layer_scale": layer_scale_init_value,
+        "patch_size": None if patch_size == DEFAULT_PATCH else patch_size,
+    }
+    maps = {"out_norms": out_norms, "features_only": features_only, "out_indices": tuple(out_indices)}
+    given: dict[str, Any] = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
+    given |= {k: v for k, v in (("num_classes", num_classes), ("in_chans", in_chans)) if v is not None}
+    if is_baseline(baseline):
+        _refuse_for_baseline(baseline, shape | {"out_norms": out_norms or None, "features_only": features_only or None})
+        model = build_baseline(baseline, **(_baseline_settings(opened) | given))
+    else:
+        arch, settings = _described(opened) if opened else (VARIANTS[parse_name(name).variant], {})
+        if out_norms or features_only or "out_indices" not in settings:
+            settings |= maps
+        model = _build(custom(arch, **shape), settings | given | {"head_init_scale": head_init_scale})
+    if weights is not None:
+        model.load_report = load_weights(model, weights)  # type: ignore[assignment]
+    elif opened:
+        model.load_report = _load(model, opened, "auto", None, True)  # type: ignore[assignment]
+    return model
+
+
+def load_weights(model: nn.Module, source: Source, *, head: HeadRule = "auto", rows: Sequence[int] | None = None,
+                 ema: bool | None = None, strict: bool = True) -> LoadReport:  # fmt: skip
+    """Loads a checkpoint of any known naming and container into `model`, and says what became of every entry.
+
+    `head`: "auto" loads it where the class counts agree and otherwise leaves the model's head as it was created; "drop"
+    always leaves it; "rows" (implied by `rows`) keeps the given rows of a larger head, one for each class. `ema`: see
+    `open_checkpoint`. A stem for other channels or another patch size is adapted. Raises UserError, with the model
+    unchanged, when the source cannot be used or, unless `strict` is False, when any entry is left over.
+    """
+    opened = open_checkpoint(source, variant=getattr(model, "variant", None), ema=ema)
+    return _load(model, opened, "rows" if rows is not None else head, rows, strict)
+
+
+def save_weights(
+    model: nn.Module, path: str | Path, *, naming: str = "official", metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Writes the model's weights to a .safetensors or .pth file, whole or not at all, under another library's names.
+
+    `metadata` (strings) joins what describes the network, from which `from_pretrained` builds it again; a .pth file
+    carries it in the official naming only. Raises UserError when that library has no such network.
+    """
+    path = Path(path)
+    weights = dict(model.state_dict())
+    if isinstance(model, Backbone):
+        weights = from_official(weights, naming, model.arch, model.dense)
+    elif naming != "official":
+        raise UserError(f"a baseline keeps its own library's names; leave out naming={naming!r}")
+    kind = FORMAT if naming == "official" else "pt"  # transformers refuses a file whose "format" it does not know
+    written = {"format": kind} | _metadata(model) | dict(metadata or {})
+    write(weights, path, naming=naming, metadata=written)
+    return path
+
+
+def from_pretrained(source: str | Path) -> Any:
+    """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
+
+    It carries `.classes` (names, or None where the file has none), `.preprocess` (the evaluation protocol as a dict),
+    `.metadata` and `.load_report`. Raises UserError as `load_weights` does.
+    """
+    opened = open_checkpoint(source)
+    model = cast(Any, _model_of(opened))
+    model.load_report = _load(model, opened, "auto", None, True)
+    model.metadata = opened.metadata
+    model.classes = _json(opened, "classes", None)
+    size = opened.release.eval_size if opened.release else 224
+    model.preprocess = _json(opened, "preprocess", None) or Preprocess.for_size(size).to_dict()
+    return model.eval()
+
+
+def model_for(source: Source, *, name: str | None = None, ema: bool | None = None) -> nn.Module:
+    """A fresh network of the shape of a checkpoint: described in its metadata, or read from its names and shapes.
+
+    Raises UserError when the checkpoint is not of the size that `name` says.
+    """
+    variant = None if name is None or is_baseline(name) else parse_name(name).variant
+    model = _model_of(open_checkpoint(source, variant=variant, ema=ema))
+    if variant is not None and model.variant != variant:
+        raise UserError(f"{source} holds a {model.variant} network, not {variant}; leave the name out")
+    return model
+
+
+def official_function(name: str) -> Callable[..., nn.Module]:
+    """`convnext_tiny(pretrained=False, in_22k=False, **kwargs)` and the like, as the official repository has them."""
+
+    def build(pretrained: bool = False, in_22k: bool = False, **kwargs: Any) -> nn.Module:
+        if in_22k:
+            kwargs.setdefault("num_classes", CLASSES_22K)
+        tag = "in22k" if in_22k else "in1k"
+        return create_model(name, weights=tag if pretrained else None, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = (
+        f"`create_model({name!r}, **kwargs)`; `pretrained` loads the released weights (with `in_22k`: 21,841 classes)."
+    )
+    return build
+
+
+def _build(arch: Arch, settings: dict[str, Any]) -> Backbone:
+    kind = ConvNeXtIsotropic if arch.isotropic else ConvNeXt
+    model = kind(arch, **settings)
+    shape = (arch.depths, arch.dims, arch.isotropic)
+    model.variant = next((n for n, row in VARIANTS.items() if (row.depths, row.dims, row.isotropic) == shape), "custom")  # type: ignore[assignment]
+    return model
+
+
+def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
+    if not isinstance(model, Backbone):
+        report = LoadReport(opened.source, str(getattr(model, "variant", "its own")), opened.entry, notes=opened.notes)
+        return _fill(model, _unprefixed(opened.weights), report, strict=strict)
+    translated = to_official(opened.weights, opened.source)
+    weights, notes = dict(translated.weights), [*opened.notes, *translated.notes]
+    if opened.release:
+        notes.append(f"licence {opened.release.licence}, from {opened.release.url}")
+    outside = translated.outside
+    if model.dense and outside:
+        notes.append(f"{len(outside)} entries beyond the backbone left out: {some(outside)}")
+        outside = ()
+    fate, fresh = fit_head(model, weights, head, rows, notes, opened.source)
+    fresh |= fit_norms(model, weights, notes)
+    fit_stem(model, weights, notes)
+    report = LoadReport(opened.source, translated.naming.name, opened.entry, head=fate, notes=tuple(notes))
+    return _fill(model, weights, report, fresh=fresh, outside=outside, strict=strict)
+
+
+def _fill(
+    model: nn.Module, weights: Weights, report: LoadReport, *, strict: bool, fresh: Iterable[str] = (),
+    outside: tuple[str, ...] = (),
+) -> LoadReport:  # fmt: skip
+    """Copies what fits into the model and completes the report; entries in `fresh` may stay as they are."""
+    wanted = model.state_dict()
+    usable = {name: value for name, value in weights.items() if name in wanted and value.shape == wanted[name].shape}
+    wrong = [name for name in weights if name in wanted and name not in usable]
+    report = replace(
+        report,
+        loaded=len(usable),
+        missing=tuple(name for name in wanted if name not in weights and name not in set(fresh)),
+        unexpected=(*(name for name in weights if name not in wanted), *outside),
+        mismatched=tuple((name, tuple(weights[name].shape), tuple(wanted[name].shape)) for name in wrong),
+    )
+    if strict and not report.ok:
+        problems = "; ".join(report.problems())
+        raise UserError(f"{report.source} does not fit the model: {problems}; create the model that it was made for")
+    model.load_state_dict(usable, strict=False)
+    return report
+
+
+def _unprefixed(weights: Weights) -> Weights:
+    """Without the prefix that data-parallel or compiled wrappers put before every name."""
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _model_of(opened: Checkpoint) -> nn.Module:
+    variant = opened.metadata.get("variant", "")
+    if is_baseline(variant):
+        return build_baseline(variant, **_baseline_settings(opened))
+    return _build(*_described(opened))
+
+
+def _baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
+    described = _json(opened, "arch", {}) if opened else {}
+    return {key: described[key] for key in ("num_classes", "in_chans") if key in described}
+
+
+def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
+    """Arch and `SETTINGS` of a checkpoint's network: from its metadata, or from the names and shapes."""
+    described = _json(opened, "arch", None)
+    if described is not None:
+        try:
+            shape = {key: described.pop(key) for key in ("depths", "dims", "patch_size", "isotropic", "layer_scale")}
+            arch = Arch(**shape | {"depths": tuple(shape["depths"]), "dims": tuple(shape["dims"])})
+            return arch, {key: described[key] for key in SETTINGS if key in described}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{opened.source} describes its network wrongly ({error!r}); save it again with save_weights"
+            ) from None
+    weights = to_official(opened.weights, opened.source).weights
+    arch = arch_of(weights, opened.source)
+    head, stem = weights.get("head.weight"), next(weights[name] for name in STEMS if name in weights)
+    norms = [s for s in range(len(arch.dims)) if f"norm{s}.weight" in weights]
+    settings: dict[str, Any] = {"num_classes": 0 if head is None else len(head), "in_chans": int(stem.shape[1])}
+    if norms or "norm.weight" not in weights:
+        settings |= {
+            "out_norms": bool(norms),
+            "features_only": True,
+            "out_indices": tuple(norms or range(len(arch.dims))),
+        }
+    return arch, settings
+
+
+def _metadata(model: nn.Module) -> dict[str, str]:
+    values: dict[str, Any] = {
+        "num_classes": getattr(model, "num_classes", None),
+        "in_chans": getattr(model, "in_chans", None),
+    }
+    if isinstance(model, Backbone):
+        values = asdict(model.arch) | values
+        if model.dense:
+            values |= {
+                "out_norms": model.out_norms,
+                "features_only": not model.out_norms,
+                "out_indices": model.out_indices,
+            }
+    described = {"variant": str(getattr(model, "variant", "custom")), "arch": json.dumps(values)}
+    for name in ("classes", "preprocess"):
+        if getattr(model, name, None) is not None:
+            described[name] = json.dumps(getattr(model, name))
+    return described
+
+
+def _json(opened: Checkpoint, key: str, default: Any) -> Any:
+    try:
+        return json.loads(opened.metadata[key]) if key in opened.metadata else default
+    except json.JSONDecodeError:
+        raise UserError(
+            f"the metadata {key!r} of {opened.source} is not JSON; save it again with save_weights"
+        ) from None
+
+
+def _refuse_for_baseline(name: str, options: dict[str, Any]) -> None:
+    if given := [key for key, value in options.items() if value is not None]:
+        raise UserError(f"{name} is a baseline with its own shape; leave out {', '.join(given)}")
+
+
+def _is_file(name: str) -> bool:
+    path = Path(name).expanduser()
+    return name not in VARIANTS and (path.is_file() or any((path / inside).is_file() for inside in HUB_FILES))
+
+
+def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)

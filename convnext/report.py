@@ -1,0 +1,399 @@
+"""The run's page: one self-contained HTML file that says how good a classifier is, where it errs and how it was made.
+
+Shapes: M validation images, K classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import figures, files
+from .figures import plot_curves
+from .metrics import ClassificationCounter, MultiLabelCounter, bootstrap_interval, class_rows
+from .training.log import read
+
+__all__ = ["Evidence", "plot_curves", "write_report"]
+
+MISTAKES = 16  # pictures of the worst ones
+PAIRS = 15  # rows of the table of confused classes
+TALL = 16  # rows beyond which a table scrolls in its place
+PIXELS_UP_TO = 64  # a picture this small is shown with its pixels, not smoothed
+THUMBNAIL = 256  # pixels of the longer side of a picture on the page
+CHUNK = 4096  # images counted at once: bounds the memory of a large validation set
+THIN = "\u202f"  # no-break space before a per cent sign
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a model did with the validation images, and what else the page shows.
+
+    `targets` are (M,) class indices or (M, K) multi-hot labels; `loader` gives the picture of an id; `cams` are
+    pictures with captions; `comparisons` are other methods' accuracies on the same images in percent.
+    """
+
+    classes: list[str]
+    ids: list[str]
+    probs: np.ndarray  # (M, K)
+    targets: np.ndarray
+    loader: Callable[[str], Image.Image]
+    command: str
+    cams: list[tuple[Image.Image, str]] = field(default_factory=list)
+    comparisons: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.targets.ndim == 2
+
+    @cached_property
+    def counter(self) -> ClassificationCounter | MultiLabelCounter:
+        """The counts over all images."""
+        kind = MultiLabelCounter if self.multi_label else ClassificationCounter
+        counter: ClassificationCounter | MultiLabelCounter = kind(len(self.classes))
+        for start in range(0, len(self.ids), CHUNK):
+            part = slice(start, start + CHUNK)
+            counter.update(torch.as_tensor(self.probs[part]), torch.as_tensor(self.targets[part]))
+        return counter
+
+    @cached_property
+    def result(self) -> dict[str, float]:
+        return self.counter.result()
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """(M,) whether the image's class, or every one of its labels, was found."""
+        if self.multi_label:
+            return ((self.probs >= 0.5) == (self.targets > 0.5)).all(1)
+        return self.probs.argmax(1) == self.targets
+
+    @property
+    def metric(self) -> tuple[str, str]:
+        """The main figure's name in the log, and in words."""
+        return ("macro_f1", "Macro F1") if self.multi_label else ("top1", "Top-1 accuracy")
+
+
+def write_report(run: Path, evidence: Evidence) -> Path:
+    """Writes `run`/report/index.html from the run's recipe.json and log.jsonl and the evidence; returns its path."""
+    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    rows = read(run / "log.jsonl")
+    start = next((row for row in rows if row["kind"] == "start"), {})
+    parts = [
+        ("result", "Result", _headline(evidence, rows, start, recipe)),
+        ("curves", "Learning curves", _curves(evidence, rows)),
+        ("confusion", "Confusion matrix", "" if evidence.multi_label else _confusion(evidence)),
+        ("classes", "Class by class", _classes(evidence)),
+        ("mistakes", "Worst mistakes", _mistakes(evidence)),
+        ("calibration", "Calibration", _calibration(evidence)),
+        ("maps", "Where the network looks", _maps(evidence)),
+        ("recipe", "Recipe", _recipe(recipe, start)),
+        ("repeat", "Repeat this run", _repeat(evidence)),
+    ]
+    page = _page(run, recipe, start, [part for part in parts if part[2]])
+    target = run / "report" / "index.html"
+    files.write_text(target, page)
+    return target
+
+
+def _page(run: Path, recipe: dict[str, Any], start: dict[str, Any], parts: Sequence[tuple[str, str, str]]) -> str:
+    css = resources.files(__package__).joinpath("assets/report.css").read_text(encoding="utf-8")
+    data = f" on {Path(str(start['data'])).name}" if start.get("data") else ""
+    title = _text(f"{recipe.get('model', 'model')}{data}")
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts[1:])
+    sections = "\n".join(
+        f'<section id="{name}">{"" if name == "result" else f"<h2>{heading}</h2>"}{body}</section>'
+        for name, heading, body in parts
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>\n<style>\n{css}</style></head>\n<body><main>\n"
+        f'<header><p class="eyebrow">Training report · {_text(run.resolve().name)}</p><h1>{title}</h1>'
+        f"<nav>{links}</nav></header>\n{sections}\n"
+        "<footer>Written by convnext. The page is this one file.</footer>\n</main></body></html>\n"
+    )
+
+
+def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> str:
+    result, (name, label) = evidence.result, evidence.metric
+    low, high = bootstrap_interval(evidence.right)
+    interval = f"95{THIN}% interval {low:.1f} to {_percent(high)}"
+    if evidence.multi_label:
+        scale, sure = "", f"{_percent(result['exact_match'])} of the images have every label right ({interval})"
+    else:
+        scale, sure = _scale(result[name], low, high), interval
+    score = (
+        f'<div><p class="eyebrow">{label}</p><div class="score">{result[name]:.1f}<small>{THIN}%</small></div>{scale}'
+        f'<p class="how">{sure}. {len(evidence.ids):,} validation images, {len(evidence.classes):,} classes.</p></div>'
+    )
+    tiles = "".join(_tile(*tile) for tile in [*_quality_tiles(evidence), *_run_tiles(rows, start, recipe)])
+    return f'<div class="headline">{score}<dl class="tiles">{tiles}</dl></div>{_comparisons(evidence)}'
+
+
+def _scale(value: float, low: float, high: float) -> str:
+    """A line from 0 to 100 % with the interval and the value on it."""
+    band = f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+    return f'<div class="scale">{band}<b style="left:calc({value:.2f}% - 2px)"></b></div>'
+
+
+def _quality_tiles(evidence: Evidence) -> list[tuple[str, str, str]]:
+    result = evidence.result
+    loss = ("Validation loss", f"{result['loss']:.3f}", "mean over images")
+    ece = ("Calibration error", _percent(result["ece"]), "expected, 15 bins")
+    if evidence.multi_label:
+        return [("Micro F1", _percent(result["micro_f1"]), "all labels alike"),
+                ("Wrong labels", _percent(result["hamming"]), "Hamming loss"), loss, ece]  # fmt: skip
+    top5 = [("Top-5 accuracy", _percent(result["top5"]), "among the best five")] if len(evidence.classes) > 5 else []
+    return [*top5, ("Mean class accuracy", _percent(result["mean_class_accuracy"]), "every class alike"), loss, ece]
+
+
+def _run_tiles(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Which weights, how long, on what."""
+    tiles = []
+    best = [row for row in rows if row["kind"] == "eval" and row.get("best")]
+    if best:
+        which = {"ema": "EMA", "raw": "raw"}.get(best[-1].get("which", ""), "best")
+        tiles.append(("Weights", which, f"epoch {best[-1]['epoch']:.4g}, step {best[-1]['step']:,}"))
+    train = [row for row in rows if row["kind"] == "train"]
+    if train:
+        minutes = figures.elapsed_minutes(rows)[-1]
+        speed = f"{train[-1]['images_per_s']:,.0f} images/s"
+        tiles.append(("Training time", _duration(minutes), f"{train[-1]['epoch']:.4g} epochs, {speed}"))
+    size = recipe.get("image_size")
+    tiles.append(("Images", f"{size} px", f"batch {recipe.get('batch_size')}, {recipe.get('precision')}"))
+    machine = start.get("machine") or {}
+    device = machine.get("cpu") if machine.get("gpu", "none") == "none" else machine.get("gpu")
+    if device:
+        tiles.append(("Machine", str(device), f"torch {machine.get('torch', '?')}"))
+    return tiles
+
+
+def _tile(label: str, value: str, note: str) -> str:
+    style = ' class="long"' if len(value) > 14 else ""
+    return f"<div><dt>{_text(label)}</dt><dd{style}>{_text(value)}<small>{_text(note)}</small></dd></div>"
+
+
+def _comparisons(evidence: Evidence) -> str:
+    if not evidence.comparisons:
+        return ""
+    ours = ("this network", evidence.result[evidence.metric[0]])
+    table = sorted([ours, *evidence.comparisons], key=lambda row: -row[1])
+    cells = [
+        f'<tr><td class="name">{"<b>" if row is ours else ""}{_text(row[0])}{"</b>" if row is ours else ""}</td>'
+        f'<td class="n">{_percent(row[1])}</td><td class="bar">'
+        f'<i{"" if row is ours else " class=other"} style="width:{row[1]:.2f}%"></i></td></tr>'
+        for row in table
+    ]
+    return f'<h3 style="margin-top:26px">On the same images</h3><table>{"".join(cells)}</table>'
+
+
+def _curves(evidence: Evidence, rows: list[dict[str, Any]]) -> str:
+    name, label = evidence.metric
+    drawn = figures.curves(rows, name, f"{label}, %")
+    if not drawn:
+        return ""
+    how = (
+        "The training loss is taken on augmented, mixed and smoothed images, so it may lie above the validation loss. "
+        "EMA is the running average of the weights."
+    )
+    return _how(how) + f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>'
+
+
+def _confusion(evidence: Evidence) -> str:
+    confusion = getattr(evidence.counter, "confusion", None)
+    if confusion is None:
+        return ""
+    counts, names = confusion.numpy(), evidence.classes
+    wide = max(300, 22 * len(names)) if len(names) <= figures.LABELS_UP_TO else 300
+    how = "Rows are true classes, columns predictions; the stronger a cell, the larger its share of the row."
+    drawn = figures.confusion_picture(counts, names)
+    picture = f'<figure class="scroll"><div style="min-width:{wide}px">{drawn}</div></figure>'
+    return _how(how) + f'<div class="side">{picture}<div><h3>Most confused</h3>{_pairs(counts, names)}</div></div>'
+
+
+def _pairs(counts: np.ndarray, names: list[str]) -> str:
+    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    shares = wrong / np.maximum(counts.sum(1, keepdims=True), 1)
+    order = np.argsort(-(wrong + shares / 2), axis=None, kind="stable")[:PAIRS]  # at equal counts, the larger share
+    places = [divmod(int(cell), len(counts)) for cell in order]
+    rows = [
+        (_text(names[i]), _text(names[j]), f"{wrong[i, j]:,}", _percent(100 * shares[i, j]))
+        for i, j in places if wrong[i, j]
+    ]  # fmt: skip
+    if not rows:
+        return _how("No image was given a wrong class.")
+    return _table((("true", "name"), ("predicted", "name"), ("images", "n"), ("of the class", "n")), rows)
+
+
+def _classes(evidence: Evidence) -> str:
+    figures_of = class_rows(*evidence.counter.classes.numpy())
+    order = sorted(range(len(figures_of)), key=lambda i: (figures_of[i]["support"] == 0, figures_of[i]["f1"]))
+    rows = []
+    for i in order:
+        row = figures_of[i]
+        values = [_percent(row[name]) if row["support"] else "–" for name in ("precision", "recall", "f1")]
+        bar = f'<i style="width:{row["f1"]:.1f}%"></i>'
+        rows.append((_text(evidence.classes[i]), f"{row['support']:,}", *values, bar))
+    columns = (("class", "name"), ("images", "n"), ("precision", "n"), ("recall", "n"), ("F1", "n"), ("", "bar"))
+    how = (
+        "Precision: of what was called so, the share that was so. Recall: of what was so, the share that was found. "
+        "F1: their harmonic mean; lowest first."
+    )
+    return _how(how) + _table(columns, rows)
+
+
+def _mistakes(evidence: Evidence) -> str:
+    wrong = np.flatnonzero(~evidence.right)
+    if not len(wrong):
+        return _how(f"None: all {len(evidence.ids):,} validation images are right.")
+    badness = _label_losses(evidence, wrong) if evidence.multi_label else evidence.probs[wrong].max(1)
+    worst = wrong[np.argsort(-badness, kind="stable")][:MISTAKES]
+    caption = _labels_caption if evidence.multi_label else _class_caption
+    shots = "".join(
+        _shot(
+            evidence.loader(evidence.ids[i]), f'{caption(evidence, i)}<div class="file">{_text(evidence.ids[i])}</div>'
+        )
+        for i in worst
+    )
+    order = "largest loss first" if evidence.multi_label else "most confident first"
+    share = (
+        f"{len(wrong):,} of {len(evidence.ids):,} images are wrong; {order}. Wrong labels in the data show here too."
+    )
+    return _how(share) + f'<div class="shots">{shots}</div>'
+
+
+def _label_losses(evidence: Evidence, images: np.ndarray) -> np.ndarray:
+    p = np.clip(evidence.probs[images].astype(np.float64), 1e-12, 1 - 1e-12)
+    return -np.log(np.where(evidence.targets[images] > 0.5, p, 1 - p)).mean(1)
+
+
+def _class_caption(evidence: Evidence, i: int) -> str:
+    p, true = evidence.probs[i], int(evidence.targets[i])
+    guess = int(p.argmax())
+    return (
+        f'<b class="wrong">{_text(evidence.classes[guess])}</b> {p[guess]:.0%}<br>'
+        f'is <b class="right">{_text(evidence.classes[true])}</b> {p[true]:.0%}'
+    )
+
+
+def _labels_caption(evidence: Evidence, i: int) -> str:
+    p, true = evidence.probs[i], evidence.targets[i] > 0.5
+    missed, added = np.flatnonzero(true & (p < 0.5)), np.flatnonzero(~true & (p >= 0.5))
+    lines = []
+    for word, style, members in (("missed", "right", missed), ("added", "wrong", added)):
+        named = ", ".join(f"<b class={style}>{_text(evidence.classes[k])}</b> {p[k]:.0%}" for k in members)
+        lines += [f"{word} {named}"] if named else []
+    return "<br>".join(lines)
+
+
+def _calibration(evidence: Evidence) -> str:
+    bins = evidence.counter.bins.numpy()
+    _, claimed, true = 100 * bins.sum(1) / bins[0].sum()
+    if evidence.multi_label:
+        average = f"On average a label is given {_percent(claimed)} and present in {_percent(true)} of the images."
+    else:
+        average = f"On average the network claims {_percent(claimed)} for its prediction and is right {_percent(true)}."
+    text = (
+        f"Expected calibration error: {_percent(evidence.result['ece'])}, the distance of the bars from the diagonal, "
+        f"averaged over all predictions. {average} A bar below the diagonal means over-confidence."
+    )
+    return f'<div class="side"><figure class="narrow">{figures.reliability(bins)}</figure>{_how(text)}</div>'
+
+
+def _maps(evidence: Evidence) -> str:
+    if not evidence.cams:
+        return ""
+    shots = "".join(_shot(picture, _text(caption)) for picture, caption in evidence.cams)
+    how = (
+        "Class-activation maps (Grad-CAM) of the predicted class: red regions spoke for it most, clear ones not at all."
+    )
+    return _how(how) + f'<div class="shots">{shots}</div>'
+
+
+def _recipe(recipe: dict[str, Any], start: dict[str, Any]) -> str:
+    whys = {str(choice["field"]): str(choice["why"]) for choice in start.get("choices") or []}
+    columns = [("field", "name"), ("value", "name"), ("why", "name")]
+    rows = [(_text(name), _text(_plain(value)), _text(whys.get(name, ""))) for name, value in _flat(recipe)]
+    facts = [(_text(name), _text(str(value))) for name, value in (start.get("machine") or {}).items()]
+    machine = _details("The machine", _table(columns[:2], facts)) if facts else ""
+    how = "Every setting as it was used, after the recipe was fitted to the data; where that decided a value, why."
+    return _how(how) + _details(f"{len(rows)} settings", _table(columns, rows)) + machine
+
+
+def _repeat(evidence: Evidence) -> str:
+    return _how("The same data, recipe and seed:") + f"<pre>{_text(evidence.command)}</pre>"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of HTML cells under (heading, CSS class) columns; a long table scrolls in its place."""
+    head = "".join(f'<th class="{style}">{heading}</th>' for heading, style in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="{style}">{cell}</td>' for (_, style), cell in zip(columns, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    scroll = "scroll tall" if len(rows) > TALL else "scroll"
+    return f'<div class="{scroll}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _shot(picture: Image.Image, caption: str) -> str:
+    """A picture inside the page, with an HTML caption."""
+    buffer, small = io.BytesIO(), max(picture.size) <= PIXELS_UP_TO
+    shown = picture.convert("RGB")
+    shown.thumbnail((THUMBNAIL, THUMBNAIL))
+    if small:
+        shown.save(buffer, "PNG")
+    else:
+        shown.save(buffer, "JPEG", quality=85)
+    source = f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    style = ' class="pixels"' if small else ""
+    return f'<figure><img{style} src="{source}" alt=""><figcaption>{caption}</figcaption></figure>'
+
+
+def _details(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>{body}</details>"
+
+
+def _how(text: str) -> str:
+    return f'<p class="how">{text}</p>'
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f}{THIN}%"
+
+
+def _duration(minutes: float) -> str:
+    seconds = round(60 * minutes)
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+
+
+def _text(value: str) -> str:
+    """Escaped; bytes of a file name that are no UTF-8 become question marks."""
+    return html.escape(value.encode("utf-8", "replace").decode("utf-8"))

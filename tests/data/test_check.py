@@ -1,0 +1,283 @@
+"""Each finding of the folder report, on a folder that has just that."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.data import check as check_module
+from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
+from convnext.errors import UserError
+
+
+def picture(seed: int, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    """Smooth and unlike any other, as photographs are."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """train and val with two classes, nothing wrong with it."""
+    for i, (split, name, count) in enumerate((s, n, c) for s, c in (("train", 4), ("val", 2)) for n in ("cat", "dog")):
+        (tmp_path / split / name).mkdir(parents=True)
+        for j in range(count):
+            picture(10 * i + j).save(tmp_path / split / name / f"{j}.png")
+    return tmp_path
+
+
+def kinds(report: FolderReport) -> Counter[str]:
+    return Counter(problem.kind for problem in report.problems)
+
+
+def only(report: FolderReport, kind: str) -> Problem:
+    assert kinds(report) == {kind: 1}, report.problems
+    return report.problems[0]
+
+
+def test_a_sound_folder(pets: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = check(pets, progress=lambda done, total: seen.append((done, total)))
+    assert report.ok
+    assert report.problems == []
+    assert report.counts == {"train": {"cat": 4, "dog": 4}, "val": {"cat": 2, "dog": 2}}
+    assert seen == [(i, 12) for i in range(1, 13)]
+    text = str(report)
+    assert "12 images (8 train, 4 val) in 2 classes" in text
+    assert text.splitlines()[-1] == "fit to train on"
+
+
+def test_a_folder_without_splits(pets: Path) -> None:
+    report = check(str(pets / "train"))
+    assert report.ok
+    assert report.counts == {"all": {"cat": 4, "dog": 4}}
+
+
+def test_kinds_are_listed_once_each() -> None:
+    listed = (*ERRORS, *WARNINGS, *NOTES)
+    assert len(set(listed)) == len(listed)
+    assert {Problem(kind, "", "").severity for kind in ERRORS} == {"error"}
+    assert {Problem(kind, "", "").severity for kind in WARNINGS} == {"warning"}
+    assert {Problem(kind, "", "").severity for kind in NOTES} == {"note"}
+
+
+def test_the_same_bytes_in_both_splits_are_a_leak(pets: Path) -> None:
+    shutil.copy(pets / "train/cat/1.png", pets / "val/cat/copy.png")
+    report = check(pets)
+    assert only(report, "leak") == Problem("leak", "val/cat/copy.png", "same bytes as train/cat/1.png")
+    assert report.ok  # it can be trained on; the figures could not be trusted
+    assert "1 warning" in str(report)
+
+
+def test_the_same_pixels_in_another_file_are_a_leak(pets: Path) -> None:
+    with Image.open(pets / "train/cat/1.png") as image:
+        image.save(pets / "val/cat/copy.bmp")
+    assert only(check(pets), "leak").detail == "same pixels as train/cat/1.png"
+
+
+@pytest.mark.parametrize("change", ["quality 50", "half", "double", "brighter"])
+def test_a_changed_copy_in_the_other_split_looks_the_same(change: str, pets: Path) -> None:
+    with Image.open(pets / "train/dog/2.png") as image:
+        size = {"half": (16, 16), "double": (64, 64)}.get(change, image.size)
+        copy = image.resize(size, Image.Resampling.BICUBIC)
+    if change == "brighter":
+        copy = Image.fromarray((np.asarray(copy) * 0.98 + 2).astype(np.uint8))
+    copy.save(pets / "val/dog/copy.jpg", quality=50 if change == "quality 50" else 95)
+    problem = only(check(pets), "looks the same")
+    assert (problem.path, problem.detail) == ("val/dog/copy.jpg", "hardly differs from train/dog/2.png")
+
+
+def test_flat_pictures_are_not_all_alike(pets: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 10, 10)).save(pets / "train/cat/flat.png")
+    Image.new("RGB", (32, 32), (201, 10, 10)).save(pets / "val/cat/flat.png")
+    assert check(pets).problems == []
+
+
+def test_a_duplicate_within_a_split(pets: Path) -> None:
+    for name in ("copy1", "copy2"):
+        shutil.copy(pets / "train/cat/1.png", pets / f"train/cat/{name}.png")
+    report = check(pets)
+    assert kinds(report) == {"duplicate": 2}
+    assert {problem.detail for problem in report.problems} == {"same bytes as train/cat/1.png"}
+    alone = check(pets / "train")
+    assert kinds(alone) == {"duplicate": 2}
+    assert "one may be learnt from and the other measured on" in alone.problems[0].detail
+
+
+def test_the_same_picture_under_two_labels(pets: Path) -> None:
+    shutil.copy(pets / "train/cat/1.png", pets / "train/dog/copy.png")
+    problem = only(check(pets), "conflicting labels")
+    assert problem.path == "train/dog/copy.png"
+    assert problem.detail == "same bytes as train/cat/1.png, but 'dog' instead of 'cat'"
+
+
+def test_a_leak_under_another_label_is_both(pets: Path) -> None:
+    shutil.copy(pets / "train/cat/1.png", pets / "val/dog/copy.png")
+    assert kinds(check(pets)) == {"leak": 1, "conflicting labels": 1}
+
+
+def test_many_copies_are_compared_quickly(pets: Path) -> None:
+    pictures = [check_module._Picture("train", "cat", pets, f"{i}") for i in range(20_000)]
+    facts = [check_module._Facts((), "b", "p", b"")] * len(pictures)
+    assert len(list(check_module._repeats(pictures, facts))) == 19_999
+
+
+def test_classes_that_differ_between_the_splits(pets: Path) -> None:
+    (pets / "val/dog").rename(pets / "val/Dog")
+    report = check(pets)
+    assert not report.ok
+    assert [(p.path, p.detail) for p in report.problems] == [
+        ("dog", "in train, not in val"),
+        ("Dog", "in val, not in train"),
+    ]
+    assert set(kinds(report)) == {"class in one split"}
+
+
+def test_structure_that_cannot_be_trained_on(pets: Path, tmp_path: Path) -> None:
+    shutil.rmtree(pets / "val")
+    assert only(check(pets), "missing split").detail == "there is no val folder beside train"
+    for path in (pets / "train/dog").iterdir():
+        path.unlink()
+    assert kinds(check(pets / "train"))["empty class"] == 1
+    (pets / "train/dog").rmdir()
+    assert only(check(pets / "train"), "one class").severity == "error"
+    assert kinds(check(pets / "train/cat")) == {"no class folders": 1, "outside classes": 4}
+    (pets / "bare" / "x").mkdir(parents=True)
+    assert kinds(check(pets / "bare")) == {"empty class": 1, "no images": 1}
+    (pets / "nothing").mkdir()
+    assert only(check(pets / "nothing"), "no class folders").severity == "error"
+
+
+def test_pictures_outside_the_classes_and_unused_folders_are_noted(pets: Path) -> None:
+    picture(90).save(pets / "loose.png")
+    picture(91).save(pets / "train/loose.png")
+    (pets / "README.md").write_text("about")
+    (pets / "extra" / "cat").mkdir(parents=True)
+    (pets / "train/cat/notes.txt").write_text("x")
+    report = check(pets)
+    assert report.ok
+    assert {(p.kind, p.path) for p in report.problems} == {
+        ("outside classes", "loose.png"), ("outside classes", "train/loose.png"), ("unused folder", "extra"),
+        ("not an image", "train/cat/notes.txt"),
+    }  # fmt: skip
+
+
+def test_names_that_differ_only_in_case(pets: Path) -> None:
+    picture(92).save(pets / "train/cat/A.png")
+    picture(93).save(pets / "train/cat/a.PNG")
+    picture(94).save(pets / "train/cat/e\u0301.png")
+    picture(95).save(pets / "train/cat/é.png")
+    for split in ("train", "val"):
+        (pets / split / "Cat").mkdir()
+        picture(96 + len(split)).save(pets / split / "Cat" / "0.png")
+    report = check(pets)
+    assert kinds(report) == {"name twins": 4}
+    twins = {problem.path for problem in report.problems}
+    assert {"train/cat/a.PNG", "train/cat/é.png", "train/cat", "val/cat"} == twins
+
+
+def test_uneven_classes_and_single_pictures(pets: Path) -> None:
+    for j in range(41):
+        picture(100 + j).save(pets / f"train/cat/more{j}.png")
+    problem = only(check(pets), "imbalance")
+    assert problem.severity == "warning"
+    assert "'cat' has 45 images, 'dog' only 4" in problem.detail
+    for j in range(1, 4):
+        (pets / f"train/dog/{j}.png").unlink()
+    assert kinds(check(pets / "train")) == {"imbalance": 1, "single image": 1}
+
+
+def test_odd_pictures_are_noted_not_refused(pets: Path) -> None:
+    folder = pets / "train/cat"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1001).convert("CMYK").save(folder / "cmyk.jpg")
+    picture(1002).convert("L").save(folder / "grey.png")
+    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64).save(folder / "deep.png")
+    picture(1003).quantize(32).save(folder / "palette.png")
+    picture(1004).convert("RGBA").save(folder / "alpha.png")
+    picture(1005).save(folder / "turned.jpg", exif=exif)
+    picture(1006).save(folder / "moving.gif", save_all=True, append_images=[picture(1007), picture(1008)])
+    picture(1009).resize((1, 1)).save(folder / "dot.png")
+    picture(1010).convert("1").save(folder / "bits.png")
+    report = check(pets)
+    assert report.ok
+    found = {Path(problem.path).name: (problem.kind, problem.detail) for problem in report.problems}
+    assert found == {
+        "cmyk.jpg": ("odd mode", "CMYK"),
+        "deep.png": ("odd mode", "more than 8 bits a pixel (scaled to 8)"),
+        "palette.png": ("odd mode", "palette"),
+        "alpha.png": ("odd mode", "transparency (dropped)"),
+        "turned.jpg": ("odd mode", "EXIF orientation 6 (turned upright)"),
+        "moving.gif": ("odd mode", found["moving.gif"][1]),
+        "dot.png": ("tiny", "1 x 1 pixels"),
+        "bits.png": ("odd mode", "1"),
+    }
+    assert "animated (the first frame is used)" in found["moving.gif"][1]
+
+
+def test_a_table_of_labels(pets: Path) -> None:
+    rows = [
+        "train/cat/0.png,cat;old,train",
+        "train/dog/0.png,dog,train",
+        "val/cat/0.png,cat,train",
+        "gone.png,dog,train",
+    ]
+    (pets / "labels.csv").write_text("path,labels,split\n" + "\n".join(rows))
+    report = check(pets)
+    assert kinds(report) == {"missing split": 1, "missing": 1}
+    assert report.counts == {"train": {"cat": 2, "dog": 2, "old": 1}}
+    assert "gone.png" in next(p.path for p in report.problems if p.kind == "missing")
+    (pets / "labels.csv").write_text("path,cat,dog\ntrain/cat/0.png,maybe,1\n")
+    assert "maybe" in only(check(pets), "bad table").detail
+
+
+def test_the_built_in_digits_are_counted() -> None:
+    report = check("digits")
+    assert report.ok
+    assert report.images == 1797
+    assert sum(report.counts["val"].values()) == 360
+
+
+def test_the_report_is_plain_json_whatever_the_names(pets: Path) -> None:
+    for i, name in enumerate(
+        (b"line\nbreak.png", b"\xff.png", "späce é.png".encode(), b"-rf.png", b"x" * 250 + b".png")
+    ):
+        path = os.fsencode(pets / "train" / "cat") + b"/" + name
+        with open(path, "wb") as handle:
+            handle.write(b"bad" + bytes([i]))
+    report = check(pets)
+    assert kinds(report) == {"corrupt": 5}
+    loaded = json.loads(json.dumps(report.to_dict(), ensure_ascii=False).encode())
+    assert (loaded["ok"], loaded["images"]) == (False, 17)
+    assert {row["severity"] for row in loaded["problems"]} == {"error"}
+    assert "train/cat/line\\nbreak.png" in {row["path"] for row in loaded["problems"]}
+    text = str(report)
+    text.encode()
+    assert text.splitlines()[-1] == "not fit to train on: 5 errors"
+
+
+def test_long_lists_are_cut_in_print_only() -> None:
+    problems = [Problem("tiny", f"{i}.png", "1 x 1 pixels") for i in range(25)]
+    counts = {"all": {f"class{i:03}": i for i in range(100)}}
+    report = FolderReport("big", counts, problems)
+    text = str(report)
+    assert "note: tiny (25)" in text
+    assert "… and 15 more" in text
+    assert text.count("class0") == 30
+    assert "class099" in text
+    assert "class000" in text
+    assert len(report.to_dict()["problems"]) == 25
+
+
+def test_only_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        check(tmp_path / "none")
+    (tmp_path / "file.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="not a folder"):
+        check(tmp_path / "file.zip")
