@@ -5,14 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .variants import VARIANTS
+
 _HOME = {
     "create_model": "models", "list_models": "models", "load_weights": "models", "save_weights": "models",
     "from_pretrained": "models", "get_recipe": "recipes", "train": "api", "evaluate": "api", "predict": "api",
     "check": "api", "convert": "api", "RunResult": "api", "UserError": "errors",
-    **{f"convnext_{size}": "models" for size in ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large", "xlarge",
-                                                 "isotropic_small", "isotropic_base", "isotropic_large")},
+    **dict.fromkeys(VARIANTS, "models"),
 }  # fmt: skip
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

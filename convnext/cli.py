@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="convnext", description="ConvNeXt: from a folder of images to a trained, measured model.")
+    parser = argparse.ArgumentParser(
+        prog="convnext", description="ConvNeXt: from a folder of images to a trained, measured model."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
@@ -55,26 +57,38 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="machine-readable")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
     sub = command("evaluate", _evaluate, "accuracy as the weights' protocol says")
-    sub.add_argument("checkpoint", metavar="CHECKPOINT", help="model.safetensors of a run, a checkpoint, or a released name")
+    sub.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="model.safetensors of a run, a checkpoint, or a released name"
+    )
     sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
     sub.add_argument("--split", choices=("val", "train"), default="val")
     sub.add_argument("--labels", metavar="CSV", help="labels of a multi-label folder")
     sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    sub.add_argument("--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners")
+    sub.add_argument(
+        "--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners"
+    )
     sub.add_argument("--batch-size", type=int, default=256)
     sub.add_argument("--json", action="store_true", help="machine-readable")
     sub = command("predict", _predict, "names and probabilities for images")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
-    sub.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input")
+    sub.add_argument(
+        "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
+    )
     sub.add_argument("--top", type=int, default=5)
     sub.add_argument("--json", action="store_true")
     sub.add_argument("--csv", action="store_true")
     sub = command("convert", _convert, "one library's checkpoint into another's")
     sub.add_argument("source", metavar="SOURCE")
     sub.add_argument("target", metavar="TARGET", help="ends in .safetensors or .pth")
-    sub.add_argument("--naming", required=True, choices=("official", "timm", "torchvision", "transformers", "mmpretrain", "mmdet", "mmseg"))
+    sub.add_argument(
+        "--naming",
+        required=True,
+        choices=("official", "timm", "torchvision", "transformers", "mmpretrain", "mmdet", "mmseg"),
+    )
     sub.add_argument("--model", help="the size, where the shapes do not tell it")
-    sub.add_argument("--ema", action=argparse.BooleanOptionalAction, help="take the averaged weights of a training checkpoint")
+    sub.add_argument(
+        "--ema", action=argparse.BooleanOptionalAction, help="take the averaged weights of a training checkpoint"
+    )
     command("doctor", _doctor, "machine, versions, devices, what is installed")
     return parser
 
@@ -123,7 +137,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _print_result(result: Any) -> None:
-    last = [row for row in result.history if row["kind"] == "eval" and row["best"]][-1]
+    last = result.best
     which = "averaged (EMA)" if last["which"] == "ema" else "raw"
     print(f"\nbest {last['metric']}: {result.metric:.2f} % (epoch {last['epoch']:.1f}, {which} weights)")
     for name, value in result.comparisons:
@@ -139,12 +153,21 @@ def _spread(processes: int) -> int:
     # Without this, a restarted worker meets the stale addresses of the dead one and hangs (pytorch#135712).
     environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "convnext"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "convnext",
+    ]
     return subprocess.run([*command, *sys.argv[1:]], env=environment, check=False).returncode
 
 
 def _models(options: argparse.Namespace) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "parameters": arch.parameters(), "gmacs_224": arch.multiply_adds(224) / 1e9,
          "gmacs_384": arch.multiply_adds(384) / 1e9, "depths": arch.depths, "dims": arch.dims,
          "weights": {r.tag: r.top1 for r in RELEASES if r.variant == name}}
@@ -156,7 +179,8 @@ def _models(options: argparse.Namespace) -> None:
     print(f"{'model':26}{'parameters':>13}{'GMACs@224':>11}{'GMACs@384':>11}   released weights (ImageNet-1K top-1, %)")
     for row in rows:
         weights = ", ".join(f"{tag} {top1}" if top1 else tag for tag, top1 in row["weights"].items())
-        print(f"{row['name']:26}{row['parameters']:>13,}{row['gmacs_224']:>11.3f}{row['gmacs_384']:>11.3f}   {weights or '-'}")
+        figures = f"{row['parameters']:>13,}{row['gmacs_224']:>11.3f}{row['gmacs_384']:>11.3f}"
+        print(f"{row['name']:26}{figures}   {weights or '-'}")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -170,14 +194,26 @@ def _check(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> None:
     from .api import evaluate
 
-    result = evaluate(options.checkpoint, options.data, flip=options.flip, crops=options.crops, batch_size=options.batch_size,
-                      split=options.split, labels=options.labels)  # fmt: skip
+    result = evaluate(
+        options.checkpoint,
+        options.data,
+        flip=options.flip,
+        crops=options.crops,
+        batch_size=options.batch_size,
+        split=options.split,
+        labels=options.labels,
+    )
     if int(os.environ.get("RANK", 0)):
         return
     if options.json:
         print(json.dumps(result))
     else:
-        print("\n".join(f"{name:20}{value:10.4f}" if name != "count" else f"{name:20}{int(value):10d}" for name, value in result.items()))
+        print(
+            "\n".join(
+                f"{name:20}{value:10.4f}" if name != "count" else f"{name:20}{int(value):10d}"
+                for name, value in result.items()
+            )
+        )
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -186,8 +222,11 @@ def _predict(options: argparse.Namespace) -> int:
     images = [line.rstrip("\n") for line in sys.stdin] if options.images == ["-"] else options.images
     rows = predict(options.checkpoint, images, top=options.top)
     if options.json:
-        print(json.dumps([{"path": r.path, "error": r.error, "top": [{"class": c, "probability": p} for c, p in r.top]} for r in rows],
-                         indent=2, ensure_ascii=False))  # fmt: skip
+        values = [
+            {"path": r.path, "error": r.error, "top": [{"class": name, "probability": p} for name, p in r.top]}
+            for r in rows
+        ]
+        print(json.dumps(values, indent=2, ensure_ascii=False))
     elif options.csv:
         import csv
 
@@ -217,9 +256,20 @@ def _doctor(options: argparse.Namespace) -> None:
     facts = {"convnext": metadata.version("convnext"), **runtime.describe()}
     with runtime.start() as run:
         facts["device"] = str(run.device)
-        facts["precision"] = f"{run.precision} (bf16 matrix product {runtime.bf16_speedup(run.device):.1f} x as fast as fp32)"
+        facts["precision"] = (
+            f"{run.precision} (bf16 matrix product {runtime.bf16_speedup(run.device):.1f} x as fast as fp32)"
+        )
         facts["loader processes"] = str(runtime.default_workers(run.device))
-    for name in ("torchvision", "numpy", "pillow", "safetensors", "scikit-learn", "matplotlib", "huggingface_hub", "timm"):
+    for name in (
+        "torchvision",
+        "numpy",
+        "pillow",
+        "safetensors",
+        "scikit-learn",
+        "matplotlib",
+        "huggingface_hub",
+        "timm",
+    ):
         try:
             facts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -57,7 +57,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process; UserError when another process holds it. A killed holder leaves nothing behind."""
+    """Holds `folder` for this process; UserError when another does. A killed holder leaves nothing behind."""
     handle = (folder / LOCK_NAME).open("a")
     try:
         try:

@@ -1,4 +1,4 @@
-"""The family as rows: sizes, closed-form parameters and multiply-adds, released weights, and every name a user may type.
+"""The family as rows: sizes, closed-form parameters and multiply-adds, released weights, and the names a user may type.
 
 Standard library only, so that `convnext models` answers without importing torch. Sizes: paper section 3 ("We construct
 different ConvNeXt variants"), Table 2 for the isotropic models; atto to nano are the widths and depths timm published
@@ -35,7 +35,8 @@ class Arch:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.dims) or len(self.depths) != (1 if self.isotropic else 4):
             raise UserError(
-                f"depths {self.depths} and dims {self.dims} need {'one entry' if self.isotropic else 'four entries'} each"
+                f"depths {self.depths} and dims {self.dims} need "
+                f"{'one entry' if self.isotropic else 'four entries'} each"
             )
         if min((*self.depths, *self.dims, self.patch_size)) < 1:
             raise UserError(f"depths {self.depths}, dims {self.dims} and patch_size {self.patch_size} must be positive")

@@ -1,11 +1,12 @@
 """Which samples at which step, and how they reach the loop: order and randomness are pure functions of the position.
 
-The order of an epoch is f(seed, epoch); a sample's augmentation is f(seed, epoch, index). So resuming needs no state but
-the step, and neither the number of loader processes nor of devices changes what a sample looks like.
+The order of an epoch is f(seed, epoch); a sample's augmentation is f(seed, epoch, index). So resuming needs no state
+but the step, and neither the number of loader processes nor of devices changes what a sample looks like.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import UserError
 from . import Batch
 
 Label = int | tuple[int, ...]
@@ -118,6 +120,14 @@ def load(dataset: Dataset[Any], batches: Any, collate: Collate, workers: int, *,
         prefetch_factor=4 if workers else None, multiprocessing_context="fork" if workers else None,
     )  # fmt: skip
     with warnings.catch_warnings():
-        # Forking beside torch's threads draws a notice on Python 3.12 and later; the workers run no torch operator in parallel.
+        # Forking beside torch's threads draws a notice from 3.12 on; the workers run no torch operator in parallel.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
-        yield from loader
+        try:
+            yield from loader
+        except UserError as error:
+            raise UserError(_own_words(str(error))) from None
+
+
+def _own_words(message: str) -> str:
+    """What a loader process's error said, without the traceback that torch wraps around it."""
+    return re.split(r"\n[\w.]*(?:UserError|BadImage): ", message.rstrip())[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import pairwise
 from math import ceil
 
 import torch
@@ -83,7 +84,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def layer_id(self, name: str, rule: str = "layer") -> int:
-        """Depth group of a parameter for layer-wise learning-rate decay; 0 is the stem, `num_layer_ids` - 1 the head."""
+        """Depth group of a parameter for layer-wise rate decay: 0 is the stem, `num_layer_ids` - 1 the head."""
 
     @property
     @abstractmethod
@@ -158,7 +159,7 @@ class ConvNeXt(Backbone):
         stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], patch, stride=patch), LayerNormFirst(dims[0]))
         downs = [
             nn.Sequential(LayerNormFirst(before), nn.Conv2d(before, after, 2, stride=2))
-            for before, after in zip(dims, dims[1:], strict=False)
+            for before, after in pairwise(dims)
         ]
         self.downsample_layers = nn.ModuleList([stem, *downs])
         rates = iter(drop_paths)

@@ -32,7 +32,7 @@ class LayerNormFirst(nn.LayerNorm):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a sample's whole branch with probability `rate`, scales the kept ones by 1 / (1 - rate)."""
+    """Stochastic depth: drops a sample's branch with probability `rate`, scales the kept ones by 1 / (1 - rate)."""
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 def make_head(channels: int, num_classes: int, init_scale: float = 1.0) -> nn.Module:
-    """The classifier, or an identity for `num_classes=0`. The scale multiplies weight and bias, as the official code does."""
+    """The classifier, or an identity for `num_classes=0`. The scale multiplies weight and bias (official code)."""
     if num_classes == 0:
         return nn.Identity()
     head = nn.Linear(channels, num_classes)

@@ -17,6 +17,7 @@ from ..variants import parse_name
 
 REFERENCE_BATCH = 128
 SCRATCH_LR = 2e-3  # at the reference batch; docs/LOG.md compares rates on imagenette-112
+SCRATCH_LAYER_SCALE = 0.1
 FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
 EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
@@ -48,7 +49,7 @@ class Choice:
 
 RECIPES: dict[str, Recipe] = {
     "scratch": Recipe(
-        name="scratch", derive="scratch", model="auto", optim=AdamW(lr=SCRATCH_LR, clip_grad=1.0), layer_scale=0.1,
+        name="scratch", derive="scratch", model="auto", optim=AdamW(lr=SCRATCH_LR, clip_grad=1.0),
     ),
     "finetune": Recipe(
         name="finetune", derive="finetune", model="convnext_tiny",
@@ -72,8 +73,10 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
         return override(recipe, fixed), []
     recipe = override(recipe, fixed)
     if recipe.derive != "scratch" and recipe.weights is None:
-        raise UserError(f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name such as "
-                        "in22k, which downloads them), or use --recipe scratch")  # fmt: skip
+        raise UserError(
+            f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name like in22k, "
+            "which downloads them), or use --recipe scratch"
+        )
     made: dict[str, tuple[Any, str]] = {}
     rules = (_size, _model, _patch, _batch, _length, _rate, _augment, _regularise, _loss)
     for rule in rules:
@@ -111,7 +114,9 @@ def _size(recipe: Recipe, facts: Facts) -> Made:
     if side < 128:
         rounded = max(8, side // 8 * 8)
         return {"image_size": (rounded, f"the images are about {side} pixels")}
-    return {"image_size": (min(224, side // 32 * 32), f"the images are about {side} pixels; larger than 224 rarely pays")}
+    return {
+        "image_size": (min(224, side // 32 * 32), f"the images are about {side} pixels; larger than 224 rarely pays")
+    }
 
 
 def _model(recipe: Recipe, facts: Facts) -> Made:
@@ -159,7 +164,9 @@ def _length(recipe: Recipe, facts: Facts) -> Made:
 def _rate(recipe: Recipe, facts: Facts) -> Made:
     base = {"scratch": SCRATCH_LR, "finetune": FINETUNE_LR, "probe": PROBE_LR}[recipe.derive]
     lr = float(f"{base * sqrt(recipe.batch_size / REFERENCE_BATCH):.3g}")
-    return {"optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")}
+    return {
+        "optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")
+    }
 
 
 def _augment(recipe: Recipe, facts: Facts) -> Made:
@@ -176,12 +183,18 @@ def _augment(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _regularise(recipe: Recipe, facts: Facts) -> Made:
-    if recipe.derive != "scratch" or ":" in recipe.model:
+    if ":" in recipe.model:
+        return {"drop_path": (0.0, "a baseline has none")}
+    if recipe.derive != "scratch":
         return {}
     seen = facts.images * recipe.epochs if recipe.minutes is None else 0
     rate = 0.1 if seen >= 3_000_000 else 0.0
     why = "a long run can afford it" if rate else "short runs underfit before they overfit"
-    return {"drop_path": (rate, why)}
+    start = (
+        SCRATCH_LAYER_SCALE,
+        "short runs have no time to grow it from 1e-6; 0.1 and 1 do equally well (docs/LOG.md)",
+    )
+    return {"drop_path": (rate, why), "layer_scale": start}
 
 
 def _loss(recipe: Recipe, facts: Facts) -> Made:

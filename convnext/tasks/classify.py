@@ -21,13 +21,12 @@ from ..recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
 
-
 GROWN_AT = 0.75  # share of the run after which progressive training has reached the full size
 SIZE_STEP = 16  # pixels between the sizes of progressive training
 
 
 def training_size(recipe: Recipe, progress: float) -> int:
-    """Side of the training images at `progress` in [0, 1] of the run, in steps of 16 pixels (smaller for small images)."""
+    """Side of the training images at `progress` in [0, 1] of the run, in steps of 16 pixels (less for small images)."""
     grid = min(SIZE_STEP, max(1, recipe.image_size // 8))
     share = recipe.progressive + (1 - recipe.progressive) * min(1.0, progress / GROWN_AT)
     return min(recipe.image_size, max(grid, round(recipe.image_size * share / grid) * grid))
@@ -36,6 +35,11 @@ def training_size(recipe: Recipe, progress: float) -> int:
 def mean_area(recipe: Recipe, samples: int = 200) -> float:
     """Mean over the run of the training images' area over the full one: what progressive training saves."""
     return sum((training_size(recipe, i / samples) / recipe.image_size) ** 2 for i in range(samples)) / samples
+
+
+def class_probabilities(logits: Tensor, *, several: bool) -> Tensor:
+    """(N, K) logits -> (N, K) probabilities: each on its own where an image may carry `several` labels."""
+    return logits.sigmoid() if several else logits.softmax(-1)
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Classify:
         return self.order.steps_per_epoch
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
-        """This process's micro-batches of each step, mixed. The same samples in the same order on any number of processes."""
+        """This process's micro-batches of each step, mixed; same samples in the same order on any number of them."""
         micro = self.recipe.micro_batch or self.recipe.batch_size
         dataset = Augmented(self.train, self.transform_of, self.recipe.seed)
 
@@ -113,7 +117,7 @@ class Classify:
         shape = images.shape[:-3]
         with self.run.autocast():
             logits = model(images.flatten(0, -4)).float()
-        values = logits.sigmoid() if self.recipe.loss == "bce" and self.multi_label else logits.softmax(-1)
+        values = class_probabilities(logits, several=self.multi_label)
         return values.unflatten(0, shape).flatten(1, -2).mean(1) if len(shape) > 1 else values
 
     def make_counter(self) -> Any:

@@ -44,7 +44,14 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     began = time.perf_counter()
     for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):
         mark = time.perf_counter()
-        step(task, distributed, state, [b.to(run.device, channels_last=recipe.channels_last) for b in batches], recipe, run)
+        step(
+            task,
+            distributed,
+            state,
+            [b.to(run.device, channels_last=recipe.channels_last) for b in batches],
+            recipe,
+            run,
+        )
         run.synchronise()
         times.append(time.perf_counter() - mark)
         enough = len(times) > WARM_STEPS and time.perf_counter() - began > MEASURE_SECONDS
@@ -60,8 +67,8 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
 
 
 def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *, relative_cost: float = 1.0) -> int:
-    """Optimiser steps that fit into `minutes`, evaluations included; at least one. `relative_cost` is that of a mean step of the
-    run over one as measured (progressive training starts with cheaper ones).
+    """Optimiser steps that fit into `minutes`, evaluations included; at least one. `relative_cost` is that of a
+    mean step of the run over one as measured (progressive training starts with cheaper ones).
     """
     weights = 1 if recipe.ema is None else 2  # raw and averaged are both evaluated
     per_step = speed.step_s * relative_cost + weights * speed.evaluation_s / max(1.0, recipe.eval_every * per_epoch)
@@ -89,4 +96,6 @@ def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int
             if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
                 raise
             size //= 2
-    raise RuntimeError(f"not even one image of {recipe.image_size} pixels fits into memory; choose a smaller model or image size")
+    raise RuntimeError(
+        f"not even one image of {recipe.image_size} pixels fits into memory; choose a smaller model or image size"
+    )

@@ -43,7 +43,7 @@ class _Pending:
 
 
 def step(task: Task, model: nn.Module, state: TrainState, batches: list[Any], recipe: Recipe, run: Runtime) -> Tensor:
-    """One optimiser step over this process's micro-batches; returns their share of the mean loss over the total batch."""
+    """One optimiser step over this process's micro-batches; returns their share of the total batch's mean loss."""
     total = torch.zeros((), device=run.device)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
@@ -74,13 +74,16 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     if recipe.steps is None:
         raise ValueError("the recipe's number of steps is not settled")
     per_epoch = task.steps_per_epoch
-    schedule = Cosine(recipe.optim.lr, recipe.steps, round(recipe.schedule.warmup_epochs * per_epoch), recipe.schedule.min_lr)
+    schedule = Cosine(
+        recipe.optim.lr, recipe.steps, round(recipe.schedule.warmup_epochs * per_epoch), recipe.schedule.min_lr
+    )
     model = run.distribute(torch.compile(state.model) if recipe.compile else state.model)  # type: ignore[arg-type]
     due = _Due(recipe, per_epoch)
     window: list[Tensor] = []
     pending: deque[_Pending] = deque()
-    first, began = state.step, time.perf_counter()
+    first, training_s = state.step, 0.0
     with Log(folder / "log.jsonl", recipe.steps, quiet=not run.main) as log:
+        mark = time.perf_counter()
         for batches in task.batches(state.step, recipe.steps):
             state.model.train()
             lr = schedule.at(state.step)
@@ -91,11 +94,14 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             window.append(loss)
             pending.append(_Pending(state.step - 1, lr, tuple(i for b in batches for i in b.ids), loss))
             _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
-            speed = (state.step - first) * recipe.batch_size / (time.perf_counter() - began)
+            training_s += time.perf_counter() - mark
+            speed = (state.step - first) * recipe.batch_size / training_s
             log.tick(state.step, speed)
             if due.log(state.step):
                 mean = float(run.all_sum(torch.stack(window).sum().double() / len(window)))
-                log.row("train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1))
+                log.row(
+                    "train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1)
+                )
                 window = []
             if due.evaluation(state.step):
                 _check(pending, 0, run)
@@ -109,6 +115,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             if stop:
                 log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
                 break
+            mark = time.perf_counter()
         log.row("end", state.step, steps=recipe.steps)
     return state
 
@@ -137,13 +144,15 @@ def _check(pending: deque[_Pending], lag: int, run: Runtime) -> None:
     while len(pending) > lag:
         entry = pending.popleft()
         # Every process must agree to stop, or the others would wait for this one for ever.
-        bad = run.all_sum((~torch.isfinite(entry.loss)).to(torch.int64)) if run.world > 1 else ~torch.isfinite(entry.loss)
+        bad = (
+            run.all_sum((~torch.isfinite(entry.loss)).to(torch.int64)) if run.world > 1 else ~torch.isfinite(entry.loss)
+        )
         if bool(bad):
             names = run.gather(entry.ids)
             shown = [name for part in names for name in part]
             raise NonFiniteLoss(
-                f"the loss became {float(entry.loss)} at step {entry.step} with learning rate {entry.lr:.3g}; lower the rate "
-                f"(--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {', '.join(shown)}"
+                f"the loss became {float(entry.loss)} at step {entry.step} with learning rate {entry.lr:.3g}; lower "
+                f"the rate (--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {', '.join(shown)}"
             )
 
 
@@ -167,6 +176,8 @@ def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: 
     epoch = state.step / per_epoch
     log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"),
             metric=name, value=value, which=which, best=better)  # fmt: skip
+    total = (recipe.steps or 0) / per_epoch
     average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
-    log.say(f"epoch {epoch:6.1f}/{(recipe.steps or 0) / per_epoch:.1f}  loss {train_loss:.4f}  {name} {results['raw'][name]:6.2f}"
-            f"{average}{' *' if better else '  '}  {speed:,.0f} images/s  {log.left(state.step, first)} left")  # fmt: skip
+    scores = f"{name} {results['raw'][name]:6.2f}{average}{' *' if better else '  '}"
+    pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
+    log.say(f"epoch {epoch:6.1f}/{total:.1f}  loss {train_loss:.4f}  {scores}  {pace}")

@@ -51,7 +51,11 @@ def make_optimiser(model: nn.Module, settings: AdamW) -> torch.optim.AdamW:
     """AdamW over the groups, in its fastest form; each group remembers its `lr_scale`."""
     named = dict(model.named_parameters())
     groups: list[dict[str, Any]] = [
-        {"params": [named[name] for name in group.names], "lr_scale": group.lr_scale, "weight_decay": group.weight_decay}
+        {
+            "params": [named[name] for name in group.names],
+            "lr_scale": group.lr_scale,
+            "weight_decay": group.weight_decay,
+        }
         for group in parameter_groups(model, settings)
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)

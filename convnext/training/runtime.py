@@ -66,8 +66,7 @@ class Runtime:
         if self.world == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # Buckets follow the order of the gradients' arrival otherwise, which may differ between a run and its resumption.
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -79,9 +79,9 @@ class TrainState:
 
 
 def save(state: TrainState, run: Path, extra: dict[str, Any] | None = None) -> Path:
-    """Writes checkpoints/step-<n> under a temporary name, renames it when complete, then points `last` (and `best`) at it.
+    """Writes checkpoints/step-<n> under a temporary name, renames it when complete, points `last` (and `best`) there.
 
-    `extra` holds plain values of the caller. Raises UserError when the disk is full; older checkpoints stay as they are.
+    `extra` holds plain values of the caller. Raises UserError when the disk is full; older checkpoints stay.
     """
     folder = run / "checkpoints" / f"step-{state.step}"
     building = folder.with_name(f".{folder.name}.tmp")
@@ -97,13 +97,19 @@ def save(state: TrainState, run: Path, extra: dict[str, Any] | None = None) -> P
         hashes = {path.name: files.sha256(path) for path in sorted(building.iterdir())}
         for name in hashes:
             _flush(building / name)
-        files.write_text(building / "manifest.json", json.dumps({"step": state.step, "sha256": hashes}, indent=2) + "\n")
+        files.write_text(
+            building / "manifest.json", json.dumps({"step": state.step, "sha256": hashes}, indent=2) + "\n"
+        )
         if folder.exists():  # left by a run that was killed right after writing it; the new one is equal
             shutil.rmtree(folder)
         building.rename(folder)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(building, ignore_errors=True)
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+        if (
+            isinstance(error, RuntimeError)
+            and "PytorchStreamWriter" not in str(error)
+            and "unexpected pos" not in str(error)
+        ):
             raise
         raise UserError(f"cannot write the checkpoint {folder} ({error}); the previous one is untouched") from error
     files.write_text(run / "last", folder.name + "\n")

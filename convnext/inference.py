@@ -1,0 +1,117 @@
+"""A trained model at work: its accuracy on a folder, and its answers for single pictures."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .data import sources
+from .data.images import IMAGE_SUFFIXES, open_image
+from .data.transforms import Preprocess, views
+from .errors import UserError
+from .models import from_pretrained
+from .recipe import Recipe
+from .tasks.classify import Classify, class_probabilities
+from .training import runtime
+from .training.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of one image, most probable first."""
+
+    path: str
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None  # why the file could not be read
+
+
+def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bool = False, crops: int = 1,
+             batch_size: int = 256, split: str = "val", labels: str | Path | None = None,
+             precision: str = "auto") -> dict[str, float]:  # fmt: skip
+    """Accuracy of a checkpoint on a data set by the protocol stored with it; `flip` and `crops` average more views.
+
+    Classes are matched by name, so a folder may hold fewer of them in any order. Raises UserError when a class of the
+    folder is unknown to the checkpoint.
+    """
+    model = from_pretrained(checkpoint)
+    preprocess = Preprocess.from_dict(model.preprocess)
+    splits = sources.open_data(data, multi_label_csv=labels)
+    source = sources.relabelled(splits.train if split == "train" else splits.val, model.classes)
+    with runtime.start(precision) as run:
+        recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="bce" if source.multi_label else "softmax")
+        several = Views(preprocess, flip, crops) if flip or crops > 1 else None
+        task = Classify(source, source, recipe, preprocess, run, eval_batch=batch_size, views=several)
+        return task.evaluate(model.to(run.device).eval())
+
+
+def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
+            precision: str = "auto") -> list[Prediction]:  # fmt: skip
+    """Names and probabilities for files, folders and glob patterns; an unreadable file has an `error`.
+
+    Raises UserError when nothing is found at a given place.
+    """
+    paths = list(itertools.chain.from_iterable(find_images(str(image)) for image in images))
+    if not paths:
+        raise UserError("no image was named; give image files, folders or glob patterns")
+    model = from_pretrained(checkpoint)
+    results: list[Prediction] = []
+    with runtime.start(precision) as run:
+        model = model.to(run.device).eval()
+        for i in range(0, len(paths), batch_size):
+            results += _predict_batch(model, paths[i : i + batch_size], top, run)
+    return results
+
+
+def find_images(where: str) -> list[str]:
+    """The image files at a path, under a folder or matching a pattern. Raises UserError when there are none."""
+    path = Path(where)
+    if path.is_dir():
+        found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            raise UserError(f"{where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        return found
+    if path.exists():
+        return [where]
+    if found := sorted(glob.glob(where, recursive=True)):
+        return found
+    raise UserError(f"nothing found at {where}; give image files, folders or glob patterns")
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several views of one image, (V, 3, S, S); a class so that loader processes can be sent it."""
+
+    preprocess: Preprocess
+    flip: bool
+    crops: int
+
+    def __call__(self, image: Any) -> Tensor:
+        return views(image, self.preprocess, flip=self.flip, crops=self.crops)
+
+
+def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> list[Prediction]:
+    preprocess = Preprocess.from_dict(model.preprocess)
+    tensors: dict[str, Tensor] = {}
+    results: dict[str, Prediction] = {}
+    for path in paths:
+        try:
+            tensors[path] = preprocess(open_image(path, name=path))
+        except UserError as error:
+            results[path] = Prediction(path, (), str(error))
+    if tensors:
+        batch = torch.stack(list(tensors.values())).to(run.device)
+        with torch.inference_mode(), run.autocast():
+            logits = model(batch).float().cpu()
+        probabilities = class_probabilities(logits, several=model.metadata.get("task") == "multi_label")
+        values, indices = probabilities.topk(min(top, probabilities.shape[1]))
+        for path, row, places in zip(tensors, values.tolist(), indices.tolist(), strict=True):
+            names = [model.classes[i] if model.classes else str(i) for i in places]
+            results[path] = Prediction(path, tuple(zip(names, row, strict=True)))
+    return [results[path] for path in paths]

@@ -1,0 +1,140 @@
+"""The folder of a run: what it is opened with, what resuming needs from it, and what a finished one tells."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from . import recipe as recipes_io
+from .data import sources
+from .errors import UserError
+from .recipe import Recipe
+from .recipes.folder import Choice
+from .training import log
+
+PAGE = Path("report") / "index.html"
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which pictures a run learns from, as the user named them; kept in the log so that resuming finds the same."""
+
+    data: str | None = None  # None: the built-in digits
+    labels: str | None = None
+    val_fraction: float = 0.2
+
+    def open(self) -> sources.Splits:
+        return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels)
+
+    def arguments(self) -> list[str]:
+        """The same request as words of the command line."""
+        words = [] if self.data is None else [self.data]
+        if self.labels is not None:
+            words += ["--labels", self.labels]
+        if self.val_fraction != DataRequest.val_fraction:
+            words += ["--val-fraction", str(self.val_fraction)]
+        return words
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training run left: its folder, the best metric in percent, and the rows of its log."""
+
+    path: Path
+    metric: float
+    history: list[dict[str, Any]]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of the best evaluation."""
+        return [row for row in self.history if row["kind"] == "eval" and row["best"]][-1]
+
+    @property
+    def comparisons(self) -> list[tuple[str, float]]:
+        """What simpler methods reach on the same data, in percent; empty where none was tried."""
+        rows = [row for row in self.history if row["kind"] == "comparison"]
+        return [(row["method"], row["value"]) for row in rows]
+
+
+def claim(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
+    """The folder to run in, made if need be (None: the next free runs/<recipe>-<n>).
+
+    Raises UserError for one that holds anything already, unless it is to be resumed, and for one that cannot be
+    written to.
+    """
+    if out is None:
+        names = (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
+        out = next(path for path in names if not path.exists())
+    path = Path(out)
+    if not resume and path.exists() and (path.is_file() or any(p.name != files.LOCK_NAME for p in path.iterdir())):
+        raise UserError(f"{path} exists and is not empty; pass --resume to continue that run, or choose another --out")
+    files.make_writable_folder(path)
+    return path
+
+
+def begin(path: Path, recipe: Recipe, request: DataRequest, splits: sources.Splits, choices: Sequence[Choice],
+          machine: dict[str, str]) -> None:  # fmt: skip
+    """Writes recipe.json, classes.json and the first row of log.jsonl."""
+    files.write_text(path / "recipe.json", recipes_io.to_json(recipe))
+    files.write_text(path / "classes.json", json.dumps(list(splits.val.classes), indent=2, ensure_ascii=False) + "\n")
+    row = {
+        "kind": "start",
+        "step": 0,
+        "data": splits.name,
+        "request": asdict(request),
+        "fingerprint": sources.fingerprint(splits.train),
+        "command": shlex.join(["convnext", "train", *request.arguments(), "--recipe", str(path / "recipe.json")]),
+        "machine": machine,
+        "choices": [asdict(choice) for choice in choices],
+    }
+    files.write_text(path / "log.jsonl", json.dumps(row) + "\n")
+
+
+def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Recipe]:
+    """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
+
+    Raises UserError when there is no run, when the pictures have changed, or for settings: a run keeps its recipe.
+    """
+    if out is None:
+        raise UserError("--resume needs --out, the folder of the run to continue")
+    path = Path(out)
+    if not (path / "recipe.json").exists() or not (path / "log.jsonl").exists():
+        raise UserError(f"{path} holds no run to resume (no recipe.json and log.jsonl); start it without --resume")
+    if settings:
+        raise UserError(f"a resumed run keeps its recipe; leave out {', '.join(settings)} or start a new run")
+    start = first_row(path)
+    was = DataRequest(**start["request"])
+    if request.data is not None:
+        was = DataRequest(request.data, request.labels or was.labels, was.val_fraction)
+    if sources.fingerprint(was.open().train) != start["fingerprint"]:
+        raise UserError(
+            f"the data at {was.data} has changed since {path} was started; "
+            "resume with the same images or start a new run"
+        )
+    return was, recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+
+
+def first_row(path: Path) -> dict[str, Any]:
+    """The row a run's log begins with. Raises UserError when the log is empty or not a log."""
+    rows = log.read(path / "log.jsonl")
+    if not rows or rows[0].get("kind") != "start":
+        raise UserError(
+            f"{path / 'log.jsonl'} does not begin as the log of a run does; start a new run in another --out"
+        )
+    return rows[0]
+
+
+def finished(path: Path) -> bool:
+    return any(row["kind"] == "end" for row in log.read(path / "log.jsonl"))
+
+
+def result(path: Path) -> RunResult:
+    rows = log.read(path / "log.jsonl")
+    best = [row["value"] for row in rows if row["kind"] == "eval" and row["best"]]
+    return RunResult(path, best[-1], rows)
