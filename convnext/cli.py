@@ -20,7 +20,7 @@ EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for what the user can mend, 1 for what failed while running."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         return int(options.run(options) or 0)
     except (UserError, FileNotFoundError, PermissionError) as error:
@@ -126,7 +126,7 @@ def _train(options: argparse.Namespace) -> int:
     elif options.batch_size is not None:
         settings["batch_size"] = options.batch_size
     if options.nproc is not None and "RANK" not in os.environ:
-        return _spread(options.nproc)
+        return _spread(options.nproc, options.arguments)
     from .api import train
 
     result = train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
@@ -148,22 +148,28 @@ def _print_result(result: Any) -> None:
     print(f"try it:  convnext predict {result.path / 'model.safetensors'} IMAGE…")
 
 
-def _spread(processes: int) -> int:
+def _spread(processes: int, arguments: list[str]) -> int:
     """The same command under torchrun, one process a device."""
+    if processes < 1:
+        raise UserError(f"--nproc {processes} must be at least 1")
     # Without this, a restarted worker meets the stale addresses of the dead one and hangs (pytorch#135712).
     environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "-m",
-        "convnext",
-    ]
-    return subprocess.run([*command, *sys.argv[1:]], env=environment, check=False).returncode
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*launcher, "-m", "convnext", *_without_nproc(arguments)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _without_nproc(arguments: list[str]) -> list[str]:
+    """torchrun would take --nproc for an abbreviation of an option of its own."""
+    kept, skip = [], False
+    for word in arguments:
+        if not skip and not word.startswith("--nproc="):
+            skip = word == "--nproc"
+            kept += [] if skip else [word]
+        else:
+            skip = False
+    return kept
 
 
 def _models(options: argparse.Namespace) -> None:

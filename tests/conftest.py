@@ -1,0 +1,107 @@
+"""Small data and settings that several rooms' tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+TIME_FIELDS = {"time_s", "images_per_s"}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder with train/ and val/ of noisy plain pictures whose class is their colour."""
+
+    def make(name: str = "data", train: int = 24, val: int = 7, classes: int = 3, size: int = 16) -> Path:
+        rng = np.random.default_rng(0)
+        for split, count in (("train", train), ("val", val)):
+            for i in range(count):
+                label = i % classes
+                folder = tmp_path / name / split / f"class {label}"
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 200, (size, size, 3), dtype=np.uint8)
+                pixels[..., label % 3] += 40
+                Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """Recipe settings of a network and a run that take a second; every random part of training is on."""
+    return {
+        "model": "convnext_atto",
+        "depths": (1, 1, 2, 1),
+        "dims": (8, 8, 16, 16),
+        "patch_size": 1,
+        "image_size": 16,
+        "batch_size": 8,
+        "steps": 12,
+        "eval_every": 1,
+        "save_every": 1,
+        "workers": 0,
+        "ema": 0.9,
+        "drop_path": 0.2,
+        "dropout": 0.1,
+        "precision": "fp32",
+        "optim.lr": 2e-3,
+        "schedule.warmup_epochs": 0,
+        "augment.mixup": 0.8,
+        "augment.cutmix": 1.0,
+        "augment.randaugment": 5.0,
+        "augment.erase": 0.25,
+    }
+
+
+@pytest.fixture
+def as_arguments() -> Callable[[dict[str, Any]], list[str]]:
+    """Settings as words of the command line."""
+
+    def convert(settings: dict[str, Any]) -> list[str]:
+        text = {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in settings.items()}
+        return [word for name, value in text.items() for word in ("--set", f"{name}={value}")]
+
+    return convert
+
+
+@pytest.fixture
+def same_run() -> Callable[[Path, Path], None]:
+    """Asserts that two run folders hold the same last checkpoint and, but for its time fields, the same log."""
+
+    def compare(one: Path, other: Path) -> None:
+        assert (one / "last").read_text() == (other / "last").read_text()
+        step = (one / "last").read_text().strip()
+        for name in ("raw.safetensors", "ema.safetensors"):
+            assert (one / "checkpoints" / step / name).read_bytes() == (
+                other / "checkpoints" / step / name
+            ).read_bytes()
+        states = [torch.load(run / "checkpoints" / step / "state", weights_only=True) for run in (one, other)]
+        assert _plain(states[0]) == _plain(states[1])
+        assert _rows(one) == _rows(other)
+        models = [load_file(run / "model.safetensors") for run in (one, other)]
+        assert _plain(models[0]) == _plain(models[1])
+
+    return compare
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rows = [{k: v for k, v in row.items() if k not in TIME_FIELDS} for row in rows]
+    return [row for row in rows if row["kind"] != "start"]  # its command names the run's folder
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,91 @@
+"""Two processes are one: the same batches, the same losses, each validation image counted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from convnext import api
+from convnext.data import sources
+from convnext.data.transforms import Preprocess
+from convnext.recipe import Recipe, override
+from convnext.tasks.classify import Classify
+from convnext.training.log import read
+from convnext.training.runtime import Runtime
+
+STEPS = 50
+CALM = {"augment.mixup": 0, "augment.cutmix": 0, "drop_path": 0, "dropout": 0}
+
+
+def spread(words: list[str]) -> None:
+    """`convnext train` on two processes."""
+    command = [sys.executable, "-m", "convnext", "train", *words, "--nproc", "2", "--no-report"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rows(run: Path, kind: str) -> list[dict[str, Any]]:
+    return [row for row in read(run / "log.jsonl") if row["kind"] == kind]
+
+
+def test_losses_and_evaluation_are_those_of_one_process(pictures, tiny, tmp_path, as_arguments) -> None:
+    data = pictures(train=25, val=7)
+    tiny |= CALM | {"steps": STEPS, "eval_every": 4}
+    api.train(data, out=tmp_path / "one", settings=tiny, report=False)
+    spread([str(data), "--out", str(tmp_path / "two"), *as_arguments(tiny)])
+    one, two = (np.array([row["loss"] for row in rows(tmp_path / run, "train")]) for run in ("one", "two"))
+    assert len(one) == STEPS  # every step is logged: an epoch of this data is shorter than ten
+    np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
+    for a, b in zip(rows(tmp_path / "one", "eval"), rows(tmp_path / "two", "eval"), strict=True):
+        assert a["raw"]["count"] == b["raw"]["count"] == 7
+        assert a["raw"]["top1"] == b["raw"]["top1"]
+        assert a["ema"]["loss"] == pytest.approx(b["ema"]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("micro", [None, 3])
+def test_two_processes_see_the_samples_of_one_in_the_same_order(pictures, tiny, micro) -> None:
+    splits = sources.open_data(pictures(train=25))
+    recipe = override(Recipe(), {**tiny, "micro_batch": micro, "image_size": 16})
+
+    def steps(rank: int, world: int) -> list[list[str]]:
+        run = Runtime(torch.device("cpu"), rank, world)
+        task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(16), run)
+        return [[name for batch in parts for name in batch.ids] for parts in task.batches(0, 9)]
+
+    alone, first, second = steps(0, 1), steps(0, 2), steps(1, 2)
+    for whole, left, right in zip(alone, first, second, strict=True):
+        assert left + right == whole
+        assert len(whole) == recipe.batch_size
+
+
+def test_two_processes_draw_the_same_picture_of_a_sample(pictures, tiny) -> None:
+    splits = sources.open_data(pictures())
+    recipe = override(Recipe(), {**tiny, "augment.mixup": 0, "augment.cutmix": 0})
+
+    def images(rank: int, world: int) -> dict[str, torch.Tensor]:
+        task = Classify(
+            splits.train, splits.val, recipe, Preprocess.for_size(16), Runtime(torch.device("cpu"), rank, world)
+        )
+        return {
+            name: image for (batch,) in task.batches(0, 3) for name, image in zip(batch.ids, batch.images, strict=True)
+        }
+
+    alone = images(0, 1)
+    for name, image in (images(0, 2) | images(1, 2)).items():
+        assert torch.equal(image, alone[name])
+
+
+def test_the_saved_model_of_two_processes_can_be_used(pictures, tiny, tmp_path, as_arguments) -> None:
+    data = pictures(val=7)
+    spread([str(data), "--out", str(tmp_path / "two"), *as_arguments(tiny)])
+    best = json.loads((tmp_path / "two" / "log.jsonl").read_text().splitlines()[-2])
+    assert api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")["count"] == best["raw"]["count"]
