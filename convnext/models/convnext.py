@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..variants import KERNEL_SIZE, MLP_RATIO, Arch
+from .depthwise import DepthwiseConv
 from .layers import DropPath, LayerNormFirst, LayerNormLast, drop_path_ramp, init_weights, make_head
 
 
@@ -26,7 +27,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, drop_path: float = 0.0, layer_scale: float = 1e-6) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(channels, channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=channels)
+        self.dwconv = DepthwiseConv(channels, KERNEL_SIZE)
         self.norm = LayerNormLast(channels)
         self.pwconv1 = nn.Linear(channels, MLP_RATIO * channels)
         self.pwconv2 = nn.Linear(MLP_RATIO * channels, channels)

@@ -1,0 +1,84 @@
+"""Parameter groups against timm's: the same decaying set, and the same depth groups where timm has them."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import nn
+
+from convnext.models import create_model
+from convnext.recipe import AdamW
+from convnext.training.optim import parameter_groups
+
+NAMES = ["convnext_tiny", "convnext_base", "convnext_isotropic_small", "torchvision:resnet18"]
+
+
+def build(name: str) -> nn.Module:
+    options = {} if ":" in name or "isotropic" in name else {"dims": (4, 4, 4, 4)}
+    with torch.device("meta"):
+        return create_model(name, num_classes=5, **options)  # type: ignore[arg-type]
+
+
+def names_of(model: nn.Module, group: dict) -> set[str]:
+    by_identity = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {by_identity[id(parameter)] for parameter in group["params"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_decaying_set_equals_timms(name: str) -> None:
+    model = build(name)
+    theirs = {group["weight_decay"]: names_of(model, group) for group in param_groups_weight_decay(model, 0.05)}
+    ours = {group.weight_decay: set(group.names) for group in parameter_groups(model, AdamW(weight_decay=0.05))}
+    assert ours == theirs
+
+
+def test_the_decaying_set_of_a_frozen_backbone_equals_timms() -> None:
+    model = build("convnext_tiny")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith("stages.0"))
+    theirs = {group["weight_decay"]: names_of(model, group) for group in param_groups_weight_decay(model, 0.05)}
+    assert {group.weight_decay: set(group.names) for group in parameter_groups(model, AdamW())} == theirs
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "convnext_base"])
+def test_timms_coarse_depths_keep_the_order_of_ours(name: str) -> None:
+    """timm's groups are the stem and the four stages, or every block by itself; ours lie between the two, so a
+    parameter that timm's coarse or fine order puts deeper never moves more slowly than one it puts before.
+    """
+    ours = {
+        (n.split(".")[1], n.split(".")[2]): group.lr_scale
+        for group in parameter_groups(build(name), AdamW(layer_decay=0.8))
+        for n in group.names
+        if n.startswith("stages.")
+    }
+    with torch.device("meta"):
+        model = timm.create_model(name, dims=(4, 4, 4, 4), num_classes=5)
+    theirs: dict[tuple[str, str], float] = {}
+    for group in param_groups_layer_decay(model, layer_decay=0.8):
+        for n in names_of(model, group):
+            if ".blocks." in n:
+                _, stage, _, block, *_ = n.split(".")
+                theirs[stage, block] = group["lr_scale"]
+    assert theirs.keys() == ours.keys()
+    by_theirs = sorted(ours, key=lambda key: (theirs[key], int(key[0]), int(key[1])))
+    scales = [ours[key] for key in by_theirs]
+    assert scales == sorted(scales)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "convnext_base"])
+def test_the_head_moves_at_the_full_rate_as_timms_does(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, dims=(4, 4, 4, 4), num_classes=5)
+    (theirs,) = {
+        group["lr_scale"]
+        for group in param_groups_layer_decay(model, layer_decay=0.8)
+        if "head.fc.weight" in names_of(model, group)
+    }
+    (ours,) = {
+        group.lr_scale
+        for group in parameter_groups(build(name), AdamW(layer_decay=0.8))
+        if "head.weight" in group.names
+    }
+    assert ours == theirs == 1
