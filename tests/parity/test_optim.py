@@ -43,27 +43,19 @@ def test_the_decaying_set_of_a_frozen_backbone_equals_timms() -> None:
 
 
 @pytest.mark.parametrize("name", ["convnext_tiny", "convnext_base"])
-def test_timms_coarse_depths_keep_the_order_of_ours(name: str) -> None:
-    """timm's groups are the stem and the four stages, or every block by itself; ours lie between the two, so a
-    parameter that timm's coarse or fine order puts deeper never moves more slowly than one it puts before.
-    """
-    ours = {
-        (n.split(".")[1], n.split(".")[2]): group.lr_scale
-        for group in parameter_groups(build(name), AdamW(layer_decay=0.8))
-        for n in group.names
-        if n.startswith("stages.")
-    }
+def test_blocks_are_ordered_as_timm_orders_them(name: str) -> None:
+    """timm gives every block a depth of its own where the official code takes three together: the order must agree."""
+    groups = parameter_groups(build(name), AdamW(layer_decay=0.8))
+    ours = {tuple(n.split(".")[1:3]): g.lr_scale for g in groups for n in g.names if n.startswith("stages.")}
     with torch.device("meta"):
         model = timm.create_model(name, dims=(4, 4, 4, 4), num_classes=5)
-    theirs: dict[tuple[str, str], float] = {}
+    theirs: dict[tuple[str, ...], float] = {}
     for group in param_groups_layer_decay(model, layer_decay=0.8):
-        for n in names_of(model, group):
-            if ".blocks." in n:
-                _, stage, _, block, *_ = n.split(".")
-                theirs[stage, block] = group["lr_scale"]
+        blocks = (n.split(".") for n in names_of(model, group) if ".blocks." in n)
+        theirs |= {(stage, block): group["lr_scale"] for _, stage, _, block, *_ in blocks}
     assert theirs.keys() == ours.keys()
-    by_theirs = sorted(ours, key=lambda key: (theirs[key], int(key[0]), int(key[1])))
-    scales = [ours[key] for key in by_theirs]
+    assert len(set(theirs.values())) == len(theirs) > len(set(ours.values()))
+    scales = [ours[block] for block in sorted(theirs, key=lambda block: theirs[block])]
     assert scales == sorted(scales)
 
 

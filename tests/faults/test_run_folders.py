@@ -1,0 +1,144 @@
+"""Where a run may not be written, and what a stopped one leaves: nothing that was there is ever lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext import api, files
+from convnext.cli import main
+from convnext.errors import UserError
+from convnext.training import state
+
+pytestmark = pytest.mark.fault
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.txt").write_text("years of work")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        api.train(pictures(), out=out, settings=tiny)
+    assert contents(out) == {"chapter.txt": b"years of work"}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="run"):
+        api.train(pictures(), out=tmp_path / "run", settings=tiny)
+    assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_a_folder_in_use_is_refused(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    before = contents(tmp_path / "run")
+    with files.locked(tmp_path / "run"), pytest.raises(UserError, match=r"in use|another process"):
+        api.train(out=tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_before_work_starts(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UserError, match=r"cannot write|writable"):
+        api.train(pictures(), out=tmp_path / "locked" / "run", settings=tiny)
+
+
+def test_a_folder_on_a_file_system_that_cannot_be_written_is_refused(pictures: Any, tiny: Any) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc, where nobody may make folders")
+    with pytest.raises(UserError, match="/proc/run"):
+        api.train(pictures(), out="/proc/run", settings=tiny)
+
+
+def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["train", str(tmp_path / "empty"), "--out", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_refuses_pictures_that_have_changed(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    extra = next((data / "train").rglob("*.png"))
+    extra.rename(extra.with_name("renamed.png"))
+    before = contents(tmp_path / "run")
+    with pytest.raises(UserError, match="has changed since"):
+        api.train(out=tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_resuming_finds_pictures_that_were_moved(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    data.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="data"):
+        api.train(out=tmp_path / "run", resume=True)
+    assert api.train(tmp_path / "moved", out=tmp_path / "run", resume=True, report=False).metric > 0
+
+
+def test_resuming_remembers_how_the_pictures_were_split(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures(train=30) / "train"
+    api.train(data, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False)
+    assert api.train(out=tmp_path / "run", resume=True, report=False).history[1]["step"] == 1
+    start = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert "--val-fraction 0.4" in start["command"]
+
+
+def test_no_run_to_resume_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "--out", str(tmp_path)]) == 2
+    assert "holds no run to resume" in capsys.readouterr().err
+
+
+def test_all_checkpoints_damaged_is_said_by_name(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines() if '"end"' not in line))
+    for checkpoint in state.checkpoints(tmp_path / "run"):
+        (checkpoint / "state").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"no checkpoint of .* can be used: step-\d+"):
+        api.train(out=tmp_path / "run", resume=True)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(
+    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def full(tensors: Any, path: Path) -> None:
+        if len(written) >= 3:  # raw and averaged of the first checkpoint, raw of the second
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        real(tensors, path)
+
+    real = state._save_tensors
+    monkeypatch.setattr(state, "_save_tensors", full)
+    with pytest.raises(UserError, match=r"No space left on device.*previous one is untouched"):
+        api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
+    (kept,) = state.checkpoints(tmp_path / "run")
+    assert state.damage(kept) is None
+    assert (tmp_path / "run" / "last").read_text().strip() == kept.name
+
+
+def test_a_picture_that_breaks_during_training_is_named(
+    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pictures()
+    victim = sorted((data / "train").rglob("*.png"))[3]
+    victim.write_bytes(victim.read_bytes()[:60])
+    monkeypatch.setattr(api, "CACHE_SHARE", 0.0)
+    for workers in (0, 2):
+        with pytest.raises(UserError, match=victim.name) as caught:
+            api.train(data, out=tmp_path / f"run{workers}", settings=tiny | {"workers": workers}, report=False)
+        assert "Traceback" not in str(caught.value)
+        assert "\n" not in str(caught.value)

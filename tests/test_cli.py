@@ -1,0 +1,214 @@
+"""The command line: every command and flag is known here, answers are quick, mistakes are sentences with code 2."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext.cli import main, make_parser
+
+COMMANDS = {
+    "models": {"--json"},
+    "check": {"data", "--json"},
+    "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
+              "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
+    "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size", "--json"},
+    "predict": {"checkpoint", "images", "--top", "--json", "--csv"},
+    "convert": {"source", "target", "--naming", "--model", "--ema"},
+    "doctor": set(),
+}  # fmt: skip
+ALIASES = {"-h", "--help", "-m", "-b", "--finetune", "--output-dir", "--img-size", "--imgsz", "--no-ema"}
+
+
+def run(*words: str, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "convnext", *words]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_commands_and_flags_are_these_and_no_others() -> None:
+    (sub,) = (a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    found = {
+        name: {word for action in parser._actions for word in (action.option_strings or [action.dest])} - ALIASES
+        for name, parser in sub.choices.items()
+    }
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize("words", [["--help"], ["models"], ["train", "--help"]])
+def test_help_and_models_answer_without_torch(words: list[str]) -> None:
+    code = f"import sys\nfrom convnext.cli import main\ntry:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+    code += "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_models_lists_every_size_with_the_papers_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    text = capsys.readouterr().out
+    for expected in ("28,589,128", "350,196,968", "4.456", "60.921", "convnext_isotropic_large", "in22k_ft_in1k_384"):
+        assert expected in text
+    main(["models", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 12
+    assert all(row["parameters"] > 3e6 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "nowhere"], "nowhere"),
+        (["train", "--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
+        (["train", "--set", "mixup"], "not of the form field=value"),
+        (["train", "--set", "mixup=0.2"], "did you mean 'augment.mixup'"),
+        (["train", "--batch-size", "many"], "batch_size='many' is not a valid int"),
+        (["train", "--epochs", "-1"], "must be positive"),
+        (["train", "--recipe", "imagnet1k/tiny"], "imagenet1k/tiny"),
+        (["train", "--model", "convnext_tinny"], "convnext_tiny"),
+        (["train", "--recipe", "finetune"], "--weights"),
+        (["train", "--resume"], "--out"),
+        (["train", "--nproc", "0"], "at least 1"),
+        (["check", "nowhere"], "nowhere"),
+        (["evaluate", "missing.safetensors"], "missing.safetensors"),
+        (["predict", "missing.safetensors", "missing.png"], "nothing found at missing.png"),
+        (["convert", "missing.pth", "out.safetensors", "--naming", "timm"], "missing.pth"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith(f"convnext {words[0]}: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_flag_is_argparses_exit_code_2() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--eppochs", "3"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the built-in digits, made by the command line as a user would."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = run("train", "--epochs", "1", "--out", "run", "--set", "precision=fp32", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for expected in ("digits", "1.1 M", "optim.lr = ", "run folder: run", "logistic regression", "report"):
+        assert expected in done.stdout
+    assert "\r" not in done.stdout  # no progress bar where there is no terminal
+    return folder / "run"
+
+
+def test_a_run_is_not_overwritten(trained: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    done = run("train", "--epochs", "1", "--out", str(trained))
+    assert done.returncode == 2
+    assert "exists and is not empty" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_resuming_a_finished_run_says_how_it_ended(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "--out", str(trained)]) == 0
+    assert "best top1" in capsys.readouterr().out
+    assert main(["train", "--resume", "--out", str(trained), "--epochs", "9"]) == 2
+    assert "keeps its recipe" in capsys.readouterr().err
+
+
+def test_evaluate_prints_accuracy_as_text_and_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(trained / "model.safetensors")
+    assert main(["evaluate", model]) == 0
+    assert "top1" in capsys.readouterr().out
+    assert main(["evaluate", model, "--json", "--flip", "--crops", "5"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["count"] == 360
+    assert 0 <= result["top1"] <= result["top5"] <= 100
+
+
+def test_predict_takes_files_folders_patterns_and_standard_input(
+    trained: Path, pictures: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = str(trained / "model.safetensors"), pictures(size=8) / "val"
+    one = next(folder.rglob("*.png"))
+    (folder / "class 0" / "broken.png").write_bytes(b"no picture")
+    assert main(["predict", model, str(one), "--top", "3"]) == 0
+    assert capsys.readouterr().out.count("%") == 3
+    assert main(["predict", model, str(folder), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 8
+    assert [bool(row["error"]) for row in rows].count(True) == 1
+    assert all(row["top"][0]["class"] in "0123456789" for row in rows if not row["error"])
+    assert main(["predict", model, str(folder / "*" / "0*.png"), "--csv"]) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["rank"] for row in table} == {"1", "2", "3", "4", "5"}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{one}\n"))
+    assert main(["predict", model, "-"]) == 0
+    assert one.name in capsys.readouterr().out
+
+
+def test_predict_of_nothing_but_broken_files_fails(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert main(["predict", str(trained / "model.safetensors"), str(tmp_path / "broken.png")]) == 1
+
+
+@pytest.mark.parametrize("naming", ["timm", "torchvision", "transformers", "mmpretrain"])
+def test_convert_there_and_back(trained: Path, tmp_path: Path, naming: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target, back = trained / "model.safetensors", tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    assert main(["convert", str(source), str(target), "--naming", naming]) == 0
+    assert naming in capsys.readouterr().out
+    assert main(["convert", str(target), str(back), "--naming", "official"]) == 0
+    from safetensors.torch import load_file
+
+    one, other = load_file(source), load_file(back)
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_doctor_names_machine_versions_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for expected in ("torch", "cpu", "precision", "timm", "loader processes"):
+        assert expected in text
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m convnext models | head -n 1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["models"]])
+def test_help_and_models_take_less_than_a_second(words: list[str]) -> None:
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        run(*words)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 1.0
+
+
+def test_one_command_runs_under_torchrun_as_it_is(
+    pictures: Any, tiny: dict[str, Any], as_arguments: Any, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "convnext"]
+    words = ["train", str(pictures()), "--out", str(tmp_path / "run"), "--no-report", *as_arguments(tiny)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best top1") == 1
