@@ -60,7 +60,10 @@ def main() -> None:
             "ratio": round(middle["library"] / middle["tiled"], 3),
         }
         rows.append(row)
-        print(f"{title:32} library {middle['library']:8.1f} ms  tiled {middle['tiled']:8.1f} ms  {row['ratio']:.2f} x", flush=True)
+        print(
+            f"{title:32} library {middle['library']:8.1f} ms  tiled {middle['tiled']:8.1f} ms  {row['ratio']:.2f} x",
+            flush=True,
+        )
     out = Path(__file__).parent / "results" / "depthwise.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"machine": runtime.describe(), "rows": rows}, indent=2) + "\n")

@@ -22,6 +22,7 @@ from .errors import UserError
 from .evidence import gather
 from .inference import Prediction, evaluate, predict
 from .models import create_model, load_weights, save_weights
+from .models.layers import init_fan_in
 from .models.zoo import model_for
 from .recipe import Recipe
 from .recipes import folder, get_recipe
@@ -234,6 +235,8 @@ def _make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
         depths=recipe.depths,
         dims=recipe.dims,
     )
+    if recipe.init == "fan_in":
+        init_fan_in(model)
     if recipe.weights is not None:
         found = load_weights(model, recipe.weights)
         if run.main:

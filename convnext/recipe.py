@@ -116,6 +116,7 @@ class Recipe:
     drop_path: float = 0.1
     dropout: float = 0.0
     layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)
+    init: Literal["paper", "fan_in"] = "paper"  # std 0.02 | 1 / sqrt(fan-in), for short runs of narrow networks
     head_init_scale: float = 1.0
     ema: float | None = None
     loss: Literal["softmax", "bce"] = "softmax"

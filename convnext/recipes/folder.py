@@ -17,11 +17,15 @@ from ..variants import parse_name
 
 REFERENCE_BATCH = 128
 SCRATCH_LR = 2e-3  # at the reference batch; docs/LOG.md compares rates on imagenette-112
-SCRATCH_LAYER_SCALE = 0.1
+SCRATCH_LAYER_SCALE = 1.0
 FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
 EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
-LONG_RUN_EPOCHS = 40  # from here on the full augmentation pays; shorter runs do not get to use it
+LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
+GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
+GROWTH = 0.57  # side of the first pictures over the full one
+TINY_SIDE = 16  # pixels up to which an image counts as tiny
+PAPER = Augment()  # the augmentation of the paper's own runs
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Choice:
 RECIPES: dict[str, Recipe] = {
     "scratch": Recipe(
         name="scratch", derive="scratch", model="auto", optim=AdamW(lr=SCRATCH_LR, clip_grad=1.0),
+        augment=Augment(scale=(0.35, 1.0), randaugment=0.0, erase=0.0, mixup=0.2, cutmix=0.0),
     ),
     "finetune": Recipe(
         name="finetune", derive="finetune", model="convnext_tiny",
@@ -101,6 +106,11 @@ def settle(recipe: Recipe, rule: str, steps: int, per_epoch: int, fixed: dict[st
         epochs = round(min(5.0, 0.1 * steps / per_epoch), 3)
         recipe = replace(recipe, schedule=Schedule(warmup_epochs=epochs, min_lr=recipe.schedule.min_lr))
         choices.append(Choice("schedule.warmup_epochs", epochs, "a tenth of the run, at most 5"))
+    if rule == "scratch" and steps >= LONG_RUN_EPOCHS * per_epoch and recipe.image_size > TINY_SIDE:
+        strong = {f"augment.{name}": getattr(PAPER, name) for name in ("randaugment", "erase", "mixup", "cutmix")}
+        strong = {name: value for name, value in strong.items() if name not in fixed}
+        recipe = override(recipe, strong)
+        choices += [Choice(name, value, "the paper's: a run this long would overfit") for name, value in strong.items()]
     return recipe, choices
 
 
@@ -122,7 +132,7 @@ def _size(recipe: Recipe, facts: Facts) -> Made:
 def _model(recipe: Recipe, facts: Facts) -> Made:
     if recipe.model != "auto":
         return {}
-    if recipe.image_size <= 16:
+    if recipe.image_size <= TINY_SIDE:
         return {
             "model": ("convnext_atto", "the images are tiny"),
             "depths": ((1, 1, 4, 1), "1.1 M parameters are plenty for images of this size"),
@@ -138,13 +148,15 @@ def _model(recipe: Recipe, facts: Facts) -> Made:
 def _patch(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive != "scratch" or ":" in recipe.model or "isotropic" in parse_name(recipe.model).variant:
         return {}
-    patch = 1 if recipe.image_size <= 16 else 2 if recipe.image_size <= 64 else 4
+    patch = 1 if recipe.image_size <= TINY_SIDE else 2 if recipe.image_size <= 64 else 4
     return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
 
 
 def _batch(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive == "finetune":
         size = 64 if facts.images >= 2000 else 32
+    elif facts.few_steps:
+        size = 32  # a CPU is no faster at larger batches, and more steps are taken
     else:
         size = 128 if facts.images >= 4000 else 64 if facts.images >= 800 else 32
     size = max(2, min(size, facts.images // 4))
@@ -172,13 +184,13 @@ def _rate(recipe: Recipe, facts: Facts) -> Made:
 def _augment(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive != "scratch":
         return {"eval_every": (1, "every epoch")} if recipe.minutes is None else {}
-    if recipe.image_size <= 16:
-        why = "at this size a crop or an operation on colours destroys what little there is"
-        off = {f"augment.{name}": (0.0, why) for name in ("randaugment", "erase", "cutmix", "hflip")}
-        return {**off, "augment.crop": ("shift", why), "augment.mixup": (0.2, "mild: the images are tiny")}
-    made: Made = {"augment.scale": ((0.35, 1.0), "fewer images than ImageNet: gentler crops learn faster")}
+    made: Made = {}
+    if recipe.image_size >= GROWS_FROM and facts.few_steps:
+        made["progressive"] = (GROWTH, "early epochs see smaller pictures: more of them in the same time")
     if recipe.image_size <= 64:
         made["augment.crop"] = ("shift", "small images are shifted, not cut")
+    if recipe.image_size <= TINY_SIDE:
+        made["augment.hflip"] = (0.0, "images this small are signs and digits, which a mirror makes into others")
     return made
 
 
@@ -190,11 +202,11 @@ def _regularise(recipe: Recipe, facts: Facts) -> Made:
     seen = facts.images * recipe.epochs if recipe.minutes is None else 0
     rate = 0.1 if seen >= 3_000_000 else 0.0
     why = "a long run can afford it" if rate else "short runs underfit before they overfit"
-    start = (
-        SCRATCH_LAYER_SCALE,
-        "short runs have no time to grow it from 1e-6; 0.1 and 1 do equally well (docs/LOG.md)",
-    )
-    return {"drop_path": (rate, why), "layer_scale": start}
+    return {
+        "drop_path": (rate, why),
+        "init": ("fan_in", "blocks that start at full strength: short runs have no time to grow them (docs/LOG.md)"),
+        "layer_scale": (SCRATCH_LAYER_SCALE, "as above; the paper's 1e-6 is for 300 epochs"),
+    }
 
 
 def _loss(recipe: Recipe, facts: Facts) -> Made:

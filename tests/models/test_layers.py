@@ -1,0 +1,33 @@
+"""Initialisation for short runs: each layer keeps the size of what passes through it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from convnext.models import create_model
+from convnext.models.layers import INIT_STD, init_fan_in
+
+
+def test_fan_in_initialisation_has_the_variance_it_names_and_leaves_the_head() -> None:
+    torch.manual_seed(0)
+    model = create_model("convnext_atto", num_classes=10)
+    head = model.head.weight.clone()  # type: ignore[union-attr]
+    init_fan_in(model)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and name != "head":
+            fan_in = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.1), name
+            assert module.bias is not None
+            assert not module.bias.any()
+    assert torch.equal(model.head.weight, head)  # type: ignore[arg-type]
+
+
+def test_the_papers_initialisation_starts_narrow_blocks_weakly_and_fan_in_does_not() -> None:
+    torch.manual_seed(0)
+    block = create_model("convnext_atto", layer_scale_init_value=1.0).stages[0][0]  # type: ignore[index]
+    x = torch.randn(4, 40, 14, 14)
+    weak = (block(x) - x).std()
+    init_fan_in(block)
+    assert weak < INIT_STD < 0.2 < (block(x) - x).std()

@@ -1,0 +1,224 @@
+"""What the design promises of the package as a whole: one direction, light starts, few and explained dependencies."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "convnext"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Lowest first; modules on one line may import each other as long as there is no circle.
+LEVELS = (
+    ("errors",),
+    ("files", "variants"),
+    ("recipe",),
+    ("recipes",),
+    ("losses", "metrics", "kernels"),
+    ("data", "models"),
+    ("training", "explain"),
+    ("tasks",),
+    ("figures", "inference", "report", "run_folder", "evidence", "bench", "export", "robustness", "sweep"),
+    ("serve",),
+    ("api",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
+
+AT_IMPORT = {"torch", "numpy", "PIL", "safetensors", "rich"}  # all else from outside is imported where it is needed
+ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm": "models.peers"}
+LIGHT = ("errors", "files", "variants", "recipe", "recipes", "recipes.folder", "recipes.imagenet", "cli")
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
+
+
+def name_of(path: Path) -> str:
+    """convnext/data/__init__.py -> "data"; convnext/cli.py -> "cli"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path): path for path in FILES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
+    """Absolute names that a file imports; "convnext." stands before our own. Not `everywhere`: outside functions."""
+    package = ("convnext", *path.relative_to(PACKAGE).parts[:-1])
+    for node in _nodes(tree_of(path), into_functions=everywhere):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join((*package[: len(package) - node.level + 1], *filter(None, [node.module])))
+            base = base if node.level else str(node.module)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _nodes(node: ast.AST, *, into_functions: bool) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not into_functions:
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _nodes(child, into_functions=into_functions)
+
+
+def own(path: Path) -> set[str]:
+    """The modules of ours that a file imports, by the longest name that is a file."""
+    found = set()
+    for name in imports(path):
+        if name.startswith("convnext."):
+            parts = name.split(".")[1:]
+            candidates = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+            found.add(next(candidate for candidate in candidates if candidate in NAMES))
+    return found - {name_of(path)}
+
+
+def part(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_every_module_has_its_level() -> None:
+    assert {part(module) for module in NAMES} - LEVEL.keys() == set()
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_imports_go_one_way(module: str) -> None:
+    upwards = {other for other in own(NAMES[module]) if LEVEL[part(other)] > LEVEL[part(module)]}
+    assert upwards == set()
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {module: own(path) for module, path in NAMES.items() if module != "__init__"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_training_knows_neither_models_nor_data_nor_tasks() -> None:
+    used = {part(other) for module, path in NAMES.items() if part(module) == "training" for other in own(path)}
+    assert used & {"models", "data", "tasks"} == set()
+
+
+def test_only_the_entry_point_imports_the_command_line() -> None:
+    assert {module for module, path in NAMES.items() if "cli" in own(path)} == {"__main__"}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_heavy_and_optional_libraries_are_imported_where_they_are_needed(module: str) -> None:
+    outside = {name.split(".")[0] for name in imports(NAMES[module], everywhere=False)}
+    assert outside - sys.stdlib_module_names - {"convnext"} <= AT_IMPORT
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_each_of_these_libraries_has_one_place(module: str) -> None:
+    found = {library for name in imports(NAMES[module]) for library in ONLY_IN if f"{name}.".startswith(f"{library}.")}
+    assert {library for library in found if not f"{module}.".startswith(f"{ONLY_IN[library]}.")} == set()
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_transformers_is_for_tests_alone(module: str) -> None:
+    assert not [name for name in imports(NAMES[module]) if name.startswith("transformers")]
+
+
+@pytest.mark.parametrize("module", [module for module in LIGHT if module in NAMES])
+def test_what_the_command_line_starts_with_needs_the_standard_library_only(module: str) -> None:
+    outside = {name.split(".")[0] for name in imports(NAMES[module], everywhere=False)}
+    assert outside <= sys.stdlib_module_names | {"convnext"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import convnext; dir(convnext); convnext.UserError",
+        "import convnext.cli",
+        "from convnext.cli import main; main(['--help'])",
+        "from convnext.cli import main; main(['train', '--help'])",
+        "from convnext.cli import main; main(['models'])",
+    ],
+)
+def test_help_and_the_list_of_models_come_without_torch(code: str) -> None:
+    check = "import atexit, sys; atexit.register(lambda: print('heavy:', sorted(sys.modules.keys() & {'torch', 'numpy'})))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{check}\n{code}"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def requirements() -> dict[str, list[str]]:
+    """Package -> bounds, of the project and each of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = project["dependencies"] + [row for extra in project["optional-dependencies"].values() for row in extra]
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        name, bounds = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(.*)", row).groups()  # type: ignore[union-attr]
+        found.setdefault(name, []).append(bounds)
+    return found
+
+
+DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+
+
+@pytest.mark.parametrize("package", requirements())
+def test_every_dependency_is_explained(package: str) -> None:
+    rows = [line for line in (ROOT / "docs" / "dependencies.md").read_text().splitlines() if line.startswith("|")]
+    assert [row for row in rows if re.search(rf"(?<![\w-]){re.escape(package)}(?![\w-])", row)]
+
+
+@pytest.mark.parametrize("requirement", DEPENDENCIES)
+def test_the_page_of_dependencies_has_the_same_lower_bound(requirement: str) -> None:
+    name, bound = requirement.split(">=")
+    assert f"| {name} ≥ {bound} |" in (ROOT / "docs" / "dependencies.md").read_text()
+
+
+def test_only_lower_bounds_are_pinned() -> None:
+    assert [bounds for rows in requirements().values() for bounds in rows if not re.fullmatch(r">=[\d.]+", bounds)] == []
+
+
+def test_what_is_imported_from_outside_is_declared() -> None:
+    called = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    used = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names - {"convnext"}
+    assert {called.get(name, name) for name in used} <= requirements().keys()
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_no_file_and_no_function_hides_two_ideas(module: str) -> None:
+    path = NAMES[module]
+    assert len(path.read_text().splitlines()) <= LINES_OF_A_FILE
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > LINES_OF_A_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_every_file_says_what_it_is_for(module: str) -> None:
+    tree = tree_of(NAMES[module])
+    assert ast.get_docstring(tree) or len(tree.body) <= 3  # __main__ is its own explanation
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_every_function_is_typed(module: str) -> None:
+    untyped = []
+    for node in ast.walk(tree_of(NAMES[module])):
+        if isinstance(node, ast.FunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            missing = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+            untyped += [node.name] if missing or node.returns is None else []
+    assert untyped == []
