@@ -28,6 +28,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev  ## the speed figures of this machine, into benchmarks/results
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/depthwise.py
 
 clean:
 	rm -rf $(VENV) build dist

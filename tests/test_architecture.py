@@ -154,10 +154,9 @@ def test_what_the_command_line_starts_with_needs_the_standard_library_only(modul
     ],
 )
 def test_help_and_the_list_of_models_come_without_torch(code: str) -> None:
-    check = "import atexit, sys; atexit.register(lambda: print('heavy:', sorted(sys.modules.keys() & {'torch', 'numpy'})))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{check}\n{code}"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    heavy = "sorted(sys.modules.keys() & {'torch', 'numpy'})"
+    script = f"import atexit, sys\natexit.register(lambda: print('heavy:', {heavy}))\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
@@ -189,7 +188,8 @@ def test_the_page_of_dependencies_has_the_same_lower_bound(requirement: str) -> 
 
 
 def test_only_lower_bounds_are_pinned() -> None:
-    assert [bounds for rows in requirements().values() for bounds in rows if not re.fullmatch(r">=[\d.]+", bounds)] == []
+    bounds = [bound for rows in requirements().values() for bound in rows]
+    assert [bound for bound in bounds if not re.fullmatch(r">=[\d.]+", bound)] == []
 
 
 def test_what_is_imported_from_outside_is_declared() -> None:

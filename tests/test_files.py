@@ -27,6 +27,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def write_half(target: Path, failure: BaseException) -> None:
+    with files.atomic(target) as temporary:
+        temporary.write_text("half of the n")
+        raise failure
+
+
 def test_text_is_written_as_utf8_and_replaces_the_old(tmp_path: Path) -> None:
     target = tmp_path / "new" / "folder" / "classes.json"
     files.write_text(target, "old")
@@ -39,9 +45,8 @@ def test_text_is_written_as_utf8_and_replaces_the_old(tmp_path: Path) -> None:
 def test_the_old_file_stays_when_the_writer_fails(tmp_path: Path, failure: BaseException) -> None:
     target = tmp_path / "last"
     target.write_text("old")
-    with pytest.raises(type(failure)), files.atomic(target) as temporary:
-        temporary.write_text("half of the n")
-        raise failure
+    with pytest.raises(type(failure)):
+        write_half(target, failure)
     assert target.read_text() == "old"
     assert names(tmp_path) == ["last"]
 
@@ -59,16 +64,15 @@ def test_the_final_name_appears_only_when_all_is_written(tmp_path: Path) -> None
 def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, number: int) -> None:
     target = tmp_path / "state"
     target.write_text("old")
-    with pytest.raises(UserError, match="the disk is full at .*state"), files.atomic(target) as temporary:
-        temporary.write_text("ne")
-        raise OSError(number, os.strerror(number))
+    with pytest.raises(UserError, match=r"the disk is full at .*state"):
+        write_half(target, OSError(number, os.strerror(number)))
     assert target.read_text() == "old"
     assert names(tmp_path) == ["state"]
 
 
 def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    with pytest.raises(UserError, match="cannot write .*log"):
+    with pytest.raises(UserError, match=r"cannot write .*log"):
         files.write_text(tmp_path / "log", "text")
     assert names(tmp_path) == ["log"]
 
@@ -108,7 +112,10 @@ def test_the_lock_is_freed_when_the_run_fails(tmp_path: Path) -> None:
 
 @pytest.mark.fault
 def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -> None:
-    hold = "import sys, pathlib, convnext.files as f\nwith f.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+    hold = (
+        "import sys, pathlib, convnext.files as f\n"
+        "with f.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+    )
     command = [sys.executable, "-c", hold, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -141,7 +148,7 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         for folder in (tmp_path, tmp_path / "new"):
-            with pytest.raises(UserError, match="cannot write in .*: Permission denied"):
+            with pytest.raises(UserError, match=r"cannot write in .*: Permission denied"):
                 files.make_writable_folder(folder)
     finally:
         tmp_path.chmod(0o700)

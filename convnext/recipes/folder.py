@@ -136,7 +136,7 @@ def _model(recipe: Recipe, facts: Facts) -> Made:
         return {
             "model": ("convnext_atto", "the images are tiny"),
             "depths": ((1, 1, 4, 1), "1.1 M parameters are plenty for images of this size"),
-            "dims": ((32, 64, 128, 192), "as above"),
+            "dims": ((32, 64, 128, 208), "as above"),
         }
     if facts.images < 30_000 or facts.few_steps:
         return {"model": ("convnext_atto", f"{facts.images:,} images{', no accelerator' if facts.few_steps else ''}")}
@@ -155,7 +155,7 @@ def _patch(recipe: Recipe, facts: Facts) -> Made:
 def _batch(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive == "finetune":
         size = 64 if facts.images >= 2000 else 32
-    elif facts.few_steps:
+    elif facts.few_steps and recipe.image_size > TINY_SIDE:
         size = 32  # a CPU is no faster at larger batches, and more steps are taken
     else:
         size = 128 if facts.images >= 4000 else 64 if facts.images >= 800 else 32

@@ -106,9 +106,9 @@ def test_a_process_may_have_no_image_at_all() -> None:
 def pictures(count: int = 13, multi_label: bool = False) -> Source:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in range(count)]
-    labels: list[Any] = [(i % 3, 2) if i % 3 != 2 else () for i in range(count)] if multi_label else []
-    return Source(("a", "b", "c"), tuple(labels or (i % 3 for i in range(count))), tuple(f"n/{i}" for i in range(count)),
-                  ArrayReader(arrays), 4, multi_label=multi_label)  # fmt: skip
+    labels: Any = [(i % 3, 2) if i % 3 != 2 else () for i in range(count)] if multi_label else []
+    labels, ids = tuple(labels or (i % 3 for i in range(count))), tuple(f"n/{i}" for i in range(count))
+    return Source(("a", "b", "c"), labels, ids, ArrayReader(arrays), 4, multi_label=multi_label)
 
 
 def as_tensor(image: Image.Image) -> Tensor:

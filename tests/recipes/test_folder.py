@@ -37,6 +37,7 @@ DATA = {"flowers": FLOWERS, "digits": DIGITS, "cifar": CIFAR, "large": LARGE, "l
 RULES = ("scratch", "finetune", "probe")
 EVERY = [pytest.param(RECIPES[rule], facts, id=f"{rule}-{name}") for rule in RULES for name, facts in DATA.items()]
 
+
 def value_of(recipe: Recipe, field: str) -> Any:
     return reduce(getattr, field.split("."), recipe)
 

@@ -98,7 +98,7 @@ def test_evaluations_take_a_tenth_of_the_budget_at_most() -> None:
     assert 14 / every * 6.0 <= budget.EVALUATION_SHARE * 600 + 6.0
 
 
-@pytest.mark.xfail(strict=True, reason="less than half a thousandth of an epoch is rounded to none, which no recipe takes")
+@pytest.mark.xfail(strict=True, reason="a small part of an epoch is rounded to 0, which no recipe takes")
 def test_a_budget_of_very_few_steps_still_has_an_interval() -> None:
     replace(RECIPE, eval_every=evaluations(0.05, Speed(3.0, 0.5), RECIPE, per_epoch=5000))
 

@@ -111,14 +111,15 @@ def test_without_a_terminal_there_are_plain_lines_and_no_bar(path: Path, capsys:
     assert capsys.readouterr().out == f"{long}\n[bold]not markup[/bold] 12.5 %\n"
 
 
-def test_the_bar_is_taken_down_when_training_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_is_taken_down_when_training_ends_or_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Log(path, total_steps=2)
     monkeypatch.setattr(type(run.console), "is_terminal", property(lambda self: True))
-    with pytest.raises(RuntimeError, match="diverged"), run:
-        assert run._bar is not None
+    with run:
         run.tick(1, 10.0)
-        raise RuntimeError("diverged")
-    assert run._bar is not None
+        assert run._bar is not None
+        assert run._bar.live.is_started is True
+    run.__enter__()
+    run.__exit__(RuntimeError, RuntimeError("diverged"), None)
     assert run._bar.live.is_started is False
 
 

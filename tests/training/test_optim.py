@@ -32,7 +32,7 @@ def layer_table(blocks: int, groups: int) -> dict[str, int]:
 
 
 def stage_table(head: int) -> dict[str, int]:
-    """Section 3, rule "stage": stem and all downsampling layers together, then one group a stage, the head far above."""
+    """Section 3, rule "stage": stem and downsampling layers together, then one group a stage, the head far above."""
     table = {f"downsample_layers.{i}.": 0 for i in range(4)} | {f"stages.{i}.": i + 1 for i in range(4)}
     return table | {"norm.": head, "head.": head}
 
