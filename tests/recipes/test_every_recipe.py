@@ -1,0 +1,56 @@
+"""Every recipe, shrunk to a network and pictures of a few numbers, runs through the one loop and learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from convnext import api
+from convnext.models import create_model, save_weights
+from convnext.recipes import RECIPES
+
+STEPS = 20
+
+
+def shrunk(name: str, place: Path) -> dict[str, Any]:
+    """Settings that leave of a recipe its rules: groups, decay, averaging, augmentation, loss."""
+    recipe = RECIPES[name]
+    isotropic = "isotropic" in recipe.model
+    shape: dict[str, Any] = (
+        {"depths": (2,), "dims": (16,)} if isotropic else {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
+    )
+    model = recipe.model if recipe.model != "auto" else "convnext_atto"
+    settings = {**shape, "model": model, "image_size": 32, "batch_size": 12, "micro_batch": None, "steps": STEPS,
+                "num_classes": None, "workers": 0, "precision": "fp32", "eval_every": 100, "save_every": 100,
+                "optim.lr": 5e-3, "schedule.warmup_epochs": 0, "layer_scale": 1.0}  # fmt: skip
+    settings["weights"] = None
+    if recipe.weights is not None or recipe.derive in ("finetune", "probe"):
+        torch.manual_seed(0)
+        start = create_model(model, num_classes=1000, layer_scale_init_value=1.0, **shape)
+        save_weights(start, place / "start.safetensors")
+        settings["weights"] = str(place / "start.safetensors")
+    return settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shrunk_recipe_trains(name: str, pictures: Any, tmp_path: Path) -> None:
+    data = pictures(train=36, size=32)
+    result = api.train(data, name, out=tmp_path / "run", settings=shrunk(name, tmp_path), report=False)
+    losses = [row["loss"] for row in result.history if row["kind"] == "train"]
+    assert result.history[-1]["step"] == STEPS
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-6:]) < np.mean(losses[:3])
+
+
+def test_the_probe_moves_nothing_but_the_head(pictures: Any, tmp_path: Path) -> None:
+    settings = shrunk("probe", tmp_path)
+    api.train(pictures(train=36, size=32), "probe", out=tmp_path / "run", settings=settings, report=False)
+    from safetensors.torch import load_file
+
+    before, after = load_file(tmp_path / "start.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
+    moved = {name for name in after if after[name].shape != before[name].shape or (after[name] != before[name]).any()}
+    assert moved == {"head.weight", "head.bias"}
