@@ -207,6 +207,11 @@ def _derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
             f"the batch of {resolved.batch_size} is larger than the {facts.images} training images; "
             "pass a smaller --batch-size"
         )
+    if resolved.batch_size < run.world:
+        raise UserError(
+            f"the batch of {resolved.batch_size} leaves some of the {run.world} processes without an image; "
+            "pass a larger --batch-size or fewer processes"
+        )
     if resolved.num_classes != facts.classes:
         raise UserError(
             f"the recipe is for {resolved.num_classes} classes, {splits.name} has {facts.classes}; "

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -26,9 +27,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises UserError when the disk is full or the folder cannot be written, saying which.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -37,7 +38,8 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -101,7 +103,7 @@ def download(url: str, target: Path, *, expected_sha256: str | None = None) -> P
     part = target.parent / (target.name + ".part")
     try:
         _fetch(url, part)
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(f"cannot download {url} ({reason}); fetch it elsewhere and place it at {target}") from None
     if expected_sha256 is not None and (found := sha256(part)) != expected_sha256:

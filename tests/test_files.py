@@ -77,7 +77,6 @@ def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     assert names(tmp_path) == ["log"]
 
 
-@pytest.mark.xfail(strict=True, reason="the parent is made before errors are caught", raises=OSError)
 def test_a_file_where_the_folder_should_be_is_reported(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(UserError, match="cannot write"):
@@ -301,7 +300,6 @@ def test_what_cannot_be_fetched_is_one_sentence_with_the_remedy(
     assert not target.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="http.client's own errors are no OSError")
 def test_an_answer_that_is_not_http_is_one_sentence_too(web: Web, tmp_path: Path) -> None:
     web.garbled = True
     with pytest.raises(UserError, match="cannot download"):

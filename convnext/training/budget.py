@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 import torch
 from torch import nn
@@ -21,6 +22,8 @@ WARM_STEPS = 4  # the first steps allocate, choose algorithms and wait for the l
 MEASURE_SECONDS = 20.0
 MEASURE_STEPS = 40
 EVALUATION_SHARE = 0.1  # of the budget
+NO_MEMORY = ("not enough memory", "can't allocate memory")  # the CPU allocator's words, on Windows and elsewhere
+SHORTEST_INTERVAL = 0.001  # epochs between evaluations
 MARGIN = 0.97  # of the budget: the rest is for saving, the report and a noisy machine
 
 
@@ -70,9 +73,13 @@ def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *
     """Optimiser steps that fit into `minutes`, evaluations included; at least one. `relative_cost` is that of a
     mean step of the run over one as measured (progressive training starts with cheaper ones).
     """
-    weights = 1 if recipe.ema is None else 2  # raw and averaged are both evaluated
-    per_step = speed.step_s * relative_cost + weights * speed.evaluation_s / max(1.0, recipe.eval_every * per_epoch)
-    return max(1, int(minutes * 60 * MARGIN / per_step))
+    step_s = speed.step_s * relative_cost
+    evaluation_s = (1 if recipe.ema is None else 2) * speed.evaluation_s  # raw and averaged are both evaluated
+    every = max(1, round(recipe.eval_every * per_epoch))
+    budget_s = minutes * 60 * MARGIN
+    fitting = budget_s / (every * step_s + evaluation_s)  # intervals, each closed by an evaluation
+    steps = (min(k * every, int((budget_s - k * evaluation_s) / step_s)) for k in (int(fitting), ceil(fitting)))
+    return max(1, *steps)
 
 
 def evaluations(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int) -> float:
@@ -80,7 +87,7 @@ def evaluations(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int) ->
     weights = 1 if recipe.ema is None else 2
     affordable = max(1.0, EVALUATION_SHARE * minutes * 60 / (weights * speed.evaluation_s))
     epochs = minutes * 60 / (speed.step_s * per_epoch)
-    return float(max(1, round(epochs / affordable))) if epochs > 1 else round(epochs, 3)
+    return float(ceil(max(1.0, epochs / affordable))) if epochs > 1 else max(SHORTEST_INTERVAL, round(epochs, 3))
 
 
 def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int:
@@ -93,7 +100,7 @@ def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int
             try_batch(size)
             return size
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
             size //= 2
     raise RuntimeError(

