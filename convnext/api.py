@@ -58,11 +58,13 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     with runtime.start(str(settings.get("precision", given.precision))) as run:
         splits = request.open()
         resolved, choices = _derive(given, splits, settings, run)
-        path = Path(run.from_main(str(run_folder.claim(out, resolved, resume=resume)) if run.main else ""))
+        path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
         task = _make_task(splits, resolved, run)
+        model = _make_model(resolved, task, run)
+        if run.main:
+            files.make_writable_folder(path)
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run_folder.finished(path)):
-                model = _make_model(resolved, task, run)
                 session = Session(path, task, model, run)
                 if not resume:
                     session.begin(request, splits, given.derive, settings, choices)

@@ -62,11 +62,10 @@ class RunResult:
         return [(row["method"], row["value"]) for row in rows]
 
 
-def claim(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
-    """The folder to run in, made if need be (None: the next free runs/<recipe>-<n>).
+def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
+    """The folder to run in, which is not made yet (None: the next free runs/<recipe>-<n>).
 
-    Raises UserError for one that holds anything already, unless it is to be resumed, and for one that cannot be
-    written to.
+    Raises UserError for one that holds anything already, unless it is to be resumed.
     """
     if out is None:
         names = (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
@@ -74,7 +73,6 @@ def claim(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
     path = Path(out)
     if not resume and path.exists() and (path.is_file() or any(p.name != files.LOCK_NAME for p in path.iterdir())):
         raise UserError(f"{path} exists and is not empty; pass --resume to continue that run, or choose another --out")
-    files.make_writable_folder(path)
     return path
 
 

@@ -1,0 +1,71 @@
+"""Classification as the loop sees it: growing pictures, class balance, and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from convnext.data import sources
+from convnext.data.transforms import Preprocess
+from convnext.recipe import Recipe, override
+from convnext.tasks.classify import GROWN_AT, Classify, class_probabilities, mean_area, training_size
+from convnext.training.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("full", [8, 32, 112, 224])
+@pytest.mark.parametrize("share", [0.3, 0.57, 1.0])
+def test_pictures_grow_to_their_full_size_and_never_shrink(full: int, share: float) -> None:
+    recipe = override(Recipe(), {"image_size": full, "progressive": share})
+    sizes = [training_size(recipe, i / 100) for i in range(101)]
+    assert sizes == sorted(sizes)
+    assert all(size == full for i, size in enumerate(sizes) if i / 100 >= GROWN_AT)
+    assert sizes[0] == pytest.approx(share * full, abs=max(8, full / 8))
+    assert mean_area(recipe) == pytest.approx(sum((s / full) ** 2 for s in sizes) / 101, abs=0.02)
+
+
+def test_without_growth_every_step_costs_the_same() -> None:
+    assert mean_area(Recipe()) == 1.0
+
+
+def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
+    splits = sources.open_data(pictures(size=32))
+    recipe = override(Recipe(), {**tiny, "image_size": 32, "progressive": 0.5, "steps": 12})
+    task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(32), CPU)
+    sides = [batch.images.shape[-1] for (batch,) in task.batches(0, 12)]
+    assert sides[0] == 16
+    assert sides[-1] == 32
+    assert sides == sorted(sides)
+
+
+def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -> None:
+    data = pictures(train=40, classes=2)
+    for extra in sorted((data / "train" / "class 0").iterdir())[4:]:
+        extra.unlink()
+    splits = sources.open_data(data)
+    recipe = override(
+        Recipe(), {**tiny, "sampling": "balanced", "augment.mixup": 0, "augment.cutmix": 0, "augment.smoothing": 0}
+    )
+    task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(16), CPU)
+    seen = Counter(int(label) for (batch,) in task.batches(0, 60) for label in batch.targets.argmax(1))
+    assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_probabilities_of_one_label_add_up_and_those_of_several_stand_alone() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    assert float(class_probabilities(logits, several=False).sum()) == pytest.approx(1)
+    torch.testing.assert_close(class_probabilities(logits, several=True), logits.sigmoid())
+
+
+@pytest.mark.parametrize("batch", [1, 3, 256])
+def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictures: Any, tiny: Any) -> None:
+    splits = sources.open_data(pictures(val=7))
+    task = Classify(splits.train, splits.val, override(Recipe(), tiny), Preprocess.for_size(16), CPU, eval_batch=batch)
+    rows: list[dict[str, Any]] = []
+    result = task.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)), rows.append)
+    assert result["count"] == 7
+    assert sorted(row["id"] for row in rows) == sorted(splits.val.ids)

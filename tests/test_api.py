@@ -1,0 +1,189 @@
+"""The everyday job through the functions that the command line calls."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import convnext
+from convnext import api
+from convnext.errors import UserError
+from convnext.models import load_checkpoint_metadata
+from convnext.training.log import read
+
+
+def recipe_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "recipe.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+def test_a_baseline_trains_evaluates_and_predicts_through_the_same_functions(
+    name: str, pictures: Any, tiny: Any, tmp_path: Path
+) -> None:
+    data = pictures(size=32)
+    settings = {k: v for k, v in tiny.items() if k not in ("depths", "dims", "patch_size", "drop_path", "dropout")}
+    settings |= {"model": name, "image_size": 32, "steps": 6}
+    result = api.train(data, out=tmp_path / "run", settings=settings)
+    model = tmp_path / "run" / "model.safetensors"
+    assert api.evaluate(model, data, precision="fp32")["top1"] == pytest.approx(result.metric)
+    (answer,) = api.predict(model, [next((data / "val").rglob("*.png"))], top=2)
+    assert answer.error is None
+    assert {label for label, _ in answer.top} <= {"class 0", "class 1", "class 2"}
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+
+
+def test_what_a_baseline_cannot_do_is_said(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    settings = {k: v for k, v in tiny.items() if k not in ("depths", "dims", "patch_size", "dropout")}
+    settings |= {"model": "torchvision:resnet18", "grad_checkpointing": True}
+    with pytest.raises(UserError, match="cannot recompute its activations"):
+        api.train(pictures(), out=tmp_path / "run", settings=settings)
+    with pytest.raises(UserError, match="takes no dropout rate"):
+        api.train(pictures("more"), out=tmp_path / "run", settings=settings | {"dropout": 0.1})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def tagged(pictures: Any) -> Path:
+    """A folder of pictures with a table of labels: each has its colour, and every second one is even."""
+    folder = pictures(train=24, val=0) / "train"
+    with (folder / "labels.csv").open("w", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["path", "labels"])
+        for i, path in enumerate(sorted(folder.rglob("*.png"))):
+            table.writerow([path.relative_to(folder), ";".join([path.parent.name] + ["even"] * (i % 2 == 0))])
+    return folder
+
+
+def test_several_labels_an_image(tagged: Path, tiny: Any, tmp_path: Path) -> None:
+    result = api.train(tagged, out=tmp_path / "run", settings=tiny)
+    assert recipe_of(result.path)["loss"] == "bce"
+    assert result.best["metric"] == "macro_f1"
+    model = result.path / "model.safetensors"
+    assert load_checkpoint_metadata(model)["task"] == "multi_label"
+    answers = api.predict(model, [tagged], top=4)
+    sums = [sum(p for _, p in answer.top) for answer in answers]
+    assert all(len(answer.top) == 4 for answer in answers)
+    assert any(abs(total - 1) > 1e-3 for total in sums)  # each label on its own, not shares of one
+    found = api.evaluate(model, tagged, precision="fp32")
+    assert found["macro_f1"] == pytest.approx(result.metric)
+
+
+def test_a_time_budget_settles_the_steps_once_and_keeps_them(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    del tiny["steps"], tiny["ema"], tiny["eval_every"]
+    result = api.train(pictures(), out=tmp_path / "run", settings=tiny | {"minutes": 0.03}, report=False)
+    recipe = recipe_of(result.path)
+    end = result.history[-1]
+    assert end["kind"] == "end"
+    assert end["step"] == recipe["steps"] >= 1
+    assert recipe["epochs"] == pytest.approx(recipe["steps"] / 3)
+    assert recipe["ema"] is not None
+    # The schedule ends with the budget: the last step's rate is close to the floor.
+    assert [row for row in result.history if row["kind"] == "train"][-1]["lr"] < 0.2 * recipe["optim"]["lr"]
+
+
+def test_the_micro_batch_is_measured_on_request(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    api.train(pictures(), out=tmp_path / "run", settings=tiny | {"auto_batch": True}, report=False)
+    assert recipe_of(tmp_path / "run")["micro_batch"] == 8
+
+
+def test_recomputing_activations_changes_nothing(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    losses = []
+    for i, on in enumerate((False, True)):
+        settings = tiny | {"grad_checkpointing": on}
+        result = api.train(data, out=tmp_path / str(i), settings=settings, report=False)
+        losses.append([row["loss"] for row in result.history if row["kind"] == "train"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"class_weights": "balanced"}, {"sampling": "balanced"}, {"loss": "bce"}])
+def test_imbalance_and_other_losses_by_option(change: dict[str, str], pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    for extra in sorted((data / "train" / "class 0").iterdir())[2:]:
+        extra.unlink()
+    result = api.train(data, out=tmp_path / "run", settings=tiny | change, report=False)
+    plain = api.train(data, out=tmp_path / "plain", settings=tiny, report=False)
+    losses = [[row["loss"] for row in one.history if row["kind"] == "train"] for one in (result, plain)]
+    assert losses[0] != losses[1]
+
+
+def test_finetuning_keeps_the_backbone_and_says_what_became_of_the_head(
+    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
+    shape = {k: tiny[k] for k in ("model", "depths", "dims", "patch_size", "image_size", "workers", "precision")}
+    settings = shape | {"weights": str(tmp_path / "first" / "model.safetensors"), "epochs": 2}
+    result = api.train(pictures("two", classes=2), out=tmp_path / "second", settings=settings, report=False)
+    assert recipe_of(result.path)["name"] == "finetune"
+    assert recipe_of(result.path)["optim"]["layer_decay"] == 0.8
+    assert "head" in capsys.readouterr().out
+
+
+def test_evaluation_matches_classes_by_name(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures(val=9)
+    result = api.train(data, out=tmp_path / "run", settings=tiny | {"steps": 40}, report=False)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(data, fewer)
+    for split in ("train", "val"):
+        shutil.rmtree(fewer / split / "class 0")
+    found = api.evaluate(result.path / "model.safetensors", fewer, precision="fp32")
+    assert found["count"] == 6
+    per_class = api.evaluate(result.path / "model.safetensors", data, precision="fp32")["top1"]
+    assert found["top1"] >= 100 - 1.5 * (100 - per_class)  # class 1 and 2 are still they, not 0 and 1
+    for split in ("train", "val"):
+        (fewer / split / "class 1").rename(fewer / split / "unheard of")
+    with pytest.raises(UserError, match="unheard of"):
+        api.evaluate(result.path / "model.safetensors", fewer)
+
+
+def test_flips_and_crops_are_averaged(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures(size=24)
+    result = api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    model = result.path / "model.safetensors"
+    plain = api.evaluate(model, data, precision="fp32")
+    several = api.evaluate(model, data, flip=True, crops=5, precision="fp32")
+    assert several["count"] == plain["count"]
+    assert several["loss"] != plain["loss"]
+
+
+def test_the_public_names_are_those_of_the_design() -> None:
+    for name in ("list_models", "create_model", "load_weights", "save_weights", "from_pretrained", "get_recipe",
+                 "train", "evaluate", "predict", "convnext_tiny", "convnext_isotropic_large"):  # fmt: skip
+        assert callable(getattr(convnext, name))
+        assert name in dir(convnext)
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = convnext.nothing_such
+
+
+def test_a_result_tells_what_simpler_methods_reach(tmp_path: Path, tiny: Any) -> None:
+    settings = {k: v for k, v in tiny.items() if not k.startswith("augment")} | {"image_size": 8, "steps": 3}
+    result = api.train(out=tmp_path / "run", settings=settings)
+    assert [name.split()[0] for name, _ in result.comparisons] == ["logistic", "RBF"]
+    assert all(90 < value < 100 for _, value in result.comparisons)
+    assert read(result.path / "log.jsonl")[-1]["kind"] == "comparison"
+    again = api.train(out=tmp_path / "run", resume=True)
+    assert again.comparisons == result.comparisons
+
+
+def test_a_report_that_is_missing_is_made_on_resuming(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    api.train(out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_compiling_the_network_is_a_switch(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    quiet = tiny | {"drop_path": 0, "dropout": 0}
+    one = api.train(data, out=tmp_path / "a", settings=quiet, report=False)
+    two = api.train(data, out=tmp_path / "b", settings=quiet | {"compile": True}, report=False)
+    losses = [[row["loss"] for row in run.history if row["kind"] == "train"] for run in (one, two)]
+    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=0)
