@@ -1,0 +1,33 @@
+"""Keeps what a page of results needs of finished runs, and draws their curves side by side.
+
+    python benchmarks/curves.py docs/imagenette.png "ConvNeXt-atto=runs/scratch-1" "ResNet-18=runs/scratch-2"
+
+Of each run's log the first row, the evaluations and the end go to benchmarks/results/<picture>-<n>.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from convnext.figures import plot_curves
+from convnext.training.log import read
+
+KEPT = ("start", "eval", "end", "comparison")
+
+
+def main() -> None:
+    picture, named = Path(sys.argv[1]), [word.split("=", 1) for word in sys.argv[2:]]
+    logs = {}
+    for i, (name, run) in enumerate(named, 1):
+        rows = [row for row in read(Path(run) / "log.jsonl") if row["kind"] in KEPT]
+        kept = Path(__file__).parent / "results" / f"{picture.stem}-{i}.jsonl"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        logs[name] = kept
+    print(f"written to {plot_curves(logs, picture)} and {', '.join(map(str, logs.values()))}")
+
+
+if __name__ == "__main__":
+    main()
