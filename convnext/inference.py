@@ -17,6 +17,7 @@ from .data.images import IMAGE_SUFFIXES, open_image
 from .data.transforms import Preprocess, views
 from .errors import UserError
 from .models import from_pretrained
+from .models.labels import as_folders_name_them
 from .recipe import Recipe
 from .tasks.classify import Classify, class_probabilities
 from .training import runtime
@@ -43,7 +44,8 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     model = from_pretrained(checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
     splits = sources.open_data(data, multi_label_csv=labels)
-    source = sources.relabelled(splits.train if split == "train" else splits.val, model.classes)
+    source = splits.train if split == "train" else splits.val
+    source = sources.relabelled(source, as_folders_name_them(model.classes, source.classes))
     with runtime.start(precision) as run:
         recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="bce" if source.multi_label else "softmax")
         several = Views(preprocess, flip, crops) if flip or crops > 1 else None

@@ -21,6 +21,7 @@ from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, 
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .fitting import fit_head, fit_norms, fit_stem, some
 from .keymaps import STEMS, Weights, arch_of, from_official, to_official
+from .labels import names_for
 from .peers import build_baseline, is_baseline
 
 HeadRule = Literal["auto", "drop", "rows"]
@@ -146,14 +147,15 @@ def save_weights(
 def from_pretrained(source: str | Path) -> Any:
     """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
 
-    It carries `.classes` (names, or None where the file has none), `.preprocess` (the evaluation protocol as a dict),
-    `.metadata` and `.load_report`. Raises UserError as `load_weights` does.
+    It carries `.classes` (names; for a file without any ImageNet's, where it has 1,000 classes, else None),
+    `.preprocess` (the evaluation protocol as a dict), `.metadata` and `.load_report`. Raises UserError as
+    `load_weights` does.
     """
     opened = open_checkpoint(source)
     model = cast(Any, _model_of(opened))
     model.load_report = _load(model, opened, "auto", None, True)
     model.metadata = opened.metadata
-    model.classes = _json(opened, "classes", None)
+    model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
     size = opened.release.eval_size if opened.release else 224
     model.preprocess = _json(opened, "preprocess", None) or Preprocess.for_size(size).to_dict()
     return model.eval()

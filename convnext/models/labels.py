@@ -1,0 +1,30 @@
+"""Names of ImageNet's classes, for checkpoints that carry none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+SYNSET = re.compile(r"n\d{8}")
+
+
+@cache
+def imagenet1k() -> tuple[tuple[str, str], ...]:
+    """(synset, words) of each of the 1,000 classes, in the order of the released heads."""
+    text = resources.files("convnext").joinpath("assets/imagenet1k.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
+    return tuple((synset, words) for synset, words in rows)
+
+
+def names_for(num_classes: int) -> list[str] | None:
+    """What the classes of a checkpoint without names are called: a head of 1,000 is taken for ImageNet-1K's."""
+    return [words for _, words in imagenet1k()] if num_classes == len(imagenet1k()) else None
+
+
+def as_folders_name_them(names: Sequence[str] | None, folders: Sequence[str]) -> Sequence[str] | None:
+    """ImageNet's names as synsets where the folders are called by those; any other names as they are."""
+    if names is not None and list(names) == names_for(len(names)) and all(SYNSET.fullmatch(one) for one in folders):
+        return [synset for synset, _ in imagenet1k()]
+    return names
