@@ -128,7 +128,8 @@ class Classify:
         size = self.eval_batch
         chunks = [mine[i : i + size] for i in range(0, len(mine), size)]
         transform = self.views or self.preprocess
-        return load(Plain(self.val, transform), chunks, self.collate, min(self.workers, len(chunks)))
+        workers = min(self.workers, len(chunks)) if len(chunks) > 2 else 0  # starting processes takes longer than that
+        return load(Plain(self.val, transform), chunks, self.collate, workers)
 
     def _mixed(self, batch: Batch, step: int, part: int) -> Batch:
         rng = np.random.default_rng((self.recipe.seed, step, self.run.rank, part, 1))
