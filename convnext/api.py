@@ -162,7 +162,8 @@ class Session:
             speed = budget.measure(task, self.model, probe, run)
             if "eval_every" not in settings:
                 probe = replace(probe, eval_every=budget.evaluations(self.recipe.minutes, speed, probe, per_epoch))
-            cost = mean_area(probe)
+            longest = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch)
+            cost = mean_area(probe, longest / per_epoch)
             within = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch, relative_cost=cost)
             steps = run.from_main(within)
             task.recipe = replace(self.recipe, eval_every=run.from_main(probe.eval_every), epochs=steps / per_epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -32,9 +33,11 @@ def training_size(recipe: Recipe, progress: float) -> int:
     return min(recipe.image_size, max(grid, round(recipe.image_size * share / grid) * grid))
 
 
-def mean_area(recipe: Recipe, samples: int = 200) -> float:
-    """Mean over the run of the training images' area over the full one: what progressive training saves."""
-    return sum((training_size(recipe, i / samples) / recipe.image_size) ** 2 for i in range(samples)) / samples
+def mean_area(recipe: Recipe, epochs: float) -> float:
+    """Mean over the epochs of the training images' area over the full one: what progressive training saves."""
+    count = max(1, ceil(epochs))
+    sizes = (training_size(recipe, (epoch + 1) / count) for epoch in range(count))
+    return sum((size / recipe.image_size) ** 2 for size in sizes) / count
 
 
 def class_probabilities(logits: Tensor, *, several: bool) -> Tensor:
@@ -53,6 +56,7 @@ class Classify:
     run: Runtime
     eval_batch: int = 256
     views: Callable[..., Tensor] | None = None  # image -> (V, 3, S, S); None: the one view of the protocol
+    views_each: int = 1
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +93,8 @@ class Classify:
         """The training transform of an epoch: with `progressive`, early epochs see smaller pictures."""
         recipe, size = self.recipe, self.recipe.image_size
         if recipe.steps is not None and recipe.progressive < 1:
-            size = training_size(recipe, epoch * self.steps_per_epoch / recipe.steps)
+            # By the epoch's end, so that the last one has the full size however short the run is.
+            size = training_size(recipe, (epoch + 1) * self.steps_per_epoch / recipe.steps)
         return TrainTransform(recipe.augment, size, self.preprocess.mean, self.preprocess.std)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -125,7 +130,7 @@ class Classify:
 
     def _eval_batches(self) -> Iterator[Batch]:
         mine = list(range(self.run.rank, len(self.val), self.run.world))
-        size = self.eval_batch
+        size = max(1, self.eval_batch // self.views_each)
         chunks = [mine[i : i + size] for i in range(0, len(mine), size)]
         transform = self.views or self.preprocess
         workers = min(self.workers, len(chunks)) if len(chunks) > 2 else 0  # starting processes takes longer than that

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..recipe import Recipe
 from . import Task
-from .engine import step
+from .engine import step, train_mode
 from .optim import make_optimiser
 from .runtime import Runtime
 from .state import TrainState
@@ -42,19 +42,12 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     if recipe.ema is not None:
         state.start_average()
     distributed = run.distribute(trial)
-    trial.train()
+    train_mode(trial)
     times: list[float] = []
     began = time.perf_counter()
     for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):
         mark = time.perf_counter()
-        step(
-            task,
-            distributed,
-            state,
-            [b.to(run.device, channels_last=recipe.channels_last) for b in batches],
-            recipe,
-            run,
-        )
+        step(task, distributed, state, batches, recipe, run)
         run.synchronise()
         times.append(time.perf_counter() - mark)
         enough = len(times) > WARM_STEPS and time.perf_counter() - began > MEASURE_SECONDS

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class _Pending:
 def step(task: Task, model: nn.Module, state: TrainState, batches: list[Any], recipe: Recipe, run: Runtime) -> Tensor:
     """One optimiser step over this process's micro-batches; returns their share of the total batch's mean loss."""
     total = torch.zeros((), device=run.device)
-    for i, batch in enumerate(batches):
+    for i, waiting in enumerate(batches):
+        batch = waiting.to(run.device, channels_last=recipe.channels_last)  # one at a time: the rest waits on the host
         last = i == len(batches) - 1
         wait = contextlib.nullcontext() if last or run.world == 1 else model.no_sync()  # type: ignore[operator]
         with wait:
@@ -73,6 +75,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     """
     if recipe.steps is None:
         raise ValueError("the recipe's number of steps is not settled")
+    end = state.step if _stale(state, recipe) else recipe.steps  # a run killed after its early stop has nothing to do
     per_epoch = task.steps_per_epoch
     schedule = Cosine(
         recipe.optim.lr, recipe.steps, round(recipe.schedule.warmup_epochs * per_epoch), recipe.schedule.min_lr
@@ -84,13 +87,12 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     first, training_s = state.step, 0.0
     with Log(folder / "log.jsonl", recipe.steps, quiet=not run.main) as log:
         mark = time.perf_counter()
-        for batches in task.batches(state.step, recipe.steps):
-            state.model.train()
+        for batches in task.batches(state.step, end):
+            train_mode(state.model)
             lr = schedule.at(state.step)
             set_lr(state.optimiser, lr)
             runtime.seed_step(recipe.seed, state.step, run.rank)
-            moved = [batch.to(run.device, channels_last=recipe.channels_last) for batch in batches]
-            loss = step(task, model, state, moved, recipe, run)
+            loss = step(task, model, state, batches, recipe, run)
             window.append(loss)
             pending.append(_Pending(state.step - 1, lr, tuple(i for b in batches for i in b.ids), loss))
             _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
@@ -98,17 +100,20 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             speed = (state.step - first) * recipe.batch_size / training_s
             log.tick(state.step, speed)
             if due.log(state.step):
-                mean = float(run.all_sum(torch.stack(window).sum().double() / len(window)))
+                mean = float(run.all_sum(torch.stack(window).sum().cpu().double() / len(window)))
                 log.row(
                     "train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1)
                 )
                 window = []
             if due.evaluation(state.step):
                 _check(pending, 0, run)
+                _check_weights(state, lr)
+                run.broadcast_buffers(state.model)
                 _evaluate(task, state, recipe, run, log, publish, mean, per_epoch, speed, first)
-            stop = recipe.patience is not None and state.stale >= recipe.patience
+            stop = _stale(state, recipe)
             if due.checkpoint(state.step) or stop:
                 _check(pending, 0, run)
+                _check_weights(state, lr)
                 if run.main:
                     save(state, folder)
                 run.barrier()
@@ -118,6 +123,19 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             mark = time.perf_counter()
         log.row("end", state.step, steps=recipe.steps)
     return state
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, but for modules whose parameters are all frozen: their BatchNorm averages stay as they are."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+
+
+def _stale(state: TrainState, recipe: Recipe) -> bool:
+    return recipe.patience is not None and state.stale >= recipe.patience
 
 
 class _Due:
@@ -148,12 +166,23 @@ def _check(pending: deque[_Pending], lag: int, run: Runtime) -> None:
             run.all_sum((~torch.isfinite(entry.loss)).to(torch.int64)) if run.world > 1 else ~torch.isfinite(entry.loss)
         )
         if bool(bad):
-            names = run.gather(entry.ids)
-            shown = [name for part in names for name in part]
+            parts = run.gather((float(entry.loss), entry.ids))
+            loss = next(loss for loss, _ in parts if not isfinite(loss))
+            shown = [name for _, names in parts for name in names]
             raise NonFiniteLoss(
-                f"the loss became {float(entry.loss)} at step {entry.step} with learning rate {entry.lr:.3g}; lower "
+                f"the loss became {loss} at step {entry.step} with learning rate {entry.lr:.3g}; lower "
                 f"the rate (--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {', '.join(shown)}"
             )
+
+
+def _check_weights(state: TrainState, lr: float) -> None:
+    """A finite loss can have a gradient that is not: such weights are neither judged nor saved."""
+    norms = torch._foreach_norm([parameter.detach() for parameter in state.model.parameters()])
+    if not bool(torch.isfinite(torch.stack(norms)).all()):
+        raise NonFiniteLoss(
+            f"the weights are no longer numbers after step {state.step - 1} at learning rate {lr:.3g}; lower it "
+            "(--set optim.lr=…) or clip (--set optim.clip_grad=1)"
+        )
 
 
 def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish,

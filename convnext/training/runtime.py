@@ -68,6 +68,22 @@ class Runtime:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Gives every process the main one's buffers: BatchNorm's averages drift apart between forward passes."""
+        for buffer in model.buffers() if self.world > 1 else ():
+            dist.broadcast(buffer, src=0)
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The body runs on the main process, then on the others, which find what it has downloaded."""
+        if not self.main:
+            self.barrier()
+        try:
+            yield
+        finally:
+            if self.main:
+                self.barrier()
+
     def synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -78,12 +77,12 @@ class TrainState:
         return {name: value.detach().cpu().contiguous() for name, value in source.items()}
 
 
-def save(state: TrainState, run: Path, extra: dict[str, Any] | None = None) -> Path:
+def save(state: TrainState, run: Path) -> Path:
     """Writes checkpoints/step-<n> under a temporary name, renames it when complete, points `last` (and `best`) there.
 
-    `extra` holds plain values of the caller. Raises UserError when the disk is full; older checkpoints stay.
+    Raises UserError when the disk is full; older checkpoints stay.
     """
-    folder = run / "checkpoints" / f"step-{state.step}"
+    folder = checkpoint(run, state.step)
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -92,7 +91,7 @@ def save(state: TrainState, run: Path, extra: dict[str, Any] | None = None) -> P
         if state.ema is not None:
             _save_tensors(state.weights("ema"), building / "ema.safetensors")
         best = asdict(state.best) if state.best else None
-        values = {"step": state.step, "best": best, "stale": state.stale, "extra": extra or {}}
+        values = {"step": state.step, "best": best, "stale": state.stale}
         torch.save({"optimiser": state.optimiser.state_dict(), **values}, building / "state")
         hashes = {path.name: files.sha256(path) for path in sorted(building.iterdir())}
         for name in hashes:
@@ -112,15 +111,15 @@ def save(state: TrainState, run: Path, extra: dict[str, Any] | None = None) -> P
         ):
             raise
         raise UserError(f"cannot write the checkpoint {folder} ({error}); the previous one is untouched") from error
+    if state.best and checkpoint(run, state.best.step).exists():  # first: `last` decides where a resumed run goes on
+        files.write_text(run / "best", checkpoint(run, state.best.step).name + "\n")
     files.write_text(run / "last", folder.name + "\n")
-    if state.best and state.best.step == state.step:
-        files.write_text(run / "best", folder.name + "\n")
     _sweep(run)
     return folder
 
 
-def restore(state: TrainState, run: Path) -> dict[str, Any] | None:
-    """Loads the newest complete checkpoint into `state`; returns its extra values, None when there is none at all.
+def restore(state: TrainState, run: Path) -> bool:
+    """Loads the newest complete checkpoint into `state`; False when there is none at all.
 
     A damaged checkpoint is named and the one before it used; UserError when all are damaged.
     """
@@ -131,10 +130,15 @@ def restore(state: TrainState, run: Path) -> dict[str, Any] | None:
             continue
         for line in damaged:
             print(f"checkpoint {line} cannot be used; continuing from {folder.name}")
-        return _load(state, folder)
+        _load(state, folder)
+        return True
     if damaged:
         raise UserError(f"no checkpoint of {run} can be used: {', '.join(damaged)}; start again in another --out")
-    return None
+    return False
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -155,7 +159,7 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _load(state: TrainState, folder: Path) -> dict[str, Any]:
+def _load(state: TrainState, folder: Path) -> None:
     values = torch.load(folder / "state", weights_only=True, map_location="cpu")
     state.model.load_state_dict(load_file(folder / "raw.safetensors"))
     if state.ema is not None:
@@ -164,7 +168,6 @@ def _load(state: TrainState, folder: Path) -> dict[str, Any]:
     state.optimiser.load_state_dict(values["optimiser"])
     state.step, state.stale = values["step"], values["stale"]
     state.best = Best(**values["best"]) if values["best"] else None
-    return values["extra"]
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -168,6 +168,9 @@ class _Rows:
     def __init__(self, x: Tensor) -> None:
         self.x, self.ids = x, tuple(map(str, range(len(x))))
 
+    def to(self, device: torch.device, *, channels_last: bool) -> _Rows:
+        return self
+
 
 def _dies_at(stop: int, real: Callable[..., Any]) -> Callable[..., Any]:
     counter: Iterator[int] = iter(range(10_000))
@@ -178,3 +181,38 @@ def _dies_at(stop: int, real: Callable[..., Any]) -> Callable[..., Any]:
         return real(*arguments)
 
     return step
+
+
+def test_weights_that_are_no_longer_numbers_are_never_saved(pictures, tiny, tmp_path, monkeypatch) -> None:
+    def poisoned(*arguments: Any) -> Any:
+        loss = real(*arguments)
+        if arguments[2].step == 6:
+            next(arguments[2].model.parameters()).data.fill_(float("nan"))
+        return loss
+
+    real = engine.step
+    monkeypatch.setattr(engine, "step", poisoned)
+    with pytest.raises(NonFiniteLoss, match="weights are no longer numbers after step 5"):
+        api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
+    (kept,) = state.checkpoints(tmp_path / "run")
+    assert kept.name == "step-3"
+    assert (tmp_path / "run" / "last").read_text().strip() == "step-3"
+
+
+def test_a_run_killed_after_its_early_stop_does_not_train_on(pictures, tiny, tmp_path, same_run) -> None:
+    tiny |= {"optim.lr": 0.0, "schedule.min_lr": 0.0, "steps": 30, "patience": 2}
+    data = pictures()
+    for name in ("whole", "cut"):
+        api.train(data, out=tmp_path / name, settings=tiny, report=False)
+    log = tmp_path / "cut" / "log.jsonl"
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines() if '"end"' not in line))
+    api.train(out=tmp_path / "cut", resume=True, report=False)
+    same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_frozen_modules_keep_their_averages() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2).requires_grad_(False), nn.Conv2d(2, 2, 1))
+    engine.train_mode(model)
+    assert not model[0].training
+    assert model.training
+    assert model[1].training
