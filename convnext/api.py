@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from .evidence import gather
 from .inference import Prediction, evaluate, predict
 from .models import create_model, load_weights, save_weights
 from .models.layers import init_fan_in
-from .models.zoo import model_for
+from .models.zoo import carried, model_for, starting_point
 from .recipe import Recipe
 from .recipes import folder, get_recipe
 from .report import write_report
@@ -32,6 +33,7 @@ from .tasks.baselines import pixel_baselines
 from .tasks.classify import Classify, mean_area
 from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
+from .variants import parse_name
 
 __all__ = ["Prediction", "RunResult", "check", "convert", "evaluate", "predict", "train"]
 
@@ -49,32 +51,40 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     """
     settings = dict(settings or {})
     request = DataRequest(_text(data), _text(labels), val_fraction)
+    splits: sources.Splits | None = None
     if resume:
-        request, given = run_folder.reopen(out, request, settings)
+        if recipe is not None:
+            raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
+        request, splits, given = run_folder.reopen(out, request, settings)
     elif isinstance(recipe, Recipe):
         given = recipe
     else:
         given = get_recipe(recipe or ("finetune" if settings.get("weights") else "scratch"))
     with runtime.start(str(settings.get("precision", given.precision))) as run:
-        splits = request.open()
-        resolved, choices = _derive(given, splits, settings, run)
+        with run.main_first():  # downloads, where they were asked for
+            splits = splits or request.open()
+            resolved, choices = _derive(given, splits, settings, run)
         path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
         task = _make_task(splits, resolved, run)
-        model = _make_model(resolved, task, run)
+        with run.main_first():
+            model = _make_model(resolved, task, run)
         if run.main:
             files.make_writable_folder(path)
         with files.locked(path) if run.main else contextlib.nullcontext():
-            if not (resume and run_folder.finished(path)):
-                session = Session(path, task, model, run)
+            if not (resume and run.from_main(run.main and run_folder.finished(path))):
+                session = Session(path, task, model, splits, request, run)
                 if not resume:
-                    session.begin(request, splits, given.derive, settings, choices)
+                    session.begin(given.derive, settings, choices)
                 session.fit(resume=resume)
-            if report and run.main and not (path / run_folder.PAGE).exists():
-                task.run = replace(run, rank=0, world=1)
-                _compare(path, task)
-                write_report(path, gather(path, task))
-            run.barrier()
-        return run_folder.result(path)
+            outcome = run.from_main(run_folder.result(path) if run.main else None)
+    if not run.main:
+        return outcome
+    if report and not (path / run_folder.PAGE).exists():
+        task.run = replace(run, world=1)  # the group is gone: nobody has to wait for the page
+        with files.locked(path):
+            _compare(path, task)
+            write_report(path, gather(path, task))
+    return run_folder.result(path)
 
 
 def check(data: str | Path) -> FolderReport:
@@ -90,7 +100,7 @@ def convert(source: str | Path, target: str | Path, *, naming: str = "official",
     """
     network = model_for(source, name=model, ema=ema)
     found = load_weights(network, source, ema=ema)
-    save_weights(network, Path(target), naming=naming)
+    save_weights(network, Path(target), naming=naming, metadata=carried(source, model))
     return f"{found}\nwritten to {target} in {naming} naming"
 
 
@@ -101,19 +111,20 @@ class Session:
     path: Path
     task: Classify
     model: nn.Module
+    splits: sources.Splits
+    request: DataRequest
     run: Runtime
 
     @property
     def recipe(self) -> Recipe:
         return self.task.recipe
 
-    def begin(self, request: DataRequest, splits: sources.Splits, rule: str, settings: dict[str, Any],
-              choices: list[folder.Choice]) -> None:  # fmt: skip
+    def begin(self, rule: str, settings: dict[str, Any], choices: list[folder.Choice]) -> None:
         """Settles how long the run is, says what was chosen, and opens the folder."""
         choices = choices + self._settle(rule, settings)
         if self.run.main:
-            run_folder.begin(self.path, self.recipe, request, splits, choices, runtime.describe())
-            print(splits.note)
+            run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
+            print(self.splits.note)
             print(self._summary())
             for choice in choices:
                 print(f"  {choice.field} = {choice.value}: {choice.why}")
@@ -127,9 +138,7 @@ class Session:
         if resume:
             found = state.restore(now, self.path)
             if self.run.main:
-                where = (
-                    "there is no checkpoint yet; starting again" if found is None else f"continuing at step {now.step}"
-                )
+                where = f"continuing at step {now.step}" if found else "there is no checkpoint yet; starting again"
                 print(f"{self.path}: {where}", flush=True)
                 log.cut(self.path / "log.jsonl", now.step)
         engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish)
@@ -142,7 +151,10 @@ class Session:
             "metric": json.dumps(metrics),
             "which": now.best.which,
             "task": "multi_label" if self.task.multi_label else "classify",
-            "licence": "the training data's and weights' owner's",
+            "licence": "that of the training pictures' and first weights' owners",
+            "data": json.dumps(
+                {"learned_from": sources.fingerprint(self.splits.train), "val_fraction": self.request.val_fraction}
+            ),
         }
         with now.averaged() if now.best.which == "ema" else contextlib.nullcontext():
             save_weights(now.model, self.path / "model.safetensors", metadata=metadata)
@@ -151,7 +163,8 @@ class Session:
         """Fixes micro-batch and steps in the task's recipe; measures where the user asked for a budget."""
         task, run = self.task, self.run
         if self.recipe.auto_batch:
-            size = run.from_main(budget.largest_micro_batch(self.recipe, self._attempt))
+            share = replace(self.recipe, batch_size=-(-self.recipe.batch_size // run.world))
+            size = run.from_main(budget.largest_micro_batch(share, self._attempt))
             task.recipe = replace(self.recipe, micro_batch=size)
         if self.recipe.steps is not None:
             return []
@@ -171,11 +184,13 @@ class Session:
         return choices
 
     def _attempt(self, size: int) -> None:
-        """Forward and backward on `size` empty images: does it fit into memory?"""
-        side = self.recipe.image_size
+        """One update of a copy on `size` empty images, average and optimiser included: does it fit into memory?"""
+        side, trial = self.recipe.image_size, copy.deepcopy(self.model)
+        now = state.TrainState(trial, optim.make_optimiser(trial, self.recipe.optim))
+        now.start_average()
         with self.run.autocast():
-            self.model(torch.zeros(size, 3, side, side, device=self.run.device)).float().sum().backward()
-        self.model.zero_grad(set_to_none=True)
+            trial(torch.zeros(size, 3, side, side, device=self.run.device)).float().sum().backward()
+        now.optimiser.step()
 
     def _summary(self) -> str:
         recipe, world = self.recipe, self.run.world
@@ -192,6 +207,15 @@ class Session:
 
 def _derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
             run: Runtime) -> tuple[Recipe, list[folder.Choice]]:  # fmt: skip
+    start: list[folder.Choice] = []
+    weights = settings.get("weights", given.weights)
+    if given.derive in ("finetune", "probe") and weights:
+        named = settings.get("model")
+        size = parse_name(named).variant if named and ":" not in named else None
+        for name, value in starting_point(weights, size or given.model).items():
+            if name not in settings and (named is None or name == "image_size"):
+                start.append(folder.Choice(name, value, "the weights' own"))
+        settings |= {choice.field: choice.value for choice in start}
     counts = splits.train.class_counts()
     facts = folder.Facts(
         images=len(splits.train),
@@ -200,10 +224,13 @@ def _derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
         smallest_class=min(counts),
         largest_class=max(counts),
         multi_label=splits.train.multi_label,
-        native=splits.train.native,
         few_steps=run.device.type == "cpu",
     )
     resolved, choices = folder.derive(given, facts, settings)
+    if "steps" not in settings and {"epochs", "minutes", "batch_size"} & settings.keys():
+        resolved = replace(resolved, steps=None)  # a replayed recipe names its steps; the new length counts
+        resolved = replace(resolved, minutes=settings.get("minutes") and resolved.minutes)
+    choices = start + choices
     resolved = replace(resolved, precision=run.precision, num_classes=resolved.num_classes or facts.classes)
     if resolved.batch_size > facts.images:
         raise UserError(
@@ -221,6 +248,16 @@ def _derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
             "pass --set num_classes=none to take the data's"
         )
     return resolved, choices
+
+
+def _require_room(model: nn.Module, recipe: Recipe) -> None:
+    """UserError unless the pictures leave the network at least one position at its coarsest map."""
+    stride = max(getattr(model, "strides", (1,)))
+    if recipe.image_size < stride:
+        raise UserError(
+            f"pictures of {recipe.image_size} pixels vanish in a network of stride {stride}; pass a larger "
+            f"--image-size or a smaller stem (--set patch_size=1)"
+        )
 
 
 def _make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
@@ -243,6 +280,7 @@ def _make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
         depths=recipe.depths,
         dims=recipe.dims,
     )
+    _require_room(model, recipe)
     if recipe.init == "fan_in":
         init_fan_in(model)
     if recipe.weights is not None:
@@ -253,7 +291,9 @@ def _make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
         _capability(model, "set_grad_checkpointing", recipe.model)(True)
     if recipe.freeze_backbone:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = name.startswith(("head.", "fc.", "classifier."))
+            parameter.requires_grad = name.startswith(("head.", "heads.", "fc.", "classifier."))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError(f"{recipe.model} has no head that could be trained alone; use another recipe than probe")
     layout = torch.channels_last if recipe.channels_last else torch.preserve_format
     return model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
 
@@ -266,12 +306,17 @@ def _capability(model: nn.Module, method: str, name: str) -> Callable[..., Any]:
 
 def _compare(path: Path, task: Classify) -> None:
     """Adds to the log what simpler methods reach on the same data."""
+    if run_folder.result(path).comparisons:
+        return
     with log.Log(path / "log.jsonl", 0) as rows:
         for method, value in pixel_baselines(task.train, task.val):
             rows.row("comparison", task.recipe.steps or 0, method=method, value=value)
 
 
 def _free_memory() -> int:
+    """Bytes; 0 where the system does not tell, and then nothing is kept."""
+    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 0
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +17,7 @@ from . import recipe as recipes_io
 from .errors import UserError
 from .variants import RELEASES, VARIANTS
 
+GRACE_S = 1.0  # between a process's failure and the end of its siblings
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 
@@ -23,15 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         return int(options.run(options) or 0)
-    except (UserError, FileNotFoundError, PermissionError) as error:
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (UserError, OSError) as error:
         print(f"convnext {options.command}: {error}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
         print(f"convnext {options.command}: interrupted; a training run continues with --resume --out", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except RuntimeError as error:
         if os.environ.get("CONVNEXT_TRACEBACK"):
             raise
@@ -61,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         "checkpoint", metavar="CHECKPOINT", help="model.safetensors of a run, a checkpoint, or a released name"
     )
     sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
-    sub.add_argument("--split", choices=("val", "train"), default="val")
+    sub.add_argument("--split", choices=("val", "train", "all"), default="val", help="all: of a folder without a split")
     sub.add_argument("--labels", metavar="CSV", help="labels of a multi-label folder")
     sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
     sub.add_argument(
@@ -75,8 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
         "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
     )
     sub.add_argument("--top", type=int, default=5)
-    sub.add_argument("--json", action="store_true")
-    sub.add_argument("--csv", action="store_true")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--csv", action="store_true")
     sub = command("convert", _convert, "one library's checkpoint into another's")
     sub.add_argument("source", metavar="SOURCE")
     sub.add_argument("target", metavar="TARGET", help="ends in .safetensors or .pth")
@@ -149,19 +154,50 @@ def _print_result(result: Any) -> None:
 
 
 def _spread(processes: int, arguments: list[str]) -> int:
-    """The same command under torchrun, one process a device."""
+    """The same command in several processes on this machine, as torchrun would start them; the first failure's code.
+
+    A mistake of the user's is found by all of them: only the first one's words are shown.
+    """
     if processes < 1:
         raise UserError(f"--nproc {processes} must be at least 1")
-    # Without this, a restarted worker meets the stale addresses of the dead one and hangs (pytorch#135712).
-    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*launcher, "-m", "convnext", *_without_nproc(arguments)]
-    return subprocess.run(command, env=environment, check=False).returncode
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_PORT": port}
+    common |= {"MASTER_ADDR": "127.0.0.1"}
+    common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    command = [sys.executable, "-m", "convnext", *_without_nproc(arguments)]
+    children: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryFile() as elsewhere:
+        for rank in range(processes):
+            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            children.append(subprocess.Popen(command, env=environment, stderr=elsewhere if rank else None))
+        code = _first_failure(children)
+        if code and children[0].returncode != code:
+            elsewhere.seek(0)
+            sys.stderr.write(elsewhere.read().decode(errors="replace"))
+    return code
+
+
+def _first_failure(children: list[subprocess.Popen[bytes]]) -> int:
+    """Waits for all, or for the first to fail, and then ends the others; 0 when none did."""
+    try:
+        while any(child.poll() is None for child in children):
+            if failed := [child.returncode for child in children if child.returncode]:
+                time.sleep(GRACE_S)  # for the others to say the same
+                return failed[0] if failed[0] > 0 else EXIT_FAILED
+            time.sleep(0.05)
+        codes = [child.returncode for child in children if child.returncode]
+        return (codes[0] if codes[0] > 0 else EXIT_FAILED) if codes else 0
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
 
 
 def _without_nproc(arguments: list[str]) -> list[str]:
-    """torchrun would take --nproc for an abbreviation of an option of its own."""
+    """The command line of one of the processes."""
     kept, skip = [], False
     for word in arguments:
         if not skip and not word.startswith("--nproc="):
@@ -208,6 +244,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         split=options.split,
         labels=options.labels,
+        say=lambda note: print(note, file=sys.stderr),
     )
     if int(os.environ.get("RANK", 0)):
         return
@@ -225,7 +262,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> int:
     from .api import predict
 
-    images = [line.rstrip("\n") for line in sys.stdin] if options.images == ["-"] else options.images
+    lines = (line.rstrip("\n") for line in sys.stdin) if options.images == ["-"] else iter(options.images)
+    images = [line for line in lines if line.strip()]
     rows = predict(options.checkpoint, images, top=options.top)
     if options.json:
         values = [
@@ -245,7 +283,9 @@ def _predict(options: argparse.Namespace) -> int:
     else:
         for row in rows:
             print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
-    return EXIT_FAILED if all(row.error for row in rows) else 0
+    if all(row.error for row in rows):
+        raise UserError(f"none of the {len(rows)} files could be read; the first: {rows[0].error}")
+    return 0
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -259,7 +299,7 @@ def _doctor(options: argparse.Namespace) -> None:
 
     from .training import runtime
 
-    facts = {"convnext": metadata.version("convnext"), **runtime.describe()}
+    facts = runtime.describe()
     with runtime.start() as run:
         facts["device"] = str(run.device)
         facts["precision"] = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from .errors import UserError
 from .models import from_pretrained
 from .models.labels import as_folders_name_them
 from .recipe import Recipe
+from .run_folder import DataRequest
 from .tasks.classify import Classify, class_probabilities
 from .training import runtime
 from .training.runtime import Runtime
@@ -34,22 +36,41 @@ class Prediction:
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bool = False, crops: int = 1,
-             batch_size: int = 256, split: str = "val", labels: str | Path | None = None,
-             precision: str = "auto") -> dict[str, float]:  # fmt: skip
+             batch_size: int = 256, split: Literal["val", "train", "all"] = "val", labels: str | Path | None = None,
+             precision: str = "auto", say: Callable[[str], None] | None = None) -> dict[str, float]:  # fmt: skip
     """Accuracy of a checkpoint on a data set by the protocol stored with it; `flip` and `crops` average more views.
 
-    Classes are matched by name, so a folder may hold fewer of them in any order. Raises UserError when a class of the
-    folder is unknown to the checkpoint.
+    Classes are matched by name, so a folder may hold fewer of them in any order. Of a folder without a split all
+    images count, but for those that the model learned from; `say` is told which were judged. Raises UserError when a
+    class of the folder is unknown to the checkpoint, or where one has several labels an image and the other one.
     """
-    model = from_pretrained(checkpoint)
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
+    model = _usable(checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
-    splits = sources.open_data(data, multi_label_csv=labels)
-    source = splits.train if split == "train" else splits.val
+    learned = json.loads(model.metadata.get("data", "{}"))
+    source, note = sources.open_for_judging(
+        data,
+        split=split,
+        val_fraction=learned.get("val_fraction", DataRequest.val_fraction),
+        trained_on=learned.get("learned_from"),
+        multi_label_csv=labels,
+    )
+    if model.classes is None and len(source.classes) != model.num_classes:
+        raise UserError(
+            f"{checkpoint} knows {model.num_classes} classes without names, the data has {len(source.classes)}; "
+            "they cannot be matched"
+        )
+    if source.multi_label != _several(model, default=source.multi_label):
+        raise UserError(f"{checkpoint} and the data differ in whether an image carries one label or several")
     source = sources.relabelled(source, as_folders_name_them(model.classes, source.classes))
+    if say is not None:
+        say(note)
     with runtime.start(precision) as run:
         recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="bce" if source.multi_label else "softmax")
         several = Views(preprocess, flip, crops) if flip or crops > 1 else None
-        task = Classify(source, source, recipe, preprocess, run, eval_batch=batch_size, views=several)
+        count = crops * (2 if flip else 1)
+        task = Classify(source, source, recipe, preprocess, run, eval_batch=batch_size, views=several, views_each=count)
         return task.evaluate(model.to(run.device).eval())
 
 
@@ -62,7 +83,9 @@ def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 
     paths = list(itertools.chain.from_iterable(find_images(str(image)) for image in images))
     if not paths:
         raise UserError("no image was named; give image files, folders or glob patterns")
-    model = from_pretrained(checkpoint)
+    if top < 1:
+        raise UserError(f"--top {top} names no class; pass at least 1")
+    model = _usable(checkpoint)
     results: list[Prediction] = []
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
@@ -98,6 +121,21 @@ class Views:
         return views(image, self.preprocess, flip=self.flip, crops=self.crops)
 
 
+def _usable(checkpoint: str | Path) -> Any:
+    """A model that turns pictures into classes. Raises UserError for one without a head or for other channels."""
+    model = from_pretrained(checkpoint)
+    if not model.num_classes or getattr(model, "dense", False):
+        raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")
+    if model.in_chans != 3:
+        raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
+    return model
+
+
+def _several(model: Any, *, default: bool) -> bool:
+    """Whether the model was trained for several labels an image; `default` where its file does not say."""
+    return model.metadata["task"] == "multi_label" if "task" in model.metadata else default
+
+
 def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> list[Prediction]:
     preprocess = Preprocess.from_dict(model.preprocess)
     tensors: dict[str, Tensor] = {}
@@ -111,7 +149,7 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
         batch = torch.stack(list(tensors.values())).to(run.device)
         with torch.inference_mode(), run.autocast():
             logits = model(batch).float().cpu()
-        probabilities = class_probabilities(logits, several=model.metadata.get("task") == "multi_label")
+        probabilities = class_probabilities(logits, several=_several(model, default=False))
         values, indices = probabilities.topk(min(top, probabilities.shape[1]))
         for path, row, places in zip(tensors, values.tolist(), indices.tolist(), strict=True):
             names = [model.classes[i] if model.classes else str(i) for i in places]

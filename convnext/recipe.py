@@ -147,7 +147,8 @@ class Recipe:
         if self.ema is not None and not 0 < self.ema < 1:
             raise UserError(f"ema {self.ema} must lie between 0 and 1; leave it out to train without an average")
         _check(self, "", 1, math.inf, "num_classes", "steps", "patience", "patch_size")
-        _check(self, "", 0, math.inf, "seed", "workers")
+        _check(self, "", 0, math.inf, "workers", "layer_scale")
+        _check(self, "", 0, 2**63 - 1, "seed")
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

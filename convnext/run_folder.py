@@ -71,30 +71,44 @@ def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
         names = (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
         out = next(path for path in names if not path.exists())
     path = Path(out)
-    if not resume and path.exists() and (path.is_file() or any(p.name != files.LOCK_NAME for p in path.iterdir())):
+    if not resume and path.exists() and (path.is_file() or _holds_anything(path)):
         raise UserError(f"{path} exists and is not empty; pass --resume to continue that run, or choose another --out")
     return path
+
+
+def _holds_anything(path: Path) -> bool:
+    """Whether there is more than what a run leaves that was stopped before it began."""
+    names = {entry.name for entry in path.iterdir()}
+    return bool(names - {files.LOCK_NAME, "classes.json", "log.jsonl"}) or (
+        "log.jsonl" in names and not _just_begun(path)
+    )
+
+
+def _just_begun(path: Path) -> bool:
+    return [row.get("kind") for row in log.read(path / "log.jsonl")] == ["start"]
 
 
 def begin(path: Path, recipe: Recipe, request: DataRequest, splits: sources.Splits, choices: Sequence[Choice],
           machine: dict[str, str]) -> None:  # fmt: skip
     """Writes recipe.json, classes.json and the first row of log.jsonl."""
-    files.write_text(path / "recipe.json", recipes_io.to_json(recipe))
     files.write_text(path / "classes.json", json.dumps(list(splits.val.classes), indent=2, ensure_ascii=False) + "\n")
     row = {
         "kind": "start",
         "step": 0,
         "data": splits.name,
         "request": asdict(request),
-        "fingerprint": sources.fingerprint(splits.train),
+        "fingerprint": fingerprint(splits),
         "command": shlex.join(["convnext", "train", *request.arguments(), "--recipe", str(path / "recipe.json")]),
         "machine": machine,
         "choices": [asdict(choice) for choice in choices],
     }
     files.write_text(path / "log.jsonl", json.dumps(row) + "\n")
+    files.write_text(path / "recipe.json", recipes_io.to_json(recipe))  # last: from here on the run can be resumed
 
 
-def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Recipe]:
+def reopen(
+    out: str | Path | None, request: DataRequest, settings: dict[str, Any]
+) -> tuple[DataRequest, sources.Splits, Recipe]:
     """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
 
     Raises UserError when there is no run, when the pictures have changed, or for settings: a run keeps its recipe.
@@ -110,18 +124,24 @@ def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any
     was = DataRequest(**start["request"])
     if request.data is not None:
         was = DataRequest(request.data, request.labels or was.labels, was.val_fraction)
-    if sources.fingerprint(was.open().train) != start["fingerprint"]:
+    splits = was.open()
+    if fingerprint(splits) != start["fingerprint"]:
         raise UserError(
             f"the data at {was.data} has changed since {path} was started; "
             "resume with the same images or start a new run"
         )
-    return was, recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    return was, splits, recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+
+
+def fingerprint(splits: sources.Splits) -> str:
+    """Equal exactly when a run would learn from, and be judged on, the same pictures."""
+    return f"{sources.fingerprint(splits.train)} {sources.fingerprint(splits.val)}"
 
 
 def first_row(path: Path) -> dict[str, Any]:
     """The row a run's log begins with. Raises UserError when the log is empty or not a log."""
     rows = log.read(path / "log.jsonl")
-    if not rows or rows[0].get("kind") != "start":
+    if not rows or rows[0].get("kind") != "start" or not {"request", "fingerprint", "command"} <= rows[0].keys():
         raise UserError(
             f"{path / 'log.jsonl'} does not begin as the log of a run does; start a new run in another --out"
         )

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from ..errors import UserError
 from . import builtin, folders
@@ -33,7 +34,7 @@ from .labelled import (
 from .tables import find_table, read_table
 
 __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
-           "relabelled", "subset"]  # fmt: skip
+           "open_for_judging", "relabelled", "subset"]  # fmt: skip
 
 
 def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, seed: int = 0,
@@ -67,6 +68,38 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     train, val = (scan(found[split], prefix=found[split].name) for split in ("train", "val"))
     _require_same_classes(train, val, root)
     return as_given(train, val, text)
+
+
+def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all"] = "val",
+                     val_fraction: float = 0.2, trained_on: str | None = None,
+                     multi_label_csv: str | Path | None = None) -> tuple[Source, str]:  # fmt: skip
+    """The pictures to judge a model on, and a sentence that says which they are.
+
+    A folder with a split of its own, and whatever is not a folder, is taken as `open_data` does; a lone val folder is
+    enough. Of a folder of class folders all pictures count, unless `trained_on`, the fingerprint of what the model
+    learned from, says that the others of it are known to the model: then those that were held out.
+    """
+    root = Path("" if where is None else os.path.expanduser(str(where)))
+    plain = where is not None and str(where) not in NATIVE and root.is_dir() and multi_label_csv is None
+    if plain and find_table(root) is None and builtin.cifar_in(root) is None:
+        found = folders.split_folders(root)
+        if not found:
+            whole = scan(root)
+            if split != "all":
+                parts = _split(whole, str(where), val_fraction, 0)
+                if fingerprint(parts.train) == trained_on:
+                    chosen = parts.train if split == "train" else parts.val
+                    learned = "that it learned from" if split == "train" else "that were held out of its training"
+                    return chosen, f"the {len(chosen):,} images of {readable(root)} {learned}"
+            return whole, f"all {len(whole):,} images of {readable(root)}"
+        if split in found and len(found) == 1:
+            lone = scan(found[split], prefix=found[split].name)
+            return lone, f"the {len(lone):,} images of {readable(found[split])}"
+    splits = open_data(where, val_fraction=val_fraction, multi_label_csv=multi_label_csv)
+    if split == "all":
+        raise UserError(f"{splits.name} has a split of its own; choose --split val or --split train")
+    chosen = splits.train if split == "train" else splits.val
+    return chosen, f"{splits.note}; judged on the {len(chosen):,} of the {split} split"
 
 
 def _split(whole: Source, name: str, fraction: float, seed: int) -> Splits:

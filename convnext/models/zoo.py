@@ -64,6 +64,9 @@ class LoadReport:
         return [f"{len(names)} {kind}: {some(names)}" for kind, names in rows if names]
 
 
+CARRIED = ("classes", "preprocess", "task", "metric", "which", "licence", "data")
+
+
 def list_models() -> list[str]:
     """Names of the family, small to large, then isotropic."""
     return list(VARIANTS)
@@ -171,6 +174,35 @@ def model_for(source: Source, *, name: str | None = None, ema: bool | None = Non
     if variant is not None and model.variant != variant:
         raise UserError(f"{source} holds a {model.variant} network, not {variant}; leave the name out")
     return model
+
+
+def starting_point(source: Source, variant: str | None = None) -> dict[str, Any]:
+    """What a recipe has to know of weights to start from: `model`, `depths`, `dims`, `patch_size` and `image_size`.
+
+    Own depths and dims are left out where they are the variant's. Raises UserError as `load_weights` does.
+    """
+    opened = open_checkpoint(source, variant=variant)
+    size = opened.release.eval_size if opened.release else None
+    size = (_json(opened, "preprocess", None) or {}).get("size", size)
+    found: dict[str, Any] = {} if size is None else {"image_size": size}
+    if is_baseline(name := opened.metadata.get("variant", "")):
+        return found | {"model": name}
+    arch, _ = _described(opened)
+    for name, row in VARIANTS.items():
+        if (row.depths, row.dims) == (arch.depths, arch.dims):
+            return found | {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size})
+    stand_in = "convnext_isotropic_small" if arch.isotropic else "convnext_atto"
+    return found | {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size}
+
+
+def carried(source: Source, variant: str | None = None) -> dict[str, str]:
+    """What a checkpoint says of itself beside its weights, for a copy of it: classes, protocol, task, licence."""
+    opened = open_checkpoint(source, variant=variant)
+    kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
+    if opened.release is not None:
+        protocol = json.dumps(Preprocess.for_size(opened.release.eval_size).to_dict())
+        kept = {"preprocess": protocol, "licence": opened.release.licence, "which": opened.release.which} | kept
+    return kept
 
 
 def official_function(name: str) -> Callable[..., nn.Module]:

@@ -24,6 +24,7 @@ FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
 EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
 LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
+FEW_IMAGES = 5000  # below, fine-tuning is held back more and disturbed less
 GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
 GROWTH = 0.57  # side of the first pictures over the full one
 TINY_SIDE = 16  # pixels up to which an image counts as tiny
@@ -40,7 +41,6 @@ class Facts:
     smallest_class: int
     largest_class: int
     multi_label: bool = False
-    native: str | None = None  # a built-in set's name
     few_steps: bool = False  # the machine has no accelerator
 
 
@@ -121,7 +121,7 @@ Made = dict[str, tuple[Any, str]]
 
 def _size(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive != "scratch":
-        return {"image_size": (224, "the resolution the weights were trained at")}
+        return {"image_size": (224, "the resolution of most released weights")}
     side = facts.size
     if side < 128:
         rounded = max(8, side // 8 * 8)
@@ -191,8 +191,11 @@ def _rate(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _augment(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive == "finetune" and facts.images < FEW_IMAGES:
+        why = f"{facts.images:,} images: the weights have seen enough variety, gentle changes keep what they know"
+        return {"augment.randaugment": (5.0, why), "augment.erase": (0.0, why)}
     if recipe.derive != "scratch":
-        return {"eval_every": (1, "every epoch")} if recipe.minutes is None else {}
+        return {}
     made: Made = {}
     if recipe.image_size >= GROWS_FROM and facts.few_steps:
         made["progressive"] = (GROWTH, "early epochs see smaller pictures: more of them in the same time")
@@ -208,6 +211,9 @@ def _augment(recipe: Recipe, facts: Facts) -> Made:
 def _regularise(recipe: Recipe, facts: Facts) -> Made:
     if ":" in recipe.model:
         return {"drop_path": (0.0, "a baseline has none")}
+    if recipe.derive == "finetune":
+        rate, few = (0.2, "small set: it") if facts.images < FEW_IMAGES else (0.1, "larger set: a little")
+        return {"drop_path": (rate, f"a {few} keeps the network from learning the pictures by heart")}
     if recipe.derive != "scratch":
         return {}
     seen = facts.images * recipe.epochs if recipe.minutes is None else 0

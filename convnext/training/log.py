@@ -63,12 +63,15 @@ class Log:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a log.jsonl; a last line cut short by a kill is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict) or not {"kind", "step"} <= row.keys():
+            break
+        rows.append(row)
     return rows
 
 

@@ -25,9 +25,9 @@ from convnext.recipes.folder import (
     settle,
 )
 
+DIGITS = Facts(images=1437, classes=10, size=8, smallest_class=139, largest_class=146, few_steps=True)
+CIFAR = Facts(images=50_000, classes=10, size=32, smallest_class=5000, largest_class=5000)
 FLOWERS = Facts(images=3000, classes=5, size=300, smallest_class=500, largest_class=700)
-DIGITS = Facts(images=1437, classes=10, size=8, smallest_class=139, largest_class=146, native="digits", few_steps=True)
-CIFAR = Facts(images=50_000, classes=10, size=32, smallest_class=5000, largest_class=5000, native="cifar10")
 LARGE = Facts(images=1_000_000, classes=1000, size=400, smallest_class=700, largest_class=1300)
 LOPSIDED = replace(FLOWERS, smallest_class=20)
 TAGS = replace(FLOWERS, multi_label=True, smallest_class=3)
