@@ -187,3 +187,69 @@ def test_compiling_the_network_is_a_switch(pictures: Any, tiny: Any, tmp_path: P
     two = api.train(data, out=tmp_path / "b", settings=quiet | {"compile": True}, report=False)
     losses = [[row["loss"] for row in run.history if row["kind"] == "train"] for run in (one, two)]
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=0)
+
+
+def test_a_replayed_recipe_can_be_shortened(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    api.train(data, out=tmp_path / "a", settings=tiny, report=False)
+    again = api.train(
+        data, str(tmp_path / "a" / "recipe.json"), out=tmp_path / "b", settings={"epochs": 1}, report=False
+    )
+    assert again.history[-1]["step"] == 3
+
+
+def test_converting_keeps_names_and_protocol(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    result = api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
+    api.convert(result.path / "model.safetensors", tmp_path / "timm.safetensors", naming="timm")
+    before, after = (
+        convnext.from_pretrained(p) for p in (result.path / "model.safetensors", tmp_path / "timm.safetensors")
+    )
+    assert after.classes == before.classes == ["class 0", "class 1", "class 2"]
+    assert after.preprocess == before.preprocess
+
+
+def test_a_folder_without_a_split_is_judged_whole_unless_it_was_learned_from(
+    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = pictures("one", train=30) / "train", pictures("two", train=12) / "train"
+    result = api.train(folder, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False)
+    model = result.path / "model.safetensors"
+    assert api.evaluate(model, folder, precision="fp32", say=print)["count"] == 12
+    assert "held out of its training" in capsys.readouterr().out
+    assert api.evaluate(model, folder, split="train", precision="fp32")["count"] == 18
+    assert api.evaluate(model, folder, split="all", precision="fp32")["count"] == 30
+    assert api.evaluate(model, other, precision="fp32", say=print)["count"] == 12
+    assert "all 12 images" in capsys.readouterr().out
+
+
+def test_a_lone_validation_folder_can_be_judged(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures()
+    result = api.train(data, out=tmp_path / "run", settings=tiny, report=False)
+    shutil.rmtree(data / "train")
+    assert api.evaluate(result.path / "model.safetensors", data, precision="fp32")["count"] == 7
+
+
+def test_weights_bring_their_size_and_shape(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    first = api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
+    settings = {"weights": str(first.path / "model.safetensors"), "epochs": 1, "workers": 0, "precision": "fp32"}
+    second = api.train(pictures("two"), out=tmp_path / "second", settings=settings, report=False)
+    recipe = recipe_of(second.path)
+    assert recipe["dims"] == list(tiny["dims"])
+    assert (recipe["patch_size"], recipe["image_size"]) == (1, 16)
+
+
+def test_a_file_without_a_classifier_or_for_other_channels_is_said(pictures: Any, tmp_path: Path) -> None:
+    shape: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
+    for name, options, says in (("bare", {"num_classes": 0}, "no classifier"), ("grey", {"in_chans": 1}, "1 channels")):
+        path = tmp_path / f"{name}.safetensors"
+        convnext.save_weights(convnext.create_model("convnext_atto", **shape, **options), path)
+        with pytest.raises(UserError, match=says):
+            api.predict(path, [next(pictures(name).rglob("*.png"))])
+
+
+def test_pictures_that_vanish_in_the_network_are_refused_before_the_folder_is_made(
+    pictures: Any, tiny: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="16 pixels vanish in a network of stride 32"):
+        api.train(pictures(), out=tmp_path / "run", settings=tiny | {"patch_size": 4})
+    assert not (tmp_path / "run").exists()

@@ -162,7 +162,7 @@ def test_predict_takes_files_folders_patterns_and_standard_input(
 
 def test_predict_of_nothing_but_broken_files_fails(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
-    assert main(["predict", str(trained / "model.safetensors"), str(tmp_path / "broken.png")]) == 1
+    assert main(["predict", str(trained / "model.safetensors"), str(tmp_path / "broken.png")]) == 2
 
 
 @pytest.mark.parametrize("naming", ["timm", "torchvision", "transformers", "mmpretrain"])

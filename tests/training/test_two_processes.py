@@ -105,5 +105,6 @@ def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_p
     ]
     command += as_arguments(tiny | {"batch_size": 1})
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
     assert "leaves some of the 2 processes without an image" in done.stderr
