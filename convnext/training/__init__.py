@@ -30,7 +30,7 @@ class Task(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def batches(self, start: int, stop: int) -> Iterator[list[Any]]:
+    def batches(self, start: int, stop: int) -> Iterator[Sequence[MicroBatch]]:
         """For each optimiser step in [start, stop): this process's micro-batches."""
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..recipe import Recipe
-from . import Task, runtime
+from . import MicroBatch, Task, runtime
 from .log import Log
 from .optim import set_lr
 from .runtime import Runtime
@@ -43,7 +42,9 @@ class _Pending:
     loss: Tensor
 
 
-def step(task: Task, model: nn.Module, state: TrainState, batches: list[Any], recipe: Recipe, run: Runtime) -> Tensor:
+def step(
+    task: Task, model: nn.Module, state: TrainState, batches: Sequence[MicroBatch], recipe: Recipe, run: Runtime
+) -> Tensor:
     """One optimiser step over this process's micro-batches; returns their share of the total batch's mean loss."""
     total = torch.zeros((), device=run.device)
     for i, waiting in enumerate(batches):
