@@ -291,7 +291,7 @@ def _make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
         _capability(model, "set_grad_checkpointing", recipe.model)(True)
     if recipe.freeze_backbone:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = name.startswith(("head.", "heads.", "fc.", "classifier."))
+            parameter.requires_grad = optim.is_head(name)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UserError(f"{recipe.model} has no head that could be trained alone; use another recipe than probe")
     layout = torch.channels_last if recipe.channels_last else torch.preserve_format

@@ -59,7 +59,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Absolute learning rate for the total batch; no decay on biases and other vectors."""
+    """Absolute learning rate for the total batch; no decay on vectors. On request, Muon for the matrices."""
 
     lr: float = 4e-3
     weight_decay: float = 0.05
@@ -68,12 +68,15 @@ class AdamW:
     layer_decay: float | None = None  # lr factor per depth group, from the head down; None = off
     layer_rule: Literal["layer", "stage"] = "layer"
     clip_grad: float | None = None  # largest total gradient norm; None = no clipping
+    muon: float | None = None  # matrices but the classifier's are Muon's, at this many times `lr`; None = all AdamW's
 
     def __post_init__(self) -> None:
         _check(self, "optim.", 0, math.inf, "lr", "weight_decay", "eps")
         _check(self, "optim.", 0, 1, "betas", "layer_decay")
         if max(self.betas) == 1:
             raise UserError(f"optim.betas {self.betas} must be below 1: an average that forgets nothing never moves")
+        if self.muon is not None and self.muon <= 0:
+            raise UserError(f"optim.muon {self.muon} would leave the matrices as they are; none means AdamW for all")
         if self.clip_grad is not None and self.clip_grad <= 0:
             raise UserError(f"optim.clip_grad {self.clip_grad} would stop all learning; none means no clipping")
 
@@ -116,7 +119,7 @@ class Recipe:
     drop_path: float = 0.1
     dropout: float = 0.0
     layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)
-    init: Literal["paper", "fan_in"] = "paper"  # std 0.02 | 1 / sqrt(fan-in), for short runs of narrow networks
+    init: Literal["paper", "fan_in"] = "paper"  # std 0.02 | models/layers.py: init_fan_in, for short runs
     head_init_scale: float = 1.0
     ema: float | None = None
     loss: Literal["softmax", "bce"] = "softmax"

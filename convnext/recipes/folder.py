@@ -16,12 +16,15 @@ from ..recipe import AdamW, Augment, Recipe, Schedule, override
 from ..variants import parse_name
 
 REFERENCE_BATCH = 128
-SCRATCH_LR = 2e-3  # at the reference batch; docs/LOG.md compares rates on imagenette-112
+SCRATCH_LR = 4e-3  # at the reference batch; docs/LOG.md compares rates on imagenette at 64 pixels
+MUON = 4.0  # the rate of the blocks' matrices over that
+BASELINE_LR = 2e-3  # of a network from another library, whose kernels are all AdamW's
 TINY_LR = 5.7e-3  # the same, for images of up to TINY_SIDE pixels; docs/LOG.md compares rates on the digits
 SCRATCH_LAYER_SCALE = 1.0
 FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
 EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
+MEDIUM_RUN_EPOCHS = 30  # from here on CutMix on half of the batches; at 12 epochs it made no difference
 LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
 FEW_IMAGES = 5000  # below, fine-tuning is held back more and disturbed less
 GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
@@ -54,7 +57,8 @@ class Choice:
 
 RECIPES: dict[str, Recipe] = {
     "scratch": Recipe(
-        name="scratch", derive="scratch", model="auto", optim=AdamW(lr=SCRATCH_LR, clip_grad=1.0),
+        name="scratch", derive="scratch", model="auto",
+        optim=AdamW(lr=SCRATCH_LR, betas=(0.9, 0.99), clip_grad=1.0, muon=MUON),
         augment=Augment(scale=(0.35, 1.0), randaugment=0.0, erase=0.0, mixup=0.2, cutmix=0.0),
     ),
     "finetune": Recipe(
@@ -107,15 +111,25 @@ def settle(recipe: Recipe, rule: str, steps: int, per_epoch: int, fixed: dict[st
         epochs = round(min(5.0, 0.1 * steps / per_epoch), 3)
         recipe = replace(recipe, schedule=Schedule(warmup_epochs=epochs, min_lr=recipe.schedule.min_lr))
         choices.append(Choice("schedule.warmup_epochs", epochs, "a tenth of the run, at most 5"))
-    if rule == "scratch" and steps >= LONG_RUN_EPOCHS * per_epoch and recipe.image_size > TINY_SIDE:
-        strong = {f"augment.{name}": getattr(PAPER, name) for name in ("randaugment", "erase", "mixup", "cutmix")}
-        strong = {name: value for name, value in strong.items() if name not in fixed}
-        recipe = override(recipe, strong)
-        choices += [Choice(name, value, "the paper's: a run this long would overfit") for name, value in strong.items()]
+    if rule == "scratch" and recipe.image_size > TINY_SIDE:
+        mixing = {name: (value, why) for name, (value, why) in _mixing(steps / per_epoch).items() if name not in fixed}
+        recipe = override(recipe, {name: value for name, (value, _) in mixing.items()})
+        choices += [Choice(name, value, why) for name, (value, why) in mixing.items()]
     return recipe, choices
 
 
 Made = dict[str, tuple[Any, str]]
+
+
+def _mixing(epochs: float) -> Made:
+    """How much training from scratch disturbs the pictures, by the number of times each is seen."""
+    if epochs >= LONG_RUN_EPOCHS:
+        why = "the paper's: a run this long would overfit"
+        return {f"augment.{name}": (getattr(PAPER, name), why) for name in ("randaugment", "erase", "mixup", "cutmix")}
+    if epochs >= MEDIUM_RUN_EPOCHS:
+        why = f"each picture is seen {epochs:.0f} times: half of the batches are mixed"
+        return {"augment.cutmix": (1.0, why), "augment.mix_prob": (0.5, why)}
+    return {}
 
 
 def _size(recipe: Recipe, facts: Facts) -> Made:
@@ -139,8 +153,11 @@ def _model(recipe: Recipe, facts: Facts) -> Made:
             "depths": ((1, 1, 4, 1), "1.1 M parameters are plenty for images of this size"),
             "dims": ((32, 64, 128, 208), "as above"),
         }
-    if facts.images < 30_000 or facts.few_steps:
-        return {"model": ("convnext_atto", f"{facts.images:,} images{', no accelerator' if facts.few_steps else ''}")}
+    if facts.few_steps:
+        why = "no accelerator: as good as the whole of atto at 1.3 times its speed (docs/LOG.md)"
+        return {"model": ("convnext_atto", why), "depths": ((1, 1, 3, 1), why), "dims": ((48, 96, 192, 384), why)}
+    if facts.images < 30_000:
+        return {"model": ("convnext_atto", f"{facts.images:,} images")}
     if facts.images < 200_000:
         return {"model": ("convnext_pico", f"{facts.images:,} images")}
     return {"model": ("convnext_tiny", f"{facts.images:,} images")}
@@ -156,8 +173,6 @@ def _patch(recipe: Recipe, facts: Facts) -> Made:
 def _batch(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive == "finetune":
         size = 64 if facts.images >= 2000 else 32
-    elif facts.few_steps and recipe.image_size > TINY_SIDE:
-        size = 32  # a CPU is no faster at larger batches, and more steps are taken
     else:
         size = 128 if facts.images >= 4000 else 64 if facts.images >= 800 else 32
     size = max(2, min(size, facts.images // 4))
@@ -182,7 +197,7 @@ def _length(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _rate(recipe: Recipe, facts: Facts) -> Made:
-    scratch = TINY_LR if recipe.image_size <= TINY_SIDE else SCRATCH_LR
+    scratch = BASELINE_LR if ":" in recipe.model else TINY_LR if recipe.image_size <= TINY_SIDE else SCRATCH_LR
     base = {"scratch": scratch, "finetune": FINETUNE_LR, "probe": PROBE_LR}[recipe.derive]
     lr = float(f"{base * sqrt(recipe.batch_size / REFERENCE_BATCH):.3g}")
     return {
@@ -217,8 +232,8 @@ def _regularise(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive != "scratch":
         return {}
     seen = facts.images * recipe.epochs if recipe.minutes is None else 0
-    rate = 0.1 if seen >= 3_000_000 else 0.0
-    why = "a long run can afford it" if rate else "short runs underfit before they overfit"
+    rate = 0.1 if seen >= 3_000_000 else 0.05
+    why = "a long run can afford it" if rate == 0.1 else "short runs underfit before they overfit: a little"
     return {
         "drop_path": (rate, why),
         "init": ("fan_in", "blocks that start at full strength: short runs have no time to grow them (docs/LOG.md)"),

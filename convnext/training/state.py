@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from .. import files
 from ..errors import UserError
+from .optim import Optimiser
 
 KEEP_LAST = 2  # complete checkpoints kept besides the best one: the newest, and one to fall back to
 
@@ -38,7 +39,7 @@ class TrainState:
     """`model` is the bare network (never a wrapper); `ema` its averaged state_dict."""
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     ema: dict[str, Tensor] | None = None
     step: int = 0
     best: Best | None = None

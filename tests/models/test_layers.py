@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import pytest
 import torch
 from torch import nn
@@ -31,3 +33,19 @@ def test_the_papers_initialisation_starts_narrow_blocks_weakly_and_fan_in_does_n
     weak = (block(x) - x).std()
     init_fan_in(block)
     assert weak < INIT_STD < 0.2 < (block(x) - x).std()
+
+
+def test_fan_in_initialisation_gathers_depthwise_kernels_around_their_centre() -> None:
+    torch.manual_seed(0)
+    model = create_model("convnext_tiny")
+    init_fan_in(model)
+    kernels = torch.cat([m.weight.flatten(0, 1) for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1])
+    power = kernels.square().mean(0)  # (7, 7): mean square at each position
+    assert power.sum().item() == pytest.approx(1.0, rel=0.02)  # a kernel neither grows nor shrinks what it sees
+    torch.testing.assert_close(power, power.T, rtol=0.1, atol=1e-4)
+    assert (power[3, 4] / power[3, 3]).item() == pytest.approx(exp(-1), rel=0.1)  # the square of a window of width 1
+    assert power[0].sum() < 1e-3
+    other = [
+        m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m.kernel_size == (2, 2)
+    ]
+    assert (other[0][..., 0, 0].std() / other[0][..., 1, 1].std()).item() == pytest.approx(1, rel=0.05)

@@ -1,4 +1,4 @@
-"""Which parameters decay, at what share of the rate they move, and that one step is AdamW's own."""
+"""Which parameters decay, at what share of the rate they move, which are Muon's, and what one step does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from convnext.models import create_model
 from convnext.recipe import AdamW
-from convnext.training.optim import decays, make_optimiser, parameter_groups, set_lr
+from convnext.training.optim import Optimiser, Together, decays, is_head, make_optimiser, parameter_groups, set_lr
 
 LAYER_DECAY = AdamW(layer_decay=0.7)
 DEPTHS = {"convnext_tiny": 9, "convnext_base": 27}  # blocks of stage 3
@@ -152,7 +152,7 @@ def small(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
 
 
-def learn(model: nn.Module, optimiser: torch.optim.Optimizer, steps: int) -> None:
+def learn(model: nn.Module, optimiser: Optimiser, steps: int) -> None:
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -190,3 +190,67 @@ def test_two_steps_by_hand() -> None:
         square = 0.99 * square + 0.01 * gradient**2
         weight -= 0.1 * (mean / (1 - 0.9**step)) / (sqrt(square / (1 - 0.99**step)) + 0.01)
         assert model.weight.item() == pytest.approx(weight, rel=1e-6)
+
+
+MUON = AdamW(lr=0.01, weight_decay=0.3, muon=4.0)
+
+
+def test_muon_has_the_matrices_of_the_blocks_and_adamw_all_else() -> None:
+    model = build("convnext_atto")
+    groups = parameter_groups(model, MUON)
+    moved = {name for group in groups if group.muon for name in group.names}
+    assert moved == {
+        name for name, _ in model.named_parameters() if name.endswith(("pwconv1.weight", "pwconv2.weight"))
+    }
+    assert {group.lr_scale for group in groups if group.muon} == {4.0}
+    assert {group.lr_scale for group in groups if not group.muon} == {1.0}
+
+
+def test_muon_keeps_the_shares_of_layer_decay() -> None:
+    both = AdamW(layer_decay=0.7, muon=4.0)
+    model = build("convnext_tiny")
+    plain, scaled = scale_of(model, LAYER_DECAY), scale_of(model, both)
+    assert scaled["stages.1.0.pwconv1.weight"] == pytest.approx(4 * plain["stages.1.0.pwconv1.weight"])
+    assert scaled["stages.1.0.dwconv.weight"] == plain["stages.1.0.dwconv.weight"]
+
+
+def test_a_baseline_of_kernels_alone_is_adamws() -> None:
+    optimiser = make_optimiser(create_model("torchvision:resnet18", num_classes=3), MUON)
+    assert isinstance(optimiser, torch.optim.AdamW)
+
+
+def test_a_classifier_is_told_by_its_name() -> None:
+    assert all(map(is_head, ("head.weight", "heads.head.bias", "fc.weight", "classifier.2.weight")))
+    assert not any(map(is_head, ("stages.0.0.pwconv1.weight", "header.weight", "layer1.0.fc.weight")))
+
+
+def test_a_muon_step_is_the_nearest_orthogonal_matrix_at_the_size_of_adamws() -> None:
+    """Singular values of the step lie around 1 (Newton-Schulz leaves 0.5 to 1.5), times the rate and 0.2 sqrt(side)."""
+    torch.manual_seed(0)
+    model = nn.Linear(16, 32, bias=False)
+    model.register_parameter("bias", nn.Parameter(torch.zeros(32)))
+    before = model.weight.detach().clone()
+    optimiser = make_optimiser(model, AdamW(lr=0.01, weight_decay=0.5, muon=2.0))
+    set_lr(optimiser, 0.01)
+    gradient = torch.randn(32, 16)
+    model.weight.grad, model.bias.grad = gradient.clone(), torch.zeros(32)
+    optimiser.step()
+    step = before * (1 - 0.02 * 0.5) - model.weight.detach()
+    left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+    turned = left.T @ (step / (0.02 * 0.2 * sqrt(32))) @ right.T  # diagonal where the step keeps the singular vectors
+    assert 0.5 < turned.diag().min() < turned.diag().max() < 1.5
+    assert (turned - turned.diag().diag()).abs().max() < 0.1
+
+
+def test_two_optimisers_continue_from_what_they_saved() -> None:
+    straight, stopped = small(), small()
+    whole, first = make_optimiser(straight, MUON), make_optimiser(stopped, MUON)
+    assert isinstance(first, Together)
+    learn(straight, whole, 3)
+    learn(stopped, first, 3)
+    second = make_optimiser(stopped, MUON)
+    second.load_state_dict(first.state_dict())
+    learn(straight, whole, 2)
+    learn(stopped, second, 2)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(stopped.state_dict()[name], value), name
