@@ -1,4 +1,4 @@
-"""Baselines: networks of torchvision and timm, so that they can run through the same recipes and commands."""
+"""Baselines: networks of torchvision and timm, and the steps of the roadmap, through the same recipes and commands."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError
+from .roadmap import build_named
 
-LIBRARIES = ("torchvision", "timm")
+BEFORE_COLON = ("torchvision", "timm", "roadmap")
 
 
 def is_baseline(name: str) -> bool:
-    """Whether `name` has the form "torchvision:resnet18" or "timm:resnet18"."""
-    return name.partition(":")[0] in LIBRARIES and ":" in name
+    """Whether `name` has the form "torchvision:resnet18", "timm:resnet18" or "roadmap:tiny/7"."""
+    return name.partition(":")[0] in BEFORE_COLON and ":" in name
 
 
 def build_baseline(name: str, *, num_classes: int = 1000, in_chans: int = 3, drop_path_rate: float = 0.0,
@@ -24,7 +25,7 @@ def build_baseline(name: str, *, num_classes: int = 1000, in_chans: int = 3, dro
     the library is not installed, has no such network, or the network cannot take one of the options.
     """
     library, _, network = name.partition(":")
-    build = _torchvision if library == "torchvision" else _timm
+    build = {"torchvision": _torchvision, "timm": _timm, "roadmap": _roadmap}[library]
     model = build(network, num_classes, in_chans, drop_path_rate, drop_rate)
     model.variant, model.num_classes, model.in_chans = name, num_classes, in_chans  # type: ignore[assignment]
     return model
@@ -56,6 +57,12 @@ def _timm(name: str, num_classes: int, in_chans: int, drop_path_rate: float, dro
         )
     except TypeError as error:
         raise UserError(f"timm:{name} does not take these options ({error}); set drop_path=0 and dropout=0") from None
+
+
+def _roadmap(name: str, num_classes: int, in_chans: int, drop_path_rate: float, drop_rate: float) -> nn.Module:
+    if in_chans != 3:
+        raise UserError(f"roadmap:{name} takes 3 channels, not {in_chans}; use a ConvNeXt")
+    return build_named(name, num_classes=num_classes, drop_path_rate=drop_path_rate, drop_rate=drop_rate)
 
 
 def _unknown(library: str, name: str, known: list[str]) -> str:

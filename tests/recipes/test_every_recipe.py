@@ -24,9 +24,13 @@ def shrunk(name: str, place: Path) -> dict[str, Any]:
         {"depths": (2,), "dims": (16,)} if isotropic else {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
     )
     model = recipe.model if recipe.model != "auto" else "convnext_atto"
+    if recipe.model.startswith("roadmap:"):  # its shape is in its name
+        model, shape = recipe.model.replace("1e-06", "1,width=0.1,depth=0.3"), {}
     settings = {**shape, "model": model, "image_size": 32, "batch_size": 12, "micro_batch": None, "steps": STEPS,
                 "num_classes": None, "workers": 0, "precision": "fp32", "eval_every": 100, "save_every": 100,
-                "optim.lr": 5e-3, "schedule.warmup_epochs": 0, "layer_scale": 1.0}  # fmt: skip
+                "optim.lr": 5e-3, "schedule.warmup_epochs": 0}  # fmt: skip
+    if shape:
+        settings["layer_scale"] = 1.0
     settings["weights"] = None
     if recipe.weights is not None or recipe.derive in ("finetune", "probe"):
         torch.manual_seed(0)
