@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import files, run_folder
+from . import files, run_folder, sweep
 from .data import sources
 from .data.check import FolderReport
 from .data.check import check as check_folder
@@ -25,8 +25,8 @@ from .inference import Prediction, evaluate, predict
 from .models import create_model, load_weights, save_weights
 from .models.layers import init_fan_in
 from .models.zoo import carried, model_for, starting_point
-from .recipe import Recipe
-from .recipes import folder, get_recipe
+from .recipe import Recipe, override
+from .recipes import folder, get_recipe, roadmap
 from .report import write_report
 from .run_folder import DataRequest, RunResult
 from .tasks.baselines import pixel_baselines
@@ -35,7 +35,7 @@ from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
 from .variants import parse_name
 
-__all__ = ["Prediction", "RunResult", "check", "convert", "evaluate", "predict", "train"]
+__all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "predict", "train"]
 
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
 
@@ -85,6 +85,28 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             _compare(path, task)
             write_report(path, gather(path, task))
     return run_folder.result(path)
+
+
+def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: Iterable[int] | None = None,
+           seeds: int = 2, out: str | Path = "runs/roadmap", settings: dict[str, Any] | None = None,
+           say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
+    """Trains steps of the roadmap (None: all) with several seeds under one recipe; returns the table's rows so far.
+
+    Called again it goes on where it was; called twice at once, the two share the work. Raises UserError as `train`
+    does, and when `out` holds another sweep.
+    """
+    chosen = override(recipe if isinstance(recipe, Recipe) else get_recipe(recipe), settings or {})
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds} must be at least 1")
+    regime, _, _ = roadmap.parse(chosen.model)
+    numbers = range(len(roadmap.STEPS[regime])) if steps is None else sorted(set(steps))
+    folder, request = Path(out), DataRequest(str(Path(data).expanduser()))
+
+    def execute(job: Recipe, path: Path, resume: bool) -> None:
+        train(None if resume else data, None if resume else job, out=path, resume=resume, report=False)
+
+    sweep.run(folder, request, roadmap.jobs(chosen, numbers, range(seeds)), execute, say)
+    return sweep.table(folder)
 
 
 def check(data: str | Path) -> FolderReport:

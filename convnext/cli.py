@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import paper_commands
 from . import recipe as recipes_io
 from .errors import UserError
 from .variants import RELEASES, VARIANTS
@@ -94,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--ema", action=argparse.BooleanOptionalAction, help="take the averaged weights of a training checkpoint"
     )
+    paper_commands.add_to(command)
     command("doctor", _doctor, "machine, versions, devices, what is installed")
     return parser
 

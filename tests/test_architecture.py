@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; modules on one line may import each other as long as there is no circle.
 LEVELS = (
     ("errors",),
-    ("files", "variants"),
+    ("files", "variants", "tables"),
     ("recipe",),
     ("recipes",),
     ("losses", "metrics", "kernels"),
@@ -31,6 +31,7 @@ LEVELS = (
     ("figures", "inference", "report", "run_folder", "evidence", "bench", "export", "robustness", "sweep"),
     ("serve",),
     ("api",),
+    ("paper_commands",),
     ("cli",),
     ("__main__", "__init__"),
 )
@@ -38,7 +39,18 @@ LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 AT_IMPORT = {"torch", "numpy", "PIL", "safetensors", "rich"}  # all else from outside is imported where it is needed
 ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm": "models.peers"}
-LIGHT = ("errors", "files", "variants", "recipe", "recipes", "recipes.folder", "recipes.imagenet", "cli")
+LIGHT = (
+    "errors",
+    "files",
+    "variants",
+    "recipe",
+    "recipes",
+    "recipes.folder",
+    "recipes.imagenet",
+    "recipes.roadmap",
+    "cli",
+    "paper_commands",
+)
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
 
 

@@ -25,8 +25,15 @@ COMMANDS = {
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size", "--json"},
     "predict": {"checkpoint", "images", "--top", "--json", "--csv"},
     "convert": {"source", "target", "--naming", "--model", "--ema"},
+    "bench": {"names", "--table", "--image-size", "--no-speed", "--plot", "--form"},
+    "roadmap": {"what"},
     "doctor": set(),
 }  # fmt: skip
+ROADMAP = {
+    "show": {"--regime", "--stem-norm", "--no-conv-bias", "--layer-scale", "--form"},
+    "train": {"data", "--recipe", "--steps", "--seeds", "--epochs", "--set", "--out", "--form"},
+    "plot": {"sweep", "--regime", "--out"},
+}
 ALIASES = {"-h", "--help", "-m", "-b", "--finetune", "--output-dir", "--img-size", "--imgsz", "--no-ema"}
 
 
@@ -36,12 +43,18 @@ def run(*words: str, cwd: Path | None = None, stdin: str = "") -> subprocess.Com
 
 
 def test_the_commands_and_flags_are_these_and_no_others() -> None:
-    (sub,) = (a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    found = {
-        name: {word for action in parser._actions for word in (action.option_strings or [action.dest])} - ALIASES
-        for name, parser in sub.choices.items()
-    }
-    assert found == COMMANDS
+    commands = subcommands(make_parser())
+    assert {name: words_of(parser) for name, parser in commands.items()} == COMMANDS
+    assert {name: words_of(parser) for name, parser in subcommands(commands["roadmap"]).items()} == ROADMAP
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (sub,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(sub.choices)
+
+
+def words_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {word for action in parser._actions for word in (action.option_strings or [action.dest])} - ALIASES
 
 
 @pytest.mark.parametrize("words", [["--help"], ["models"], ["train", "--help"]])

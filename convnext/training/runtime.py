@@ -93,7 +93,7 @@ class Runtime:
 def start(precision: str = "auto") -> Iterator[Runtime]:
     """Joins the process group that torchrun describes, if any, and leaves it at the end."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = _device()
+    device = default_device()
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     _keep_memory(device)
@@ -148,7 +148,8 @@ def _pick_precision(device: torch.device) -> Literal["bf16", "fp32"]:
     return "bf16" if bf16_speedup(device) >= BF16_WORTHWHILE else "fp32"
 
 
-def _device() -> torch.device:
+def default_device() -> torch.device:
+    """This process's accelerator, or the CPU."""
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)

@@ -1,0 +1,140 @@
+"""The commands that make the paper's tables: parse, call one function, print. Part of the command line (cli.py)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import recipe as recipes_io
+from .errors import UserError
+from .recipes import roadmap as steps_of
+from .tables import FORMS, render
+
+Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
+
+
+def add_to(command: Command) -> None:
+    """Adds `bench` and `roadmap` to the command line."""
+    text = "parameters, multiply-adds and speed of networks, side by side; a CPU runs single images, 20 s a network"
+    _add_bench(command("bench", _bench, text))
+    sub = command("roadmap", _roadmap, "the road from ResNet to ConvNeXt: the paper's Tables 10 and 11 and Figure 2")
+    kinds = sub.add_subparsers(dest="what", metavar="WHAT")
+    show = kinds.add_parser(
+        "show", help="every step: multiply-adds and parameters counted, beside the published figures"
+    )
+    show.add_argument("--regime", choices=tuple(steps_of.STEPS), help="default: both")
+    _reading_arguments(show)
+    _form_argument(show)
+    train = kinds.add_parser("train", help="train steps with several seeds under one recipe; continues where it was")
+    train.add_argument("data", metavar="DATA", help="folder of images, as for convnext train")
+    train.add_argument(
+        "--recipe", default="roadmap/small", help="roadmap/small (two cores), roadmap/tiny, roadmap/base"
+    )
+    train.add_argument("--steps", default=None, metavar="LIST", help="such as 0-7,9,16 (default: all)")
+    train.add_argument("--seeds", type=int, default=2, help="number of seeds (default: 2)")
+    train.add_argument("--epochs", type=float)
+    train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field")
+    train.add_argument("--out", default="runs/roadmap", metavar="DIR", help="folder of the sweep")
+    _form_argument(train)
+    plot = kinds.add_parser("plot", help="Figure 2, from the paper's figures or from your own runs")
+    plot.add_argument("sweep", metavar="DIR", nargs="?", help="folder of a sweep (default: the paper's figures)")
+    plot.add_argument("--regime", choices=tuple(steps_of.STEPS), default="tiny")
+    plot.add_argument("--out", default="roadmap.png", metavar="FILE", help="ends in .png or .svg")
+
+
+def _add_bench(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("names", metavar="NAME", nargs="*", help="convnext_tiny, torchvision:resnet50, timm:…, roadmap:…")
+    sub.add_argument("--table", metavar="N", help="1, 2 or 12: the paper's networks, as printed and as measured")
+    sub.add_argument("--image-size", type=int, default=224, metavar="N", help="for named networks (default: 224)")
+    sub.add_argument("--no-speed", action="store_true", help="count only")
+    sub.add_argument("--plot", metavar="FILE", help="with --table 1: Figure 1 as .png or .svg")
+    _form_argument(sub)
+
+
+def _form_argument(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--form", choices=FORMS, default="text", help="how the table is written")
+
+
+def _reading_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--stem-norm", action="store_true", help="norm and activation behind the patchify stem")
+    sub.add_argument("--no-conv-bias", action="store_true", help="no bias even where no norm follows")
+    sub.add_argument("--layer-scale", type=float, default=0.0, metavar="VALUE", help="such as 1e-6 (default: none)")
+
+
+def _roadmap(options: argparse.Namespace) -> int:
+    kinds = {"show": _show, "train": _train, "plot": _plot}
+    if options.what is None:
+        raise UserError("say what to do: convnext roadmap show, train DATA or plot")
+    kinds[options.what](options)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> None:
+    if bool(options.table) == bool(options.names):
+        raise UserError("name networks to compare, or a table of the paper: convnext bench --table 1")
+    if options.plot and options.table != "1":
+        raise UserError("--plot draws Figure 1; it goes with --table 1")
+    from . import bench, figures
+
+    speed, say = not options.no_speed, _to_stderr
+    if options.table:
+        rows = bench.table_rows(options.table, speed=speed, say=say)
+        if options.plot:
+            say(f"written to {figures.plot_figure_1(rows, Path(options.plot))}")
+    else:
+        rows = bench.network_rows(options.names, options.image_size, speed=speed, say=say)
+    _print(rows, options.form)
+
+
+def _to_stderr(note: str) -> None:
+    print(note, file=sys.stderr)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from . import bench
+
+    reading = steps_of.Reading(
+        stem_norm=options.stem_norm, conv_bias=not options.no_conv_bias, layer_scale=options.layer_scale
+    )
+    rows = bench.roadmap_rows([options.regime] if options.regime else tuple(steps_of.STEPS), reading)
+    _print(rows, options.form)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from . import api, sweep
+
+    settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
+    if options.epochs is not None:
+        settings["epochs"] = options.epochs
+    rows = api.ablate(options.data, options.recipe, steps=_numbers(options.steps), seeds=options.seeds,
+                      out=options.out, settings=settings, say=_to_stderr)  # fmt: skip
+    _print(rows, options.form)
+    if left := sweep.unfinished(Path(options.out)):
+        print(f"{len(left)} runs are not finished: {', '.join(left[:5])}{', …' * (len(left) > 5)}", file=sys.stderr)
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from . import figures, sweep
+
+    rows = sweep.table(Path(options.sweep)) if options.sweep else figures.published_roadmap(options.regime)
+    print(f"written to {figures.plot_roadmap(rows, Path(options.out))}")
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """ "0-7,9" -> [0, …, 7, 9]; UserError for anything else."""
+    if text is None:
+        return None
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UserError(f"--steps {text!r} is not a list of steps such as 0-7,9,16")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _print(rows: list[dict[str, Any]], form: str) -> None:
+    print(render(rows, None, form))
