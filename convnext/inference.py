@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .data import sources
 from .data.images import IMAGE_SUFFIXES, open_image
+from .data.labelled import Source
 from .data.transforms import Preprocess, views
 from .errors import UserError
 from .models import from_pretrained
@@ -46,24 +47,9 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     """
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
-    model = _usable(checkpoint)
+    model = usable(checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
-    learned = json.loads(model.metadata.get("data", "{}"))
-    source, note = sources.open_for_judging(
-        data,
-        split=split,
-        val_fraction=learned.get("val_fraction", DataRequest.val_fraction),
-        trained_on=learned.get("learned_from"),
-        multi_label_csv=labels,
-    )
-    if model.classes is None and len(source.classes) != model.num_classes:
-        raise UserError(
-            f"{checkpoint} knows {model.num_classes} classes without names, the data has {len(source.classes)}; "
-            "they cannot be matched"
-        )
-    if source.multi_label != _several(model, default=source.multi_label):
-        raise UserError(f"{checkpoint} and the data differ in whether an image carries one label or several")
-    source = sources.relabelled(source, as_folders_name_them(model.classes, source.classes))
+    source, note = matched(checkpoint, model, data, split=split, labels=labels)
     if say is not None:
         say(note)
     with runtime.start(precision) as run:
@@ -72,6 +58,25 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
         count = crops * (2 if flip else 1)
         task = Classify(source, source, recipe, preprocess, run, eval_batch=batch_size, views=several, views_each=count)
         return task.evaluate(model.to(run.device).eval())
+
+
+def matched(
+    checkpoint: str | Path, model: Any, data: str | Path | None, *, split: Literal["val", "train", "all"] = "val",
+    labels: str | Path | None = None,
+) -> tuple[Source, str]:  # fmt: skip
+    """The pictures of `data` to judge `model`, read from `checkpoint`, on, and a sentence that says which they are.
+
+    Their labels are the model's positions, matched by class name. Raises UserError as `evaluate`.
+    """
+    source, note = sources.open_for_judging(data, split=split, multi_label_csv=labels, **learned_by(model))
+    if model.classes is None and len(source.classes) != model.num_classes:
+        raise UserError(
+            f"{checkpoint} knows {model.num_classes} classes without names, the data has {len(source.classes)}; "
+            "they cannot be matched"
+        )
+    if source.multi_label != _several(model, default=source.multi_label):
+        raise UserError(f"{checkpoint} and the data differ in whether an image carries one label or several")
+    return sources.relabelled(source, as_folders_name_them(model.classes, source.classes)), note
 
 
 def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
@@ -85,7 +90,7 @@ def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 
         raise UserError("no image was named; give image files, folders or glob patterns")
     if top < 1:
         raise UserError(f"--top {top} names no class; pass at least 1")
-    model = _usable(checkpoint)
+    model = usable(checkpoint)
     results: list[Prediction] = []
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
@@ -121,7 +126,7 @@ class Views:
         return views(image, self.preprocess, flip=self.flip, crops=self.crops)
 
 
-def _usable(checkpoint: str | Path) -> Any:
+def usable(checkpoint: str | Path) -> Any:
     """A model that turns pictures into classes. Raises UserError for one without a head or for other channels."""
     model = from_pretrained(checkpoint)
     if not model.num_classes or getattr(model, "dense", False):
@@ -129,6 +134,15 @@ def _usable(checkpoint: str | Path) -> Any:
     if model.in_chans != 3:
         raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
     return model
+
+
+def learned_by(model: Any) -> dict[str, Any]:
+    """What a model of `usable` says of the pictures it learned from, as `sources.open_for_judging` takes it."""
+    learned = json.loads(model.metadata.get("data", "{}"))
+    return {
+        "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
+        "trained_on": learned.get("learned_from"),
+    }
 
 
 def _several(model: Any, *, default: bool) -> bool:

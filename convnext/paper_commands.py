@@ -17,9 +17,11 @@ Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argpa
 
 
 def add_to(command: Command) -> None:
-    """Adds `bench` and `roadmap` to the command line."""
+    """Adds `bench`, `robustness` and `roadmap` to the command line."""
     text = "parameters, multiply-adds and speed of networks, side by side; a CPU runs single images, 20 s a network"
     _add_bench(command("bench", _bench, text))
+    text = "accuracy on ImageNet's harder test sets (the paper's Table 8), or on corrupted copies of a folder of yours"
+    _add_robustness(command("robustness", _robustness, text))
     sub = command("roadmap", _roadmap, "the road from ResNet to ConvNeXt: the paper's Tables 10 and 11 and Figure 2")
     kinds = sub.add_subparsers(dest="what", metavar="WHAT")
     show = kinds.add_parser(
@@ -51,6 +53,29 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--image-size", type=int, default=224, metavar="N", help="for named networks (default: 224)")
     sub.add_argument("--no-speed", action="store_true", help="count only")
     sub.add_argument("--plot", metavar="FILE", help="with --table 1: Figure 1 as .png or .svg")
+    _form_argument(sub)
+
+
+def _add_robustness(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("checkpoint", metavar="CHECKPOINT")
+    table = sub.add_argument_group("ImageNet's suites: any of them, each the folder it unpacks to")
+    for flag, text in (
+        ("--val", "validation set: synset folders"), ("--a", "ImageNet-A"), ("--r", "ImageNet-R"),
+        ("--sketch", "ImageNet-Sketch"), ("--v2", "ImageNet-V2"), ("--c", "ImageNet-C: CORRUPTION/SEVERITY/SYNSET"),
+        ("--c-bar", "ImageNet-C-bar"),
+    ):  # fmt: skip
+        table.add_argument(flag, metavar="DIR", help=text)
+    table.add_argument("--real-labels", metavar="FILE", help="real.json of ReaL, for the images of --val")
+    table.add_argument("--partial", action="store_true", help="classes may be missing: for a trial on a sample")
+    own = sub.add_argument_group("a folder of yours")
+    own.add_argument("--corrupt", metavar="DATA", help="write corrupted copies of its images, then judge them")
+    own.add_argument("--out", metavar="DIR", help="where they go (default: runs/corrupted/NAME)")
+    own.add_argument("--corrupted", metavar="DIR", help="judge copies written before")
+    own.add_argument("--corruptions", metavar="LIST", help="such as fog,contrast (default: the 15 of ImageNet-C)")
+    own.add_argument("--severities", default="1,2,3,4,5", metavar="LIST", help="of 1 to 5 (default: all)")
+    own.add_argument("--frost", metavar="DIR", help="pictures of frost; without them that corruption is left out")
+    own.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--batch-size", type=int, default=64)
     _form_argument(sub)
 
 
@@ -89,6 +114,31 @@ def _bench(options: argparse.Namespace) -> None:
     _print(rows, options.form)
 
 
+def _robustness(options: argparse.Namespace) -> None:
+    suites = {name: getattr(options, name) for name in ("val", "a", "r", "sketch", "v2", "real_labels", "c", "c_bar")}
+    ways = [bool(options.corrupt), bool(options.corrupted), any(suites.values())]
+    if sum(ways) != 1:
+        raise UserError("say what to judge on: folders of ImageNet's suites (--val, --a, --c, …), --corrupt DATA or "
+                        "--corrupted DIR, one of the three")  # fmt: skip
+    from . import robustness as judging
+
+    common: dict[str, Any] = {"batch_size": options.batch_size, "say": _to_stderr}
+    if any(suites.values()):
+        ours = judging.robustness(options.checkpoint, **suites, partial=options.partial, **common)
+        _print(judging.table(ours), options.form)
+        return
+    copies = options.corrupted
+    if options.corrupt:
+        copies = options.out or Path("runs", "corrupted", Path(options.corrupt).resolve().name)
+        judging.corrupt_folder(
+            options.corrupt, copies, corruptions=options.corruptions and options.corruptions.split(","),
+            severities=_numbers(options.severities, "--severities"), seed=options.seed, frost=options.frost,
+            learned=judging.learned_from(options.checkpoint), say=_to_stderr,
+        )  # fmt: skip
+    result = judging.robustness_on_own(options.checkpoint, copies, options.corrupt, **common)
+    _print(result.rows, options.form)
+
+
 def _to_stderr(note: str) -> None:
     print(note, file=sys.stderr)
 
@@ -109,7 +159,8 @@ def _train(options: argparse.Namespace) -> None:
     settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
     if options.epochs is not None:
         settings["epochs"] = options.epochs
-    rows = api.ablate(options.data, options.recipe, steps=_numbers(options.steps), seeds=options.seeds,
+    steps = None if options.steps is None else _numbers(options.steps, "--steps")
+    rows = api.ablate(options.data, options.recipe, steps=steps, seeds=options.seeds,
                       out=options.out, settings=settings, say=_to_stderr)  # fmt: skip
     _print(rows, options.form)
     if left := sweep.unfinished(Path(options.out)):
@@ -123,15 +174,13 @@ def _plot(options: argparse.Namespace) -> None:
     print(f"written to {figures.plot_roadmap(rows, Path(options.out))}")
 
 
-def _numbers(text: str | None) -> list[int] | None:
-    """ "0-7,9" -> [0, …, 7, 9]; UserError for anything else."""
-    if text is None:
-        return None
+def _numbers(text: str, flag: str) -> list[int]:
+    """ "0-7,9" -> [0, …, 7, 9]; UserError, naming the flag, for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise UserError(f"--steps {text!r} is not a list of steps such as 0-7,9,16")
+            raise UserError(f"{flag} {text!r} is not a list of numbers such as 0-7,9,16")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
 

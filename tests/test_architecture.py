@@ -28,7 +28,7 @@ LEVELS = (
     ("data", "models"),
     ("training", "explain"),
     ("tasks",),
-    ("figures", "inference", "report", "run_folder", "evidence", "bench", "export", "robustness", "sweep"),
+    ("figures", "inference", "report", "run_folder", "evidence", "bench", "export", "robustness", "suites", "sweep"),
     ("serve",),
     ("api",),
     ("paper_commands",),

@@ -26,6 +26,9 @@ COMMANDS = {
     "predict": {"checkpoint", "images", "--top", "--json", "--csv"},
     "convert": {"source", "target", "--naming", "--model", "--ema"},
     "bench": {"names", "--table", "--image-size", "--no-speed", "--plot", "--form"},
+    "robustness": {"checkpoint", "--val", "--a", "--r", "--sketch", "--v2", "--c", "--c-bar", "--real-labels",
+                   "--partial", "--corrupt", "--out", "--corrupted", "--corruptions", "--severities", "--frost",
+                   "--seed", "--batch-size", "--form"},
     "roadmap": {"what"},
     "doctor": set(),
 }  # fmt: skip

@@ -85,7 +85,7 @@ def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "
         found = folders.split_folders(root)
         if not found:
             whole = scan(root)
-            if split != "all":
+            if split != "all" and trained_on is not None:
                 parts = _split(whole, str(where), val_fraction, 0)
                 if fingerprint(parts.train) == trained_on:
                     chosen = parts.train if split == "train" else parts.val

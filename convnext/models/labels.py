@@ -1,11 +1,13 @@
-"""Names of ImageNet's classes, for checkpoints that carry none."""
+"""ImageNet's classes: their names, for checkpoints that carry none, and where they are in the 22K list."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -16,6 +18,21 @@ def imagenet1k() -> tuple[tuple[str, str], ...]:
     text = resources.files("convnext").joinpath("assets/imagenet1k.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple((synset, words) for synset, words in rows)
+
+
+@cache
+def asset(name: str) -> dict[str, Any]:
+    """One of the package's JSON files; its "source" says where the figures come from."""
+    found: dict[str, Any] = json.loads(resources.files("convnext").joinpath(f"assets/{name}.json").read_text("utf-8"))
+    return found
+
+
+def positions_in_22k() -> tuple[int, ...]:
+    """Of each ImageNet-1K class the position among the 21,841 sorted ImageNet-22K synsets; -1 for the one not there.
+
+    That the rows of released 22K heads have this order is timm's reading; the official repository does not say.
+    """
+    return tuple(asset("imagenet_22k_to_1k")["positions"])
 
 
 def names_for(num_classes: int) -> list[str] | None:
