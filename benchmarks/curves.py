@@ -2,12 +2,14 @@
 
     python benchmarks/curves.py docs/imagenette.png "ConvNeXt-atto=runs/scratch-1" "ResNet-18=runs/scratch-2"
 
-Of each run's log the first row, the evaluations and the end go to benchmarks/results/<picture>-<n>.jsonl.
+Of each run's log (or a .jsonl kept before) the first row, the evaluations and the end go to
+benchmarks/results/<picture>-<n>.jsonl, absolute paths cut to their last part.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,11 +22,13 @@ KEPT = ("start", "eval", "end", "comparison")
 def main() -> None:
     picture, named = Path(sys.argv[1]), [word.split("=", 1) for word in sys.argv[2:]]
     logs = {}
-    for i, (name, run) in enumerate(named, 1):
-        rows = [row for row in read(Path(run) / "log.jsonl") if row["kind"] in KEPT]
+    found = [read(path if (path := Path(run)).suffix == ".jsonl" else path / "log.jsonl") for _, run in named]
+    for i, ((name, _), log) in enumerate(zip(named, found, strict=True), 1):
+        rows = [row for row in log if row["kind"] in KEPT]
         kept = Path(__file__).parent / "results" / f"{picture.stem}-{i}.jsonl"
         kept.parent.mkdir(exist_ok=True)
-        kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        kept.write_text(re.sub(r"(?<=[\s\"])/(?:[^/\s\"]+/)+", "", text))
         logs[name] = kept
     print(f"written to {plot_curves(logs, picture)} and {', '.join(map(str, logs.values()))}")
 

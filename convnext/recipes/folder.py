@@ -183,7 +183,7 @@ def _length(recipe: Recipe, facts: Facts) -> Made:
     if recipe.minutes is not None:
         return {}
     if recipe.derive == "scratch" and recipe.image_size <= TINY_SIDE:
-        epochs = int(min(300, max(30, 58_000 // facts.images)))
+        epochs = int(min(300, max(30, 46_000 // facts.images)))
         return {
             "epochs": (epochs, f"about {epochs * facts.images:,} images in all: a minute on two cores"),
             "eval_every": (2, "an epoch takes a second"),
