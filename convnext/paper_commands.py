@@ -13,6 +13,7 @@ from .errors import UserError
 from .recipes import roadmap as steps_of
 from .tables import FORMS, render
 
+TABLES = ("1", "2", "5", "6", "9", "12")  # of the paper, that `bench` prints
 Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
 
 
@@ -49,7 +50,11 @@ def add_to(command: Command) -> None:
 
 def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("names", metavar="NAME", nargs="*", help="convnext_tiny, torchvision:resnet50, timm:…, roadmap:…")
-    sub.add_argument("--table", metavar="N", help="1, 2 or 12: the paper's networks, as printed and as measured")
+    sub.add_argument(
+        "--table",
+        metavar="N",
+        help="of the paper: 1, 2, 12 (networks, printed and measured), 5, 6 (settings), 9 (layers)",
+    )
     sub.add_argument("--image-size", type=int, default=224, metavar="N", help="for named networks (default: 224)")
     sub.add_argument("--no-speed", action="store_true", help="count only")
     sub.add_argument("--plot", metavar="FILE", help="with --table 1: Figure 1 as .png or .svg")
@@ -102,10 +107,21 @@ def _bench(options: argparse.Namespace) -> None:
         raise UserError("name networks to compare, or a table of the paper: convnext bench --table 1")
     if options.plot and options.table != "1":
         raise UserError("--plot draws Figure 1; it goes with --table 1")
-    from . import bench, figures
+    if options.table and options.table not in TABLES:
+        raise UserError(
+            f"no table {options.table!r} here, but {', '.join(TABLES)}; docs/paper.md has a command for each"
+        )
+    if options.table in ("5", "6"):
+        from .recipes.settings import settings_rows
+
+        _print(settings_rows(options.table), options.form)
+        return
+    from . import bench, figures, layer_table
 
     speed, say = not options.no_speed, _to_stderr
-    if options.table:
+    if options.table == "9":
+        rows = layer_table.architecture_rows()
+    elif options.table:
         rows = bench.table_rows(options.table, speed=speed, say=say)
         if options.plot:
             say(f"written to {figures.plot_figure_1(rows, Path(options.plot))}")

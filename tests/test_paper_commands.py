@@ -48,7 +48,7 @@ def test_steps_are_trained_tabled_and_plotted(pictures: Any, tmp_path: Path, cap
         (["bench", "--table", "1", "--no-speed", "--plot", "x.pdf"], "must end in .png or .svg"),
         (["roadmap"], "say what to do"),
         (["roadmap", "train", "nowhere"], "nowhere"),
-        (["roadmap", "train", "digits", "--steps", "1-x"], "not a list of steps"),
+        (["roadmap", "train", "digits", "--steps", "1-x"], "not a list of numbers"),
         (["roadmap", "train", "digits", "--steps", "99"], "0 to 16"),
         (["roadmap", "train", "digits", "--recipe", "scratch"], "names no step"),
         (["roadmap", "train", "digits", "--seeds", "0"], "at least 1"),
