@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from statistics import median
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from . import files
 from .errors import UserError
 from .models import create_model
 from .models.roadmap import build
@@ -93,8 +93,8 @@ def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = p
     """
     if table not in TABLES:
         raise UserError(f"no table {table!r} here: {', '.join(TABLES)}; docs/paper.md lists the command for each table")
-    text = resources.files("convnext").joinpath("assets/speed_tables.json").read_text(encoding="utf-8")
-    return [_table_row(printed, speed, say) for printed in json.loads(text)["tables"][table]]
+    published = json.loads(files.asset("speed_tables.json"))["tables"][table]
+    return [_table_row(printed, speed, say) for printed in published]
 
 
 def network_rows(names: Iterable[str], image_size: int = 224, *, speed: bool = True,

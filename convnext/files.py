@@ -1,4 +1,4 @@
-"""Atomic write, hash, lock, download with resume: the only file that does them."""
+"""Atomic write, hash, lock, download with resume, and the package's own data: the only file that does them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 from .errors import UserError
@@ -19,6 +20,11 @@ from .errors import UserError
 CHUNK = 1 << 20  # bytes per read when hashing and downloading
 TIMEOUT_S = 30  # of silence from a server before a download is given up
 LOCK_NAME = ".lock"
+
+
+def asset(name: str) -> str:
+    """The text of one of the files in convnext/assets."""
+    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

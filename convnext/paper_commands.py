@@ -148,7 +148,7 @@ def _robustness(options: argparse.Namespace) -> None:
         copies = options.out or Path("runs", "corrupted", Path(options.corrupt).resolve().name)
         judging.corrupt_folder(
             options.corrupt, copies, corruptions=options.corruptions and options.corruptions.split(","),
-            severities=_numbers(options.severities, "--severities"), seed=options.seed, frost=options.frost,
+            severities=numbers(options.severities, "--severities"), seed=options.seed, frost=options.frost,
             learned=judging.learned_from(options.checkpoint), say=_to_stderr,
         )  # fmt: skip
     result = judging.robustness_on_own(options.checkpoint, copies, options.corrupt, **common)
@@ -175,7 +175,7 @@ def _train(options: argparse.Namespace) -> None:
     settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
     if options.epochs is not None:
         settings["epochs"] = options.epochs
-    steps = None if options.steps is None else _numbers(options.steps, "--steps")
+    steps = None if options.steps is None else numbers(options.steps, "--steps")
     rows = api.ablate(options.data, options.recipe, steps=steps, seeds=options.seeds,
                       out=options.out, settings=settings, say=_to_stderr)  # fmt: skip
     _print(rows, options.form)
@@ -190,7 +190,7 @@ def _plot(options: argparse.Namespace) -> None:
     print(f"written to {figures.plot_roadmap(rows, Path(options.out))}")
 
 
-def _numbers(text: str, flag: str) -> list[int]:
+def numbers(text: str, flag: str) -> list[int]:
     """ "0-7,9" -> [0, …, 7, 9]; UserError, naming the flag, for anything else."""
     numbers: list[int] = []
     for part in text.split(","):

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ def write_report(run: Path, evidence: Evidence) -> Path:
 
 
 def _page(run: Path, recipe: dict[str, Any], start: dict[str, Any], parts: Sequence[tuple[str, str, str]]) -> str:
-    css = resources.files(__package__).joinpath("assets/report.css").read_text(encoding="utf-8")
+    css = files.asset("report.css")
     data = f" on {Path(str(start['data'])).name}" if start.get("data") else ""
     title = _text(f"{recipe.get('model', 'model')}{data}")
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import suites
+from . import files, suites
 from .data import folders
 from .data.corrupted import corrupt_folder
 from .data.corruptions import SEVERITIES
@@ -19,7 +20,7 @@ from .data.labelled import Source, listed
 from .data.transforms import Preprocess
 from .errors import UserError
 from .inference import learned_by, matched, usable
-from .models.labels import asset, imagenet1k, names_for
+from .models.labels import imagenet1k, names_for
 from .recipe import Recipe
 from .tasks.classify import Classify
 from .training import runtime
@@ -98,7 +99,7 @@ class OwnResult:
 
 def table(*results: Result) -> list[dict[str, Any]]:
     """The published rows of Table 8, then ours; every row has the same keys, the published columns first."""
-    published = asset("table8")
+    published = json.loads(files.asset("table8.json"))
     columns = [*published["columns"], "in_v2", "in_real"]
     return [{name: row.get(name) for name in columns} for row in [*published["rows"], *(one.row for one in results)]]
 

@@ -16,11 +16,12 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from . import files
 from .data.folders import class_folders, require_folder, scan
 from .data.images import read_header, readable
 from .data.labelled import FileReader, Source, listed, relabelled
 from .errors import UserError
-from .models.labels import asset, imagenet1k
+from .models.labels import imagenet1k
 
 SEVERITIES = 5
 C_BAR = ("blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout", "cocentric_sine_waves",
@@ -32,12 +33,12 @@ Errors = Mapping[str, Sequence[float]]  # corruption -> top-1 error in [0, 1] at
 
 def classes_of(suite: str) -> tuple[int, ...]:
     """The indices of the 200 classes of ImageNet-A ("a") or ImageNet-R ("r"), ascending."""
-    return tuple(asset("imagenet_a_r")[suite])
+    return tuple(json.loads(files.asset("imagenet_a_r.json"))[suite])
 
 
 def alexnet_errors() -> dict[str, float]:
     """AlexNet's top-1 error in [0, 1] on each of the 15 corruptions of ImageNet-C, averaged over its severities."""
-    return dict(asset("imagenet_c_alexnet")["errors"])
+    return dict(json.loads(files.asset("imagenet_c_alexnet.json"))["errors"])
 
 
 def mean_corruption_error(errors: Errors) -> float:

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 import convnext
+from convnext import files, suites
 from convnext import robustness as module
-from convnext import suites
 from convnext.data.transforms import Preprocess
 from convnext.errors import UserError
-from convnext.models.labels import asset, imagenet1k, positions_in_22k
+from convnext.models.labels import imagenet1k, positions_in_22k
 from convnext.robustness import Result, corrupt_folder, learned_from, robustness, robustness_on_own, table
 from convnext.tables import render
 
@@ -96,7 +96,7 @@ def test_the_data_files_are_what_they_say() -> None:
     assert ranked == sorted(set(ranked))  # both lists are sorted by synset
     assert ranked[-1] < 21_841
     for name in ("imagenet_a_r", "imagenet_c_alexnet", "imagenet_22k_to_1k", "table8"):
-        assert asset(name)["source"]
+        assert json.loads(files.asset(f"{name}.json"))["source"]
 
 
 def test_the_mean_corruption_error_of_alexnet_is_100() -> None:

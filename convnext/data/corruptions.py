@@ -71,7 +71,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int, frost: st
     """One corruption of a uint8 (H, W, 3) image; the same `seed` gives the same picture. The image is left alone.
 
     `severity` goes from 1 (mild) to 5; `frost` is a folder of pictures of frost, of which one is laid over the image.
-    Raises UserError for an unknown name, another severity, an image of another kind or frost without pictures.
+    Raises UserError for an unknown name, another severity, a negative seed, another kind of image, frost without pictures.
     """
     if name not in CORRUPTIONS:
         near = get_close_matches(name, CORRUPTIONS, n=1)
@@ -79,6 +79,8 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int, frost: st
         raise UserError(f"corruption {name!r} is not known; {hint}")
     if severity not in SEVERITIES:
         raise UserError(f"severity {severity!r} of corruption {name!r} does not exist; choose a whole number 1 to 5")
+    if seed < 0:
+        raise UserError(f"seed {seed} is negative; choose 0 or more")
     _require_image(image)
     chosen = partial(frost_over, folder=frost) if name == "frost" else CORRUPTIONS[name]
     return chosen(image, int(severity), np.random.default_rng(seed))

@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
-from typing import Any
+
+from .. import files
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -15,16 +15,9 @@ SYNSET = re.compile(r"n\d{8}")
 @cache
 def imagenet1k() -> tuple[tuple[str, str], ...]:
     """(synset, words) of each of the 1,000 classes, in the order of the released heads."""
-    text = resources.files("convnext").joinpath("assets/imagenet1k.tsv").read_text(encoding="utf-8")
+    text = files.asset("imagenet1k.tsv")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
     return tuple((synset, words) for synset, words in rows)
-
-
-@cache
-def asset(name: str) -> dict[str, Any]:
-    """One of the package's JSON files; its "source" says where the figures come from."""
-    found: dict[str, Any] = json.loads(resources.files("convnext").joinpath(f"assets/{name}.json").read_text("utf-8"))
-    return found
 
 
 def positions_in_22k() -> tuple[int, ...]:
@@ -32,7 +25,7 @@ def positions_in_22k() -> tuple[int, ...]:
 
     That the rows of released 22K heads have this order is timm's reading; the official repository does not say.
     """
-    return tuple(asset("imagenet_22k_to_1k")["positions"])
+    return tuple(json.loads(files.asset("imagenet_22k_to_1k.json"))["positions"])
 
 
 def names_for(num_classes: int) -> list[str] | None:

@@ -157,6 +157,7 @@ def test_brightness_and_contrast_on_values_worked_out_by_hand() -> None:
         ({"image": picture(31, 40)}, "40 x 31"),
         ({"name": "frost"}, "name a folder"),
         ({"name": "frost", "frost": "nowhere"}, "nowhere is not a folder"),
+        ({"seed": -1}, "choose 0 or more"),
     ],
 )
 def test_mistakes_are_explained(change: dict[str, Any], words: str) -> None:
