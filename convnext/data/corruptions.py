@@ -71,7 +71,8 @@ def corrupt(image: np.ndarray, name: str, severity: int, *, seed: int, frost: st
     """One corruption of a uint8 (H, W, 3) image; the same `seed` gives the same picture. The image is left alone.
 
     `severity` goes from 1 (mild) to 5; `frost` is a folder of pictures of frost, of which one is laid over the image.
-    Raises UserError for an unknown name, another severity, a negative seed, another kind of image, frost without pictures.
+    Raises UserError for an unknown name, another severity, a negative seed, an image of another kind or frost without
+    pictures.
     """
     if name not in CORRUPTIONS:
         near = get_close_matches(name, CORRUPTIONS, n=1)
