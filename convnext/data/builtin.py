@@ -100,9 +100,12 @@ def from_npz(path: Path) -> Splits:
         raise UserError(f"{reason}; give an .npz file without pickled objects") from None
     if lack := [name for name in ARRAY_NAMES if name not in held]:
         raise UserError(f"{readable(path)} lacks the arrays {listed(lack)}; it needs {', '.join(ARRAY_NAMES)}")
-    last = max(int(held[name].max(initial=0)) for name in ("y_train", "y_test"))
+    labels = [held[name] for name in ("y_train", "y_test") if held[name].dtype.kind in "iu"]  # others: `_part` explains
+    last = max((int(values.max(initial=0)) for values in labels), default=0)
     classes = [str(name) for name in held.get("classes", range(last + 1))]
     parts = [_part(held, split, classes, path) for split in ("train", "test")]
+    if len(set(parts[0].labels)) < 2:
+        raise UserError(f"{readable(path)}: y_train has only one class; a classifier needs at least two")
     return as_given(parts[0], parts[1], str(path))
 
 

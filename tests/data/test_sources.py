@@ -168,6 +168,23 @@ def test_a_file_of_arrays(tmp_path: Path) -> None:
     assert pixels(splits.train, 0).shape == (4, 5, 3)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y_train": np.zeros(6, int), "y_test": np.zeros(4, int)}, "y_train has only one class"),
+        ({"y_train": np.array(["a", "b"] * 3)}, "y_train must hold a whole number"),
+        ({"y_test": np.zeros(3, int)}, "y_test must hold a whole number for each of the 4"),
+        ({"y_test": np.array([0, 1, 2, -1])}, "class indices from 0 to 2"),
+        ({"classes": np.array(["x", "y"])}, "class indices from 0 to 1"),
+        ({"x_train": np.zeros((6, 4, 5, 2), np.uint8)}, "expected uint8"),
+        ({"x_test": np.zeros((4, 4, 5))}, "expected uint8"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_explained(change: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        open_data(make_arrays(tmp_path / "odd.npz", **change))
+
+
 def test_cifar_is_read_where_its_archive_was_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision import datasets
 
