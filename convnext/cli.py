@@ -16,6 +16,7 @@ from typing import Any
 from . import paper_commands
 from . import recipe as recipes_io
 from .errors import UserError
+from .tables import render
 from .variants import RELEASES, VARIANTS
 
 GRACE_S = 1.0  # between a process's failure and the end of its siblings
@@ -55,8 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("models", _models, "the family: parameters, multiply-adds, released weights with published accuracy") \
-        .add_argument("--json", action="store_true", help="machine-readable")  # fmt: skip
+    sub = command("models", _models, "the family: parameters, multiply-adds, released weights with published accuracy")
+    paper_commands.form_argument(sub, "json")
     sub = command("check", _check, "is this folder fit to train on?")
     sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
     sub.add_argument("--json", action="store_true", help="machine-readable")
@@ -73,16 +74,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners"
     )
     sub.add_argument("--batch-size", type=int, default=256)
-    sub.add_argument("--json", action="store_true", help="machine-readable")
+    paper_commands.form_argument(sub, "json")
     sub = command("predict", _predict, "names and probabilities for images")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument(
         "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
     )
     sub.add_argument("--top", type=int, default=5)
-    form = sub.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true")
-    form.add_argument("--csv", action="store_true")
+    paper_commands.form_argument(sub, "json", "csv")
     sub = command("convert", _convert, "one library's checkpoint into another's")
     sub.add_argument("source", metavar="SOURCE")
     sub.add_argument("target", metavar="TARGET", help="ends in .safetensors or .pth")
@@ -217,14 +216,23 @@ def _models(options: argparse.Namespace) -> None:
          "weights": {r.tag: r.top1 for r in RELEASES if r.variant == name}}
         for name, arch in VARIANTS.items()
     ]  # fmt: skip
-    if options.json:
+    if options.form == "json":
         print(json.dumps(rows, indent=2))
+        return
+    if options.form != "text":
+        flat = [{key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in row.items()}
+                | {"weights": _released(row["weights"])} for row in rows]  # fmt: skip
+        print(render(flat, form=options.form))
         return
     print(f"{'model':26}{'parameters':>13}{'GMACs@224':>11}{'GMACs@384':>11}   released weights (ImageNet-1K top-1, %)")
     for row in rows:
-        weights = ", ".join(f"{tag} {top1}" if top1 else tag for tag, top1 in row["weights"].items())
         figures = f"{row['parameters']:>13,}{row['gmacs_224']:>11.3f}{row['gmacs_384']:>11.3f}"
-        print(f"{row['name']:26}{figures}   {weights or '-'}")
+        print(f"{row['name']:26}{figures}   {_released(row['weights']) or '-'}")
+
+
+def _released(weights: dict[str, float | None]) -> str:
+    """Tags of released weights with their published accuracy, where there is one."""
+    return ", ".join(f"{tag} {top1}" if top1 else tag for tag, top1 in weights.items())
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -250,8 +258,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if int(os.environ.get("RANK", 0)):
         return
-    if options.json:
+    if options.form == "json":
         print(json.dumps(result))
+    elif options.form != "text":
+        print(render([result], form=options.form))
     else:
         print(
             "\n".join(
@@ -267,21 +277,20 @@ def _predict(options: argparse.Namespace) -> int:
     lines = (line.rstrip("\n") for line in sys.stdin) if options.images == ["-"] else iter(options.images)
     images = [line for line in lines if line.strip()]
     rows = predict(options.checkpoint, images, top=options.top)
-    if options.json:
+    if options.form == "json":
         values = [
             {"path": r.path, "error": r.error, "top": [{"class": name, "probability": p} for name, p in r.top]}
             for r in rows
         ]
         print(json.dumps(values, indent=2, ensure_ascii=False))
-    elif options.csv:
-        import csv
-
-        writer = csv.writer(sys.stdout)
-        writer.writerow(["path", "rank", "class", "probability", "error"])
+    elif options.form != "text":
+        flat: list[dict[str, Any]] = []
         for row in rows:
-            writer.writerows([row.path, rank, name, f"{p:.6f}", ""] for rank, (name, p) in enumerate(row.top, 1))
+            flat += [{"path": row.path, "rank": rank, "class": name, "probability": round(p, 6), "error": row.error}
+                     for rank, (name, p) in enumerate(row.top, 1)]  # fmt: skip
             if row.error:
-                writer.writerow([row.path, "", "", "", row.error])
+                flat.append({"path": row.path, "error": row.error})
+        print(render(flat, ("path", "rank", "class", "probability", "error"), options.form))
     else:
         for row in rows:
             print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))

@@ -30,7 +30,7 @@ def add_to(command: Command) -> None:
     )
     show.add_argument("--regime", choices=tuple(steps_of.STEPS), help="default: both")
     _reading_arguments(show)
-    _form_argument(show)
+    form_argument(show)
     train = kinds.add_parser("train", help="train steps with several seeds under one recipe; continues where it was")
     train.add_argument("data", metavar="DATA", help="folder of images, as for convnext train")
     train.add_argument(
@@ -41,7 +41,7 @@ def add_to(command: Command) -> None:
     train.add_argument("--epochs", type=float)
     train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field")
     train.add_argument("--out", default="runs/roadmap", metavar="DIR", help="folder of the sweep")
-    _form_argument(train)
+    form_argument(train)
     plot = kinds.add_parser("plot", help="Figure 2, from the paper's figures or from your own runs")
     plot.add_argument("sweep", metavar="DIR", nargs="?", help="folder of a sweep (default: the paper's figures)")
     plot.add_argument("--regime", choices=tuple(steps_of.STEPS), default="tiny")
@@ -58,7 +58,7 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--image-size", type=int, default=224, metavar="N", help="for named networks (default: 224)")
     sub.add_argument("--no-speed", action="store_true", help="count only")
     sub.add_argument("--plot", metavar="FILE", help="with --table 1: Figure 1 as .png or .svg")
-    _form_argument(sub)
+    form_argument(sub)
 
 
 def _add_robustness(sub: argparse.ArgumentParser) -> None:
@@ -81,11 +81,14 @@ def _add_robustness(sub: argparse.ArgumentParser) -> None:
     own.add_argument("--frost", metavar="DIR", help="pictures of frost; without them that corruption is left out")
     own.add_argument("--seed", type=int, default=0)
     sub.add_argument("--batch-size", type=int, default=64)
-    _form_argument(sub)
+    form_argument(sub)
 
 
-def _form_argument(sub: argparse.ArgumentParser) -> None:
+def form_argument(sub: argparse.ArgumentParser, *shorthands: str) -> None:
+    """--form, and flags of the same meaning for some forms, such as --json."""
     sub.add_argument("--form", choices=FORMS, default="text", help="how the table is written")
+    for form in shorthands:
+        sub.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"the same as --form {form}")
 
 
 def _reading_arguments(sub: argparse.ArgumentParser) -> None:

@@ -18,12 +18,13 @@ import pytest
 from convnext.cli import main, make_parser
 
 COMMANDS = {
-    "models": {"--json"},
+    "models": {"--form", "--json"},
     "check": {"data", "--json"},
     "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
               "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
-    "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size", "--json"},
-    "predict": {"checkpoint", "images", "--top", "--json", "--csv"},
+    "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
+                 "--form", "--json"},
+    "predict": {"checkpoint", "images", "--top", "--form", "--json", "--csv"},
     "convert": {"source", "target", "--naming", "--model", "--ema"},
     "bench": {"names", "--table", "--image-size", "--no-speed", "--plot", "--form"},
     "robustness": {"checkpoint", "--val", "--a", "--r", "--sketch", "--v2", "--c", "--c-bar", "--real-labels",
@@ -76,6 +77,10 @@ def test_models_lists_every_size_with_the_papers_figures(capsys: pytest.CaptureF
         assert expected in text
     main(["models", "--json"])
     rows = json.loads(capsys.readouterr().out)
+    main(["models", "--form", "csv"])
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["name"], int(row["parameters"])) for row in table] == [(r["name"], r["parameters"]) for r in rows]
+    assert table[0]["depths"] == " ".join(map(str, rows[0]["depths"]))
     assert len(rows) == 12
     assert all(row["parameters"] > 3e6 for row in rows)
 
@@ -153,6 +158,8 @@ def test_evaluate_prints_accuracy_as_text_and_json(trained: Path, capsys: pytest
     result = json.loads(capsys.readouterr().out)
     assert result["count"] == 360
     assert 0 <= result["top1"] <= result["top5"] <= 100
+    assert main(["evaluate", model, "--form", "markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| top1 | ")
 
 
 def test_predict_takes_files_folders_patterns_and_standard_input(
