@@ -182,6 +182,8 @@ def _train(options: argparse.Namespace) -> None:
     rows = api.ablate(options.data, options.recipe, steps=steps, seeds=options.seeds,
                       out=options.out, settings=settings, say=_to_stderr)  # fmt: skip
     _print(rows, options.form)
+    if (least := sweep.smallest_difference(rows)) is not None:
+        _to_stderr(f"differences below {least:.2f} points may be chance (95 %, spread of pairs pooled over the steps)")
     if left := sweep.unfinished(Path(options.out)):
         print(f"{len(left)} runs are not finished: {', '.join(left[:5])}{', …' * (len(left) > 5)}", file=sys.stderr)
 

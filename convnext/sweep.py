@@ -10,6 +10,7 @@ The same command in several terminals shares the work. Killed and started again,
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +66,21 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return [_row(regime, step, scores, models[step]) for step in sorted(scores)]
 
 
+def smallest_difference(rows: list[dict[str, Any]]) -> float | None:
+    """How far from 0 an "over base" of `table` has to be to be more than chance: 95 %, two-sided; None without pairs.
+
+    Seeds are few, so the spread of pairs is pooled over the steps; of steps with fewer pairs the fewest count.
+    """
+    from scipy.stats import t  # takes half a second to import
+
+    several = [row for row in rows if row["std of pairs"] is not None]
+    if not several:
+        return None
+    freedom = sum(row["pairs"] - 1 for row in several)
+    pooled = sum((row["pairs"] - 1) * row["std of pairs"] ** 2 for row in several) / freedom
+    return float(t.ppf(0.975, freedom)) * math.sqrt(pooled / min(row["pairs"] for row in several))
+
+
 def unfinished(folder: Path) -> list[str]:
     """Names of the runs that are still to be made."""
     return [name for name in _read(folder)["jobs"] if not _finished(folder / "runs" / name)]
@@ -79,7 +95,7 @@ def _row(regime: str, step: int, scores: dict[int, dict[int, float]], recipe: Re
     return {
         "regime": regime, "step": step, "change": row.name, "base": row.base, "seeds": len(mine),
         "top-1": mean(mine.values()), "std": _spread(list(mine.values())),
-        "over base": mean(pairs) if pairs else None, "std of pairs": _spread(pairs),
+        "over base": mean(pairs) if pairs else None, "pairs": len(pairs), "std of pairs": _spread(pairs),
         "over base (paper)": row.top1 - STEPS[regime][row.base].top1 if row.base is not None else None,
         "MMACs": cost.multiply_adds / 1e6, "parameters": cost.parameters,
     }  # fmt: skip

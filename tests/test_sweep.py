@@ -30,10 +30,18 @@ def test_differences_are_paired_with_the_base_step(pictures: Any, tmp_path: Path
     for row in rows[1:]:
         assert row["over base"] == pytest.approx(row["top-1"] - rows[0]["top-1"])
         assert row["std of pairs"] is not None
+        assert row["pairs"] == 2
     assert rows[0]["MMACs"] < rows[1]["MMACs"] < rows[2]["MMACs"]
     assert sweep.unfinished(tmp_path / "sweep") == []
     picture = figures.plot_roadmap(rows, tmp_path / "plot.svg")
     assert "kernel size 5" in picture.read_text() or picture.stat().st_size > 5000
+
+
+def test_the_smallest_difference_pools_the_spread_of_the_steps() -> None:
+    # sqrt((2 * 1 + 2 * 4) / 4) = 1.5811 pooled over 4 degrees of freedom, t(97.5 %, 4) = 2.7764, 3 seeds
+    rows = [{"pairs": 3, "std of pairs": 1.0}, {"pairs": 3, "std of pairs": 2.0}, {"pairs": 1, "std of pairs": None}]
+    assert sweep.smallest_difference(rows) == pytest.approx(2.7764 * 1.5811 / 3**0.5, rel=1e-4)
+    assert sweep.smallest_difference(rows[2:]) is None
 
 
 def test_a_killed_sweep_goes_on_where_it_was(pictures: Any, tmp_path: Path, monkeypatch: Any) -> None:
