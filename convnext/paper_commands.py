@@ -148,11 +148,13 @@ def _robustness(options: argparse.Namespace) -> None:
         return
     copies = options.corrupted
     if options.corrupt:
+        judging.require_batch(options.batch_size)  # before hours are spent on copies
+        learned = judging.learned_from(options.checkpoint, options.corrupt)
         copies = options.out or Path("runs", "corrupted", Path(options.corrupt).resolve().name)
         judging.corrupt_folder(
             options.corrupt, copies, corruptions=options.corruptions and options.corruptions.split(","),
             severities=numbers(options.severities, "--severities"), seed=options.seed, frost=options.frost,
-            learned=judging.learned_from(options.checkpoint), say=_to_stderr,
+            learned=learned, say=_to_stderr,
         )  # fmt: skip
     result = judging.robustness_on_own(options.checkpoint, copies, options.corrupt, **common)
     _print(result.rows, options.form)

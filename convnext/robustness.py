@@ -127,8 +127,7 @@ def robustness(
     labels = _real_labels(real_labels, val)
     if not roots:
         raise UserError(f"no suite was given; name the folder of at least one of {', '.join(TITLES.values())}")
-    if batch_size < 1:
-        raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
+    require_batch(batch_size)
     opened = {key: _opened(key, root, partial) for key, root in roots.items() if key in FIGURES.values()}
     numbers = _validation_numbers(opened["val"]) if labels is not None else []
     corrupted = {key: _corrupted(key, root, partial) for key, root in roots.items() if key not in opened}
@@ -165,6 +164,7 @@ def robustness_on_own(
     several labels.
     """
     root = Path(corrupted).expanduser()
+    require_batch(batch_size)
     found = _own_folders(root)
     model = usable(checkpoint)
     opened = {
@@ -187,9 +187,21 @@ def robustness_on_own(
     return OwnResult(errors, count, clean)
 
 
-def learned_from(checkpoint: Where) -> dict[str, Any]:
-    """What `corrupt_folder` needs to leave out the pictures that a checkpoint learned from."""
-    return learned_by(usable(checkpoint))
+def learned_from(checkpoint: Where, data: Where) -> dict[str, Any]:
+    """What `corrupt_folder` needs to leave out the pictures that a checkpoint learned from.
+
+    Raises UserError when the checkpoint cannot be judged on `data`, before hours are spent on copies of it.
+    """
+    folders.require_folder(Path(data).expanduser())
+    model = usable(checkpoint)
+    matched(checkpoint, model, data)
+    return learned_by(model)
+
+
+def require_batch(batch_size: int) -> None:
+    """UserError unless at least one image is judged at a time."""
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from PIL import Image
 import convnext
 from convnext import files, suites
 from convnext import robustness as module
+from convnext.cli import main
 from convnext.data.transforms import Preprocess
 from convnext.errors import UserError
 from convnext.models.labels import imagenet1k, positions_in_22k
@@ -375,7 +376,28 @@ def test_pictures_that_the_network_learned_from_are_left_out(pictures: Any, tiny
     settings = tiny | {"steps": 1}
     model = convnext.train(tmp_path / "one", out=tmp_path / "run", settings=settings, report=False).path
     options: dict[str, Any] = {"corruptions": ["contrast"], "severities": (1,)}
-    held_out = corrupt_folder(tmp_path / "one", tmp_path / "out", learned=learned_from(model), **options)
+    held_out = corrupt_folder(
+        tmp_path / "one", tmp_path / "out", learned=learned_from(model, tmp_path / "one"), **options
+    )
     assert len(list(held_out.rglob("*.png.jpg"))) == 3
     assert len(list(corrupt_folder(tmp_path / "one", tmp_path / "all", **options).rglob("*.png.jpg"))) == 15
     assert robustness_on_own(model, held_out, tmp_path / "one", precision="fp32").count == 3
+
+
+def test_what_cannot_be_judged_is_not_copied_first(fixed: Path, folder: Any, tmp_path: Path, capsys: Any) -> None:
+    data, out = folder("data", {"cat": 1, "dog": 1}), tmp_path / "out"
+    assert main(["robustness", str(fixed), "--corrupt", str(data), "--out", str(out)]) == 2
+    assert "does not know the class 'cat', 'dog'" in capsys.readouterr().err
+    assert main(["robustness", str(fixed), "--corrupted", str(data), "--batch-size", "0"]) == 2
+    assert "positive --batch-size" in capsys.readouterr().err
+    known = folder("known", {SYNSETS[0]: 1, SYNSETS[6]: 1})
+    words = ["--corrupt", str(known), "--out", str(out), "--severities", "1", "--corruptions", "fog"]
+    assert main(["robustness", str(fixed), *words, "--batch-size", "0"]) == 2
+    assert not out.exists()
+    assert main(["robustness", str(fixed), *words, "--form", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "corruption,severity 1,mean error",
+        "none,,50.0",
+        "fog,50.0,50.0",
+        "mean,,50.0",
+    ]
