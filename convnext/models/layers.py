@@ -5,6 +5,8 @@ Shapes: N images, C channels, H x W positions. `_nchw` is channels first, `_nhwc
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +50,25 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"
+
+
+class ConvLayer(nn.Sequential):
+    """`conv`, perhaps with BatchNorm `bn` in place of a bias, perhaps with a ReLU: how the heads' layers are named.
+
+    Initialised as mmcv does: normal, variance 2 / fan-out.
+    """
+
+    conv: nn.Conv2d
+
+    def __init__(self, before: int, after: int, side: int, *, norm: bool = False, relu: bool = False) -> None:
+        conv = nn.Conv2d(before, after, side, padding=side // 2, bias=not norm)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+        parts: list[tuple[str, nn.Module]] = [("conv", conv)]
+        parts += [("bn", nn.BatchNorm2d(after))] if norm else []
+        parts += [("activation", nn.ReLU())] if relu else []
+        super().__init__(OrderedDict(parts))
 
 
 def drop_path_ramp(rate: float, blocks: int) -> list[float]:

@@ -1,0 +1,153 @@
+"""Box arithmetic, matching and sampling, as mmdetection defines them: the released detectors were trained so.
+
+A box is (x1, y1, x2, y2) in pixels, its width x2 - x1; nothing is rounded. G ground-truth boxes, R regions, K classes,
+L pyramid levels. NMS and RoIAlign are torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]  # height, width
+
+LARGEST_STEP = -log(16 / 1000)  # of log width and log height that one decoding makes: a factor of 62.5
+SMALLEST_UNION = 1e-6  # square pixels: the overlap of two empty boxes is 0, not undefined
+FINEST_ROI = 56  # pixels: square root of the area up to which a region is read from the finest level
+
+
+@dataclass(frozen=True)
+class Coder:
+    """Boxes relative to others: centre shifts over width and height, logarithms of the ratios, each over its `stds`."""
+
+    stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+
+    def encode(self, boxes: Tensor, targets: Tensor) -> Tensor:
+        """(R, 4) boxes, (R, 4) boxes to reach -> (R, 4) deltas."""
+        centre, side = _centre_form(boxes.float())
+        target_centre, target_side = _centre_form(targets.float())
+        deltas = torch.cat(((target_centre - centre) / side, (target_side / side).log()), -1)
+        return deltas / deltas.new_tensor(self.stds)
+
+    def decode(self, boxes: Tensor, deltas: Tensor, size: Size | None = None) -> Tensor:
+        """(R, 4) boxes, (R, 4 or K x 4) deltas -> boxes in the shape of the deltas, cut to an image of `size`."""
+        steps = deltas.float().unflatten(1, (-1, 4)) * deltas.new_tensor(self.stds, dtype=torch.float32)
+        centre, side = _centre_form(boxes.float()[:, None])
+        centre = centre + side * steps[..., :2]
+        half = side * steps[..., 2:].clamp(-LARGEST_STEP, LARGEST_STEP).exp() * 0.5
+        decoded = torch.cat((centre - half, centre + half), -1)
+        return (decoded if size is None else clip(decoded, size)).flatten(1)
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Which ground-truth box each region stands for, by overlap.
+
+    `low_quality`: the regions that overlap a box most are its, from an overlap of `least` on, even below `positive`.
+    """
+
+    positive: float
+    negative: float
+    least: float
+    low_quality: bool
+
+    def __call__(self, truth: Tensor, regions: Tensor) -> Tensor:
+        """(G, 4), (R, 4) -> (R,): 0 background, g + 1 for box g, -1 for neither."""
+        if len(truth) == 0 or len(regions) == 0:
+            return torch.zeros(len(regions), dtype=torch.long, device=regions.device)
+        overlap = pairwise_iou(truth, regions)
+        best, which = overlap.max(0)
+        match = torch.full_like(which, -1)
+        match[best < self.negative] = 0
+        match = torch.where(best >= self.positive, which + 1, match)
+        if self.low_quality:
+            most = overlap.max(1).values
+            claimed = (overlap == most[:, None]) & (most >= self.least)[:, None]
+            claim = claimed * torch.arange(1, len(truth) + 1, device=truth.device)[:, None]
+            last = claim.max(0).values  # of several claims on a region, the last box's holds
+            match = torch.where(last > 0, last, match)
+        return match
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """At most `count` regions at random, at most `positive_share` of them positive."""
+
+    count: int
+    positive_share: float
+
+    def __call__(self, match: Tensor) -> tuple[Tensor, Tensor]:
+        """(R,) matches -> indices of positives, indices of negatives, each rising."""
+        positive = _choose((match > 0).nonzero().flatten(), int(self.count * self.positive_share))
+        return positive, _choose((match == 0).nonzero().flatten(), self.count - len(positive))
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """(A, 4), (B, 4) -> (A, B) intersection over union; 0 where both are empty."""
+    corner, other = first[:, None], second[None]
+    inside = (torch.minimum(corner[..., 2:], other[..., 2:]) - torch.maximum(corner[..., :2], other[..., :2])).clamp(0)
+    shared = inside[..., 0] * inside[..., 1]
+    return shared / (area(first)[:, None] + area(second) - shared).clamp(SMALLEST_UNION)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(…, 4) -> (…) square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def clip(boxes: Tensor, size: Size) -> Tensor:
+    """(…, 4) boxes cut to an image of height and width `size`."""
+    height, width = size
+    return torch.minimum(boxes.clamp(0), boxes.new_tensor((width, height, width, height)))
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Indices that survive suppression within their group, best first; (R, 4), (R,), (R,) -> (kept,).
+
+    Groups are moved apart by more than the image, so that one pass serves them all.
+    """
+    from torchvision.ops import nms
+
+    if not len(boxes):
+        return torch.empty(0, dtype=torch.long, device=boxes.device)
+    return nms(boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None], scores, threshold)
+
+
+def levels_of(boxes: Tensor, levels: int) -> Tensor:
+    """(R, 4) -> (R,) pyramid level that each region is read from: a step coarser for each doubling of its side."""
+    side = area(boxes).sqrt()
+    return (side / FINEST_ROI + 1e-6).log2().floor().clamp(0, levels - 1).long()
+
+
+def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int], side: int) -> Tensor:
+    """RoIAlign from the level that suits each region: maps (N, C, H_l, W_l), an (R_n, 4) a image -> (R, C, side, side).
+
+    Aligned, with as many samples a cell as it has pixels (sampling ratio 0).
+    """
+    from torchvision.ops import roi_align
+
+    every = torch.cat(list(boxes))
+    image = torch.cat([torch.full((len(b), 1), float(n), device=every.device) for n, b in enumerate(boxes)])
+    regions = torch.cat((image, every), 1).to(maps[0])
+    level = levels_of(every, len(maps))
+    pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
+    for i, (features, stride) in enumerate(zip(maps, strides, strict=True)):
+        chosen = (level == i).nonzero().flatten()
+        if len(chosen):
+            pooled = pooled.index_copy(0, chosen, roi_align(features, regions[chosen], side, 1 / stride, 0, True))
+    return pooled
+
+
+def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(…, 4) -> (…, 2) centres, (…, 2) widths and heights."""
+    return (boxes[..., :2] + boxes[..., 2:]) * 0.5, boxes[..., 2:] - boxes[..., :2]
+
+
+def _choose(indices: Tensor, count: int) -> Tensor:
+    if len(indices) <= count:
+        return indices
+    return indices[torch.randperm(len(indices))[:count].to(indices.device)].sort().values

@@ -1,0 +1,243 @@
+"""What is said of each region: class, box and mask, in one stage or in three (Mask R-CNN; Cascade Mask R-CNN).
+
+Shapes: N images, R regions of all images, P positive ones, K classes (background is the last, number K). Definitions
+and parameter names are mmdetection's. One stage is a cascade of length one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..losses import giou_loss
+from .boxes import Coder, Matcher, Sampler, Size, batched_nms, pool
+from .layers import ConvLayer
+from .masks import mask_targets, paste
+from .rpn import Target
+
+BOX_SIDE, MASK_SIDE = 7, 14  # positions a region is pooled to
+HIDDEN = 1024  # width of a box head's fully connected layers
+SAMPLE = Sampler(512, 0.25)  # of an image, for each stage
+GIOU_WEIGHT = 10.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the cascade: what it calls an object, in which units it moves boxes, what its losses weigh."""
+
+    positive: float = 0.5  # overlap from which a region is positive
+    stds: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    weight: float = 1.0
+    low_quality: bool = True
+    decoded: bool = False  # GIoU of decoded boxes instead of L1 of deltas
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """Which detections are reported."""
+
+    score: float = 0.05
+    nms: float = 0.5
+    most: int = 100  # an image
+    mask: float = 0.5  # probability from which a pixel belongs to the object
+
+
+class BoxHead(nn.Module):
+    """Pooled regions -> logits of K + 1 classes and four deltas for each of K classes."""
+
+    def __init__(self, width: int, num_classes: int, *, convs: int, fcs: int) -> None:
+        super().__init__()
+        if convs:
+            self.shared_convs = nn.Sequential(*[ConvLayer(width, width, 3, norm=True, relu=True) for _ in range(convs)])
+        sides = [width * BOX_SIDE**2, *[HIDDEN] * fcs]
+        self.shared_fcs = nn.ModuleList(_linear(a, b) for a, b in pairwise(sides))
+        self.fc_cls = _linear(HIDDEN, num_classes + 1, std=0.01)
+        self.fc_reg = _linear(HIDDEN, 4 * num_classes, std=0.001)
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C, 7, 7) -> (R, K + 1), (R, 4 K)."""
+        x = (self.shared_convs(regions) if hasattr(self, "shared_convs") else regions).flatten(1)
+        for layer in self.shared_fcs:
+            x = F.relu(layer(x))
+        return self.fc_cls(x).float(), self.fc_reg(x).float()
+
+
+class MaskHead(nn.Module):
+    """Four convolutions, a doubling, one map of logits for each class."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*[ConvLayer(width, width, 3, relu=True) for _ in range(4)])
+        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.conv_logits = nn.Conv2d(width, num_classes, 1)
+        for layer in (self.upsample, self.conv_logits):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
+        """(R, C, 14, 14), (R,) classes -> (R, 28, 28) logits of each region's own class."""
+        logits = self.conv_logits(F.relu(self.upsample(self.convs(regions))))
+        return logits[torch.arange(len(labels), device=labels.device), labels].float()
+
+
+class RoIHead(nn.Module):
+    """The stages, one after the other: each reads the regions that the one before has moved."""
+
+    def __init__(self, width: int, strides: Sequence[int], num_classes: int, stages: Sequence[Stage], *,
+                 convs: int, fcs: int) -> None:  # fmt: skip
+        super().__init__()
+        self.strides, self.num_classes, self.stages = tuple(strides), num_classes, tuple(stages)
+        self.test = TestSettings()
+        boxes = [BoxHead(width, num_classes, convs=convs, fcs=fcs) for _ in stages]
+        masks = [MaskHead(width, num_classes) for _ in stages]
+        single = len(stages) == 1  # then the released files number no heads
+        self.bbox_head: Any = boxes[0] if single else nn.ModuleList(boxes)
+        self.mask_head: Any = masks[0] if single else nn.ModuleList(masks)
+
+    @property
+    def heads(self) -> list[tuple[BoxHead, MaskHead, Stage]]:
+        if len(self.stages) == 1:
+            return [(self.bbox_head, self.mask_head, self.stages[0])]
+        return list(zip(self.bbox_head, self.mask_head, self.stages, strict=True))
+
+    def learn(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
+              targets: Sequence[Target]) -> dict[str, Tensor]:  # fmt: skip
+        """Weighted losses of every stage; the regions are proposals and, besides, the ground truth itself."""
+        maps, regions = self._maps(pyramid), list(proposals)
+        losses: dict[str, Tensor] = {}
+        for i, (box_head, mask_head, stage) in enumerate(self.heads):
+            drawn = [draw(stage, r, t, s) for r, t, s in zip(regions, targets, sizes, strict=True)]
+            logits, deltas = box_head(pool(maps, [d.regions for d in drawn], self.strides, BOX_SIDE))
+            labels = torch.cat([d.labels(self.num_classes) for d in drawn])
+            prefix = f"s{i}_" if len(self.stages) > 1 else ""
+            losses[f"{prefix}cls"] = stage.weight * F.cross_entropy(logits, labels)
+            losses[f"{prefix}box"] = stage.weight * self._box_loss(stage, deltas, labels, drawn)
+            losses[f"{prefix}mask"] = stage.weight * self._mask_loss(mask_head, maps, drawn)
+            if stage is not self.stages[-1]:
+                sure = torch.where(labels == self.num_classes, logits[:, :-1].argmax(1), labels)
+                counts = [len(d.regions) for d in drawn]
+                moved = move(
+                    stage, [d.regions for d in drawn], deltas.detach().split(counts), sure.split(counts), sizes
+                )
+                regions = [m[~d.is_truth] for m, d in zip(moved, drawn, strict=True)]
+        return losses
+
+    def detect(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
+               originals: Sequence[Size]) -> list[dict[str, Tensor]]:  # fmt: skip
+        """Detections of each image, best first, boxes and masks in pixels of the original image."""
+        maps, regions = self._maps(pyramid), list(proposals)
+        counts = [len(r) for r in regions]
+        total = torch.zeros((), device=maps[0].device)
+        for box_head, _, stage in self.heads:
+            logits, deltas = box_head(pool(maps, regions, self.strides, BOX_SIDE))
+            total = total + logits
+            if stage is not self.stages[-1]:
+                sure = logits[:, :-1].argmax(1)
+                regions = move(stage, regions, deltas.split(counts), sure.split(counts), sizes)
+        scores = (total / len(self.stages)).softmax(1)[:, :-1].split(counts)
+        parts = zip(regions, scores, deltas.split(counts), sizes, strict=True)
+        found = [self._select(*part) for part in parts]
+        masks = self._mask_probabilities(maps, found).split([len(f["labels"]) for f in found])
+        for result, probabilities, size, original in zip(found, masks, sizes, originals, strict=True):
+            scale = result["boxes"].new_tensor((original[1] / size[1], original[0] / size[0]))
+            result["boxes"] = result["boxes"] * scale.repeat(2)
+            result["masks"] = paste(probabilities, result["boxes"], original, self.test.mask)
+        return found
+
+    def _maps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """The levels that regions are read from, in the layout and type that RoIAlign wants, converted once."""
+        return [features.float().contiguous() for features in pyramid[: len(self.strides)]]
+
+    def _box_loss(self, stage: Stage, deltas: Tensor, labels: Tensor, drawn: Sequence[Drawn]) -> Tensor:
+        """Over positives, divided by the number of all regions."""
+        rows = (labels < self.num_classes).nonzero().flatten()
+        regions, goals = torch.cat([d.positives for d in drawn]), torch.cat([d.goals for d in drawn])
+        coder, steps = Coder(stage.stds), _of_class(deltas[rows], labels[rows])
+        if stage.decoded:
+            return GIOU_WEIGHT * giou_loss(coder.decode(regions, steps), goals).sum() / len(labels)
+        return F.l1_loss(steps, coder.encode(regions, goals), reduction="sum") / len(labels)
+
+    def _mask_loss(self, head: MaskHead, maps: Sequence[Tensor], drawn: Sequence[Drawn]) -> Tensor:
+        """Mean binary cross-entropy over the pixels of the positives' own classes."""
+        labels = torch.cat([d.target["labels"][d.truth] for d in drawn])
+        logits = head(pool(maps, [d.positives for d in drawn], self.strides, MASK_SIDE), labels)
+        if not len(labels):
+            return logits.sum()
+        truth = torch.cat([mask_targets(d.target["masks"], d.positives, d.truth, logits.shape[-1]) for d in drawn])
+        return F.binary_cross_entropy_with_logits(logits, truth)
+
+    def _select(self, regions: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> dict[str, Tensor]:
+        """(R, 4), (R, K), (R, 4 K) -> boxes in the input image, scores and labels of at most `test.most`."""
+        boxes = Coder(self.stages[-1].stds).decode(regions, deltas, size).unflatten(1, (-1, 4))
+        row, label = (scores > self.test.score).nonzero(as_tuple=True)
+        boxes, scores = boxes[row, label], scores[row, label]
+        kept = batched_nms(boxes, scores, label, self.test.nms)[: self.test.most]
+        return {"boxes": boxes[kept], "scores": scores[kept], "labels": label[kept]}
+
+    def _mask_probabilities(self, maps: Sequence[Tensor], found: Sequence[dict[str, Tensor]]) -> Tensor:
+        """(detections of all images, 28, 28): the mean of the stages' probabilities."""
+        regions = pool(maps, [f["boxes"] for f in found], self.strides, MASK_SIDE)
+        labels = torch.cat([f["labels"] for f in found])
+        return torch.stack([head(regions, labels).sigmoid() for _, head, _ in self.heads]).mean(0)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The regions of one image that a stage learns from, positives first."""
+
+    regions: Tensor  # (R, 4)
+    truth: Tensor  # (P,) which ground-truth box each positive stands for
+    is_truth: Tensor  # (R,) whether the region is a ground-truth box itself
+    target: Target
+
+    @property
+    def positives(self) -> Tensor:
+        return self.regions[: len(self.truth)]
+
+    @property
+    def goals(self) -> Tensor:
+        return self.target["boxes"][self.truth]
+
+    def labels(self, background: int) -> Tensor:
+        """(R,) class of each region."""
+        labels = torch.full((len(self.regions),), background, device=self.regions.device)
+        labels[: len(self.truth)] = self.target["labels"][self.truth]
+        return labels
+
+
+def draw(stage: Stage, proposals: Tensor, target: Target, size: Size) -> Drawn:
+    """Matches proposals to the ground truth, adds that, and samples."""
+    boxes = target["boxes"]
+    if not len(proposals) and not len(boxes):  # so that every image has something to learn from
+        proposals = proposals.new_tensor([(0, 0, size[1], size[0])])
+    match = Matcher(stage.positive, stage.positive, stage.positive, stage.low_quality)(boxes, proposals)
+    match = torch.cat((torch.arange(1, len(boxes) + 1, device=match.device), match))
+    positive, negative = SAMPLE(match)
+    rows = torch.cat((positive, negative))
+    return Drawn(torch.cat((boxes, proposals))[rows], match[positive] - 1, rows < len(boxes), target)
+
+
+def move(stage: Stage, regions: Sequence[Tensor], deltas: Sequence[Tensor], labels: Sequence[Tensor],
+         sizes: Sequence[Size]) -> list[Tensor]:  # fmt: skip
+    """The regions of each image by the deltas (R, 4 K) of the class that each is taken for."""
+    parts = zip(regions, deltas, labels, sizes, strict=True)
+    return [Coder(stage.stds).decode(r, _of_class(d, label), size) for r, d, label, size in parts]
+
+
+def _of_class(deltas: Tensor, labels: Tensor) -> Tensor:
+    """(R, 4 K), (R,) -> (R, 4)."""
+    return deltas.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
+
+
+def _linear(before: int, after: int, std: float | None = None) -> nn.Linear:
+    """Bias zero; weights normal with `std`, or Xavier's uniform ones."""
+    layer = nn.Linear(before, after)
+    nn.init.xavier_uniform_(layer.weight) if std is None else nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,231 @@
+"""The detectors against mmdetection 3.3's answers (fixtures/make_detectors.py), and their own promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detector_cases import ARCH, CLASSES, GRADIENTS, SIZES, drawn_weights, images, parts_inputs, truth_of
+from torch import Tensor
+
+import convnext
+from convnext import UserError
+from convnext.losses import giou_loss
+from convnext.models import boxes, masks
+from convnext.models.convnext import ConvNeXt
+from convnext.models.rcnn import Detector, build_detector
+from convnext.models.rpn import anchors_of
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+KINDS = ("mask_rcnn", "cascade_mask_rcnn")
+# Our names of the losses, and mmdetection's
+LOSSES = {"rpn_cls": "loss_rpn_cls", "rpn_box": "loss_rpn_bbox", "cls": "loss_cls", "box": "loss_bbox",
+          "mask": "loss_mask"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Tensor]:
+    with np.load(FIXTURES / "detectors.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def given() -> dict[str, Tensor]:
+    return parts_inputs()
+
+
+@pytest.fixture
+def drawn(request: pytest.FixtureRequest) -> Detector:
+    model = build_detector(request.param, ConvNeXt(ARCH, out_norms=True), CLASSES)
+    model.load_state_dict(drawn_weights(model))
+    return model
+
+
+def goals(given: dict[str, Tensor]) -> Tensor:
+    return given["truth"][torch.arange(len(given["boxes"])) % len(given["truth"])]
+
+
+def test_coder(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    coder = boxes.Coder((0.1, 0.1, 0.2, 0.2))
+    torch.testing.assert_close(coder.encode(given["boxes"], goals(given)), theirs["parts/encode"])
+    torch.testing.assert_close(coder.decode(given["boxes"], given["deltas"], (60, 80)), theirs["parts/decode"])
+    torch.testing.assert_close(coder.decode(given["boxes"], given["deltas"]), theirs["parts/decode/free"])
+
+
+def test_anchors_are_not_rounded(theirs: dict[str, Tensor]) -> None:
+    for i, shape in enumerate([(5, 7), (3, 4), (2, 2), (1, 1), (1, 1)]):
+        ours = anchors_of(shape, 4 * 2**i, torch.device("cpu"))
+        torch.testing.assert_close(ours, theirs[f"parts/anchors/{i}"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [("rpn", (0.7, 0.3, 0.3, True)), ("mask", (0.5, 0.5, 0.5, True)), ("s1", (0.6, 0.6, 0.6, False))],
+)
+def test_matcher(theirs: dict[str, Tensor], given: dict[str, Tensor], name: str, rules: Any) -> None:
+    match = boxes.Matcher(*rules)(given["truth"], given["boxes"])
+    torch.testing.assert_close(match, theirs[f"parts/match/{name}"], rtol=0, atol=0)
+    assert (match > 0).any()
+    assert (match == 0).any()
+
+
+def test_giou(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(giou_loss(given["boxes"], goals(given)), theirs["parts/giou"])
+
+
+def test_levels(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(boxes.levels_of(given["regions"], 4), theirs["parts/levels"], rtol=0, atol=0)
+
+
+def test_mask_targets(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    which = torch.arange(len(given["boxes"])) % len(given["masks"])
+    ours = masks.mask_targets(given["masks"], given["boxes"].clamp(0, 60), which, 28)
+    torch.testing.assert_close(ours.to(torch.uint8), theirs["parts/mask_targets"], rtol=0, atol=0)
+
+
+def test_pasting(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    inside = given["boxes"].clamp(0, 60)
+    solid = boxes.area(inside) > 0
+    ours = masks.paste(given["probabilities"][:, 0], inside, (60, 80), 0.5)
+    sure = (theirs["parts/paste"] - 0.5).abs() > 1e-5
+    assert torch.equal((ours & sure)[solid], ((theirs["parts/paste"] >= 0.5) & sure)[solid])
+    assert not ours[~solid].any()
+    assert (~solid).any()
+
+
+def test_pasting_on_an_accelerator_is_the_same(given: dict[str, Tensor]) -> None:
+    inside = given["boxes"].clamp(0, 60)
+    whole = masks._sample(given["probabilities"][:, 0], inside, (0, 60), (0, 80)) >= 0.5
+    assert torch.equal(masks.paste(given["probabilities"][:, 0], inside, (60, 80), 0.5), whole)
+
+
+@pytest.mark.parametrize("drawn", KINDS, indirect=True)
+def test_detections_are_mmdetections(drawn: Detector, theirs: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        found = drawn.eval()(images())
+    for i, ours in enumerate(found):
+        expected = {name: theirs[f"{drawn.kind}/{i}/{name}"] for name in ("boxes", "scores", "labels")}
+        assert len(expected["labels"]) > 10
+        for name, value in expected.items():
+            torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-4)
+        packed = np.packbits(ours["masks"].numpy())
+        assert np.unpackbits(packed ^ theirs[f"{drawn.kind}/{i}/masks"].numpy()).mean() < 1e-4
+
+
+@pytest.mark.parametrize("drawn", KINDS, indirect=True)
+def test_losses_and_gradients_are_mmdetections(
+    drawn: Detector, theirs: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boxes.torch, "randperm", lambda count: torch.arange(count))  # the same boxes are sampled
+    losses = drawn.train()(images(), [truth_of(i) for i in range(len(SIZES))])
+    stages = [f"s{i}" for i in range(3)] if drawn.kind == "cascade_mask_rcnn" else [""]
+    names = {f"rpn_{part}": LOSSES[f"rpn_{part}"] for part in ("cls", "box")}
+    for s in stages:
+        for part in ("cls", "box", "mask"):
+            names[f"{s}_{part}" if s else part] = f"{s}.{LOSSES[part]}" if s else LOSSES[part]
+    assert losses.keys() == names.keys()
+    for ours, name in names.items():
+        expected = theirs[f"{drawn.kind}/{name}"].reshape(())
+        torch.testing.assert_close(losses[ours].detach(), expected, rtol=1e-4, atol=1e-6)
+    torch.stack(list(losses.values())).sum().backward()
+    parameters = dict(drawn.named_parameters())
+    for name in GRADIENTS:
+        torch.testing.assert_close(parameters[name].grad.norm(), theirs[f"{drawn.kind}/grad/{name}"], rtol=1e-3, atol=0)
+
+
+def no_objects(height: int, width: int) -> dict[str, Tensor]:
+    return {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long),
+            "masks": torch.zeros(0, height, width, dtype=torch.bool)}  # fmt: skip
+
+
+def tiny_detector(kind: str = "mask_rcnn") -> Detector:
+    torch.manual_seed(0)
+    return build_detector(kind, ConvNeXt(ARCH, out_norms=True), CLASSES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_without_objects_and_of_one_pixel_can_be_learned_from(kind: str) -> None:
+    detector = tiny_detector(kind)
+    losses = detector([torch.zeros(3, 40, 50), torch.ones(3, 1, 1)], [no_objects(40, 50), no_objects(1, 1)])
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in detector.parameters())
+    assert losses[next(name for name in losses if name.endswith("mask"))] == 0
+
+
+def test_nothing_is_found_where_nothing_is_likely() -> None:
+    detector = tiny_detector().eval()
+    with torch.no_grad():
+        detector.roi_head.bbox_head.fc_cls.bias[CLASSES] = 50  # background
+        found = detector([torch.zeros(3, 40, 50), torch.zeros(3, 33, 64)], originals=[(80, 100), (33, 64)])
+    for result, size in zip(found, ((80, 100), (33, 64)), strict=True):
+        assert {name: tuple(value.shape) for name, value in result.items()} == {
+            "boxes": (0, 4), "scores": (0,), "labels": (0,), "masks": (0, *size)}  # fmt: skip
+
+
+@pytest.mark.parametrize("drawn", ["mask_rcnn"], indirect=True)
+def test_an_image_is_judged_alike_alone_and_beside_others(drawn: Detector) -> None:
+    first, second = images()
+    second = second[:, :80, :64]
+    with torch.no_grad():
+        together, alone = drawn.eval()([first, second])[0], drawn([first])[0]
+    for name in ("boxes", "scores", "labels"):
+        torch.testing.assert_close(together[name], alone[name], rtol=1e-4, atol=1e-3)  # pixels
+
+
+@pytest.mark.parametrize("drawn", ["mask_rcnn"], indirect=True)
+def test_detections_come_in_the_frame_of_the_original(drawn: Detector) -> None:
+    with torch.no_grad():
+        plain, doubled = drawn.eval()(images()[:1])[0], drawn(images()[:1], originals=[(192, 360)])[0]
+    torch.testing.assert_close(doubled["boxes"], plain["boxes"] * torch.tensor([3.0, 2, 3, 2]))
+    assert doubled["masks"].shape[1:] == (192, 360)
+    grown = plain["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2)
+    assert (grown == doubled["masks"]).float().mean() > 0.97
+
+
+def test_released_parameters_have_our_names_and_shapes() -> None:
+    released = json.loads((FIXTURES / "released_detectors.json").read_text())
+    for size, neck in released["necks"].items():
+        for kind, heads in released["heads"].items():
+            with torch.device("meta"):
+                detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
+            ours = {n: list(v.shape) for n, v in detector.state_dict().items() if not n.startswith("backbone.")}
+            assert ours == heads | neck
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "parameters"),  # tables.json `downstream_flops_check`
+    [
+        ("tiny", "mask_rcnn", 48095376), ("tiny", "cascade_mask_rcnn", 85930578),
+        ("small", "cascade_mask_rcnn", 107565138), ("base", "cascade_mask_rcnn", 145800242),
+        ("large", "cascade_mask_rcnn", 254710770), ("xlarge", "cascade_mask_rcnn", 406875058),
+    ],
+)  # fmt: skip
+def test_parameters(size: str, kind: str, parameters: int) -> None:
+    with torch.device("meta"):
+        detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
+    assert sum(p.numel() for p in detector.parameters()) == parameters
+
+
+def test_layer_ids_are_the_backbones_and_all_else_is_last() -> None:
+    detector = tiny_detector()
+    ids = {name: detector.layer_id(name) for name, _ in detector.named_parameters()}
+    assert ids["backbone.downsample_layers.0.0.weight"] == 0
+    last = detector.num_layer_ids - 1
+    assert {i for name, i in ids.items() if not name.startswith("backbone.")} == {last}
+    assert ids["backbone.norm0.weight"] == last
+    assert max(i for name, i in ids.items() if name.startswith("backbone.stages.")) == last - 1
+
+
+def test_what_cannot_be_built_is_said() -> None:
+    with pytest.raises(UserError, match="no detector 'retinanet'"):
+        build_detector("retinanet", ConvNeXt(ARCH, out_norms=True))
+    with pytest.raises(UserError, match="four maps"):
+        build_detector("mask_rcnn", ConvNeXt(ARCH, out_norms=True, out_indices=(2, 3)))
+    with pytest.raises(ValueError, match="needs targets"):
+        tiny_detector()([torch.zeros(3, 32, 32)])
