@@ -83,13 +83,36 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up including both ends, then cosine to `min_lr`, per optimiser step (official code)."""
+    """Linear warm-up including both ends, then cosine to `min_lr`, per optimiser step (official code).
 
+    "steps": warm-up from a thousandth over `warmup_steps`, then a tenth of the rate from each milestone on.
+    """
+
+    kind: Literal["cosine", "steps"] = "cosine"
     warmup_epochs: float = 20
     min_lr: float = 1e-6
+    warmup_steps: int = 500  # of "steps", as `milestones`
+    milestones: tuple[float, ...] = (27 / 36, 33 / 36)  # shares of the run
 
     def __post_init__(self) -> None:
-        _check(self, "schedule.", 0, math.inf, "warmup_epochs", "min_lr")
+        _check(self, "schedule.", 0, math.inf, "warmup_epochs", "min_lr", "warmup_steps")
+        _check(self, "schedule.", 0, 1, "milestones")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a detector is and learns from; lengths are in pixels for a test image of short side 800 (`image_size`)."""
+
+    detector: Literal["mask_rcnn", "cascade_mask_rcnn"] = "mask_rcnn"
+    short_sides: tuple[int, ...] = tuple(range(480, 801, 32))  # one is drawn for each training image
+    crop: bool = True  # half of the images are cropped before that
+    hflip: float = 0.5
+    keep_empty: bool = False  # learn from images without objects, too
+    regions: int = 512  # of an image that each stage of the heads learns from; fewer are faster
+
+    def __post_init__(self) -> None:
+        _check(self, "detection.", 1, math.inf, "short_sides", "regions")
+        _check(self, "detection.", 0, 1, "hflip")
 
 
 @dataclass(frozen=True)
@@ -97,7 +120,7 @@ class Recipe:
     """Everything that decides the numbers of a run, but for the data and the machine."""
 
     name: str = "custom"
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "detect"] = "classify"
     derive: Literal["none", "finetune", "scratch", "probe"] = "none"  # which folder rule still has to fill it in
     model: str = "convnext_tiny"
     weights: str | None = None
@@ -116,6 +139,7 @@ class Recipe:
     optim: AdamW = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
     augment: Augment = field(default_factory=Augment)
+    detection: Detection = field(default_factory=Detection)
     drop_path: float = 0.1
     dropout: float = 0.0
     layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)

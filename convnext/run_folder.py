@@ -12,7 +12,7 @@ from typing import Any
 
 from . import files
 from . import recipe as recipes_io
-from .data import sources
+from .data import coco, sources
 from .errors import UserError
 from .recipe import Recipe
 from .recipes.folder import Choice
@@ -29,7 +29,14 @@ class DataRequest:
     labels: str | None = None
     val_fraction: float = 0.2
 
-    def open(self) -> sources.Splits:
+    def open(self, recipe: Recipe) -> Any:
+        """The splits, of the kind that the recipe's task learns from. Raises UserError for unfit data."""
+        if recipe.task == "detect":
+            if self.data is None:
+                raise UserError(f"{recipe.name} needs annotated pictures: pass a folder with COCO annotations")
+            return coco.open_detection(
+                self.data, val_fraction=self.val_fraction, keep_empty=recipe.detection.keep_empty
+            )
         return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels)
 
     def arguments(self) -> list[str]:
@@ -88,7 +95,7 @@ def _just_begun(path: Path) -> bool:
     return [row.get("kind") for row in log.read(path / "log.jsonl")] == ["start"]
 
 
-def begin(path: Path, recipe: Recipe, request: DataRequest, splits: sources.Splits, choices: Sequence[Choice],
+def begin(path: Path, recipe: Recipe, request: DataRequest, splits: Any, choices: Sequence[Choice],
           machine: dict[str, str]) -> None:  # fmt: skip
     """Writes recipe.json, classes.json and the first row of log.jsonl."""
     files.write_text(path / "classes.json", json.dumps(list(splits.val.classes), indent=2, ensure_ascii=False) + "\n")
@@ -106,9 +113,7 @@ def begin(path: Path, recipe: Recipe, request: DataRequest, splits: sources.Spli
     files.write_text(path / "recipe.json", recipes_io.to_json(recipe))  # last: from here on the run can be resumed
 
 
-def reopen(
-    out: str | Path | None, request: DataRequest, settings: dict[str, Any]
-) -> tuple[DataRequest, sources.Splits, Recipe]:
+def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Any, Recipe]:
     """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
 
     Raises UserError when there is no run, when the pictures have changed, or for settings: a run keeps its recipe.
@@ -124,16 +129,17 @@ def reopen(
     was = DataRequest(**start["request"])
     if request.data is not None:
         was = DataRequest(request.data, request.labels or was.labels, was.val_fraction)
-    splits = was.open()
+    recipe = recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    splits = was.open(recipe)
     if fingerprint(splits) != start["fingerprint"]:
         raise UserError(
             f"the data at {was.data} has changed since {path} was started; "
             "resume with the same images or start a new run"
         )
-    return was, splits, recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    return was, splits, recipe
 
 
-def fingerprint(splits: sources.Splits) -> str:
+def fingerprint(splits: Any) -> str:
     """Equal exactly when a run would learn from, and be judged on, the same pictures."""
     return f"{sources.fingerprint(splits.train)} {sources.fingerprint(splits.val)}"
 

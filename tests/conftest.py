@@ -36,6 +36,40 @@ def pictures(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def annotated(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder in COCO's layout: rectangles and triangles, each class of its own colour, ids with gaps."""
+
+    def make(name: str = "coco", train: int = 8, val: int = 4, side: int = 64) -> Path:
+        rng = np.random.default_rng(0)
+        root = tmp_path / name
+        categories = [{"id": 3, "name": "box"}, {"id": 17, "name": "wedge"}]
+        for split, count in (("train2017", train), ("val2017", val)):
+            (root / split).mkdir(parents=True)
+            images: list[dict[str, Any]] = []
+            objects: list[dict[str, Any]] = []
+            for i in range(count):
+                width, height = (side, side * 3 // 4) if i % 2 else (side * 3 // 4, side)
+                pixels = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+                images.append({"id": 100 + i, "file_name": f"{i:03d}.png", "width": width, "height": height})
+                for kind in range(1 + i % 2):
+                    w, h = (int(v) for v in rng.integers(16, 30, 2))
+                    x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+                    outline = [x, y, x + w, y, x + w, y + h, x, y + h] if kind == 0 else [x, y, x + w, y, x, y + h]
+                    inside = np.add.outer(np.arange(h) / h, np.arange(w) / w) < (2 if kind == 0 else 1)
+                    pixels[y : y + h, x : x + w, kind][inside] = 220
+                    objects.append({"id": len(objects) + 1, "image_id": 100 + i, "category_id": (3, 17)[kind],
+                                    "bbox": [x, y, w, h], "area": w * h / (1 + kind), "iscrowd": 0,
+                                    "segmentation": [outline]})  # fmt: skip
+                Image.fromarray(pixels).save(root / split / f"{i:03d}.png")
+            (root / "annotations").mkdir(exist_ok=True)
+            content = {"images": images, "annotations": objects, "categories": categories}
+            (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        return root
+
+    return make
+
+
+@pytest.fixture
 def tiny() -> dict[str, Any]:
     """Recipe settings of a network and a run that take a second; every random part of training is on."""
     return {

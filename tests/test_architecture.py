@@ -24,7 +24,7 @@ LEVELS = (
     ("files", "variants", "tables"),
     ("recipe",),
     ("recipes",),
-    ("losses", "metrics", "kernels"),
+    ("losses", "metrics", "average_precision", "kernels"),
     ("data", "models"),
     ("training", "explain"),
     ("tasks",),
@@ -41,6 +41,10 @@ LEVELS = (
         "suites",
         "sweep",
     ),
+    ("jobs",),
+    ("session",),
+    ("jobs",),
+    ("session",),
     ("serve",),
     ("api",),
     ("paper_commands",),
@@ -57,6 +61,7 @@ LIGHT = (
     "variants",
     "recipe",
     "recipes",
+    "recipes.coco",
     "recipes.folder",
     "recipes.imagenet",
     "recipes.roadmap",
@@ -218,7 +223,7 @@ def test_only_lower_bounds_are_pinned() -> None:
 
 
 def test_what_is_imported_from_outside_is_declared() -> None:
-    called = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    called = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval"}
     used = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names - {"convnext"}
     assert {called.get(name, name) for name in used} <= requirements().keys()
 

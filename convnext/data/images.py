@@ -54,8 +54,10 @@ class Header:
     orientation: int  # EXIF, 1 = upright
 
 
-def open_image(source: str | Path | bytes | Image.Image, *, name: str | None = None) -> Image.Image:
-    """A file, its bytes or an opened picture -> an upright RGB image.
+def open_image(
+    source: str | Path | bytes | Image.Image, *, name: str | None = None, upright: bool = True
+) -> Image.Image:
+    """A file, its bytes or an opened picture -> an RGB image, turned upright unless told otherwise.
 
     Raises BadImage (a UserError), naming the file or `name`, when it is not a regular file, is empty, cut short, not an
     image, or larger than MAX_PIXELS.
@@ -63,9 +65,9 @@ def open_image(source: str | Path | bytes | Image.Image, *, name: str | None = N
     shown = readable(name) if name is not None else _default_name(source)
     with _explained(shown):
         if isinstance(source, Image.Image):
-            return to_rgb(source)
+            return to_rgb(source, upright=upright)
         with _opened(source, shown) as image:
-            return to_rgb(image)
+            return to_rgb(image, upright=upright)
 
 
 def read_header(path: str | Path) -> Header:
@@ -77,10 +79,10 @@ def read_header(path: str | Path) -> Header:
         return Header(image.size, image.mode, animated, transparent, _orientation(image))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
     """Any mode -> RGB, turned as EXIF says; greyscale of more than 8 bits is scaled, where Pillow would clip it."""
     image.load()
-    orientation = _orientation(image)
+    orientation = _orientation(image) if upright else 1
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(to_8_bit(np.asarray(image)))
     elif image.mode == "P" and "transparency" in image.info:

@@ -113,7 +113,9 @@ class Collate:
         return Batch(images, targets, ids)
 
 
-def load(dataset: Dataset[Any], batches: Any, collate: Collate, workers: int, *, pin: bool = False) -> Iterator[Batch]:
+def load(
+    dataset: Dataset[Any], batches: Any, collate: Callable[[list[Any]], Any], workers: int, *, pin: bool = False
+) -> Iterator[Any]:
     """Batches in the given order; `workers` processes prepare them ahead, 0 does it in this one."""
     loader = DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,

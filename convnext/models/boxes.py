@@ -1,12 +1,11 @@
 """Box arithmetic, matching and sampling, as mmdetection defines them: the released detectors were trained so.
 
-A box is (x1, y1, x2, y2) in pixels, its width x2 - x1; nothing is rounded. G ground-truth boxes, R regions, K classes,
-L pyramid levels. NMS and RoIAlign are torchvision's.
+A box is (x1, y1, x2, y2) in pixels, its width x2 - x1; nothing is rounded. G ground-truth boxes, R regions, K classes.
+NMS is torchvision's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -17,7 +16,6 @@ Size = tuple[int, int]  # height, width
 
 LARGEST_STEP = -log(16 / 1000)  # of log width and log height that one decoding makes: a factor of 62.5
 SMALLEST_UNION = 1e-6  # square pixels: the overlap of two empty boxes is 0, not undefined
-FINEST_ROI = 56  # pixels: square root of the area up to which a region is read from the finest level
 
 
 @dataclass(frozen=True)
@@ -115,31 +113,6 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float)
     if not len(boxes):
         return torch.empty(0, dtype=torch.long, device=boxes.device)
     return nms(boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None], scores, threshold)
-
-
-def levels_of(boxes: Tensor, levels: int) -> Tensor:
-    """(R, 4) -> (R,) pyramid level that each region is read from: a step coarser for each doubling of its side."""
-    side = area(boxes).sqrt()
-    return (side / FINEST_ROI + 1e-6).log2().floor().clamp(0, levels - 1).long()
-
-
-def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int], side: int) -> Tensor:
-    """RoIAlign from the level that suits each region: maps (N, C, H_l, W_l), an (R_n, 4) a image -> (R, C, side, side).
-
-    Aligned, with as many samples a cell as it has pixels (sampling ratio 0).
-    """
-    from torchvision.ops import roi_align
-
-    every = torch.cat(list(boxes))
-    image = torch.cat([torch.full((len(b), 1), float(n), device=every.device) for n, b in enumerate(boxes)])
-    regions = torch.cat((image, every), 1).to(maps[0])
-    level = levels_of(every, len(maps))
-    pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
-    for i, (features, stride) in enumerate(zip(maps, strides, strict=True)):
-        chosen = (level == i).nonzero().flatten()
-        if len(chosen):
-            pooled = pooled.index_copy(0, chosen, roi_align(features, regions[chosen], side, 1 / stride, 0, True))
-    return pooled
 
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:

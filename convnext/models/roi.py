@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses import giou_loss
-from .boxes import Coder, Matcher, Sampler, Size, batched_nms, pool
+from .boxes import Coder, Matcher, Sampler, Size, batched_nms
 from .layers import ConvLayer
 from .masks import mask_targets, paste
+from .pooling import pool
 from .rpn import Target
 
 BOX_SIDE, MASK_SIDE = 7, 14  # positions a region is pooled to
 HIDDEN = 1024  # width of a box head's fully connected layers
-SAMPLE = Sampler(512, 0.25)  # of an image, for each stage
+SAMPLES, POSITIVE_SHARE = 512, 0.25  # regions of an image that each stage learns from
 GIOU_WEIGHT = 10.0
 
 
@@ -93,7 +94,7 @@ class RoIHead(nn.Module):
                  convs: int, fcs: int) -> None:  # fmt: skip
         super().__init__()
         self.strides, self.num_classes, self.stages = tuple(strides), num_classes, tuple(stages)
-        self.test = TestSettings()
+        self.test, self.sample = TestSettings(), Sampler(SAMPLES, POSITIVE_SHARE)
         boxes = [BoxHead(width, num_classes, convs=convs, fcs=fcs) for _ in stages]
         masks = [MaskHead(width, num_classes) for _ in stages]
         single = len(stages) == 1  # then the released files number no heads
@@ -112,7 +113,7 @@ class RoIHead(nn.Module):
         maps, regions = self._maps(pyramid), list(proposals)
         losses: dict[str, Tensor] = {}
         for i, (box_head, mask_head, stage) in enumerate(self.heads):
-            drawn = [draw(stage, r, t, s) for r, t, s in zip(regions, targets, sizes, strict=True)]
+            drawn = [draw(stage, self.sample, r, t, s) for r, t, s in zip(regions, targets, sizes, strict=True)]
             logits, deltas = box_head(pool(maps, [d.regions for d in drawn], self.strides, BOX_SIDE))
             labels = torch.cat([d.labels(self.num_classes) for d in drawn])
             prefix = f"s{i}_" if len(self.stages) > 1 else ""
@@ -211,14 +212,14 @@ class Drawn:
         return labels
 
 
-def draw(stage: Stage, proposals: Tensor, target: Target, size: Size) -> Drawn:
+def draw(stage: Stage, sample: Sampler, proposals: Tensor, target: Target, size: Size) -> Drawn:
     """Matches proposals to the ground truth, adds that, and samples."""
     boxes = target["boxes"]
     if not len(proposals) and not len(boxes):  # so that every image has something to learn from
         proposals = proposals.new_tensor([(0, 0, size[1], size[0])])
     match = Matcher(stage.positive, stage.positive, stage.positive, stage.low_quality)(boxes, proposals)
     match = torch.cat((torch.arange(1, len(boxes) + 1, device=match.device), match))
-    positive, negative = SAMPLE(match)
+    positive, negative = sample(match)
     rows = torch.cat((positive, negative))
     return Drawn(torch.cat((boxes, proposals))[rows], match[positive] - 1, rows < len(boxes), target)
 

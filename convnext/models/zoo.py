@@ -8,60 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from torch import nn
 
+from ..data.detection import PAPER_SIDE, DetectionPreprocess
 from ..data.transforms import Preprocess
 from ..errors import UserError
 from ..variants import CLASSES_22K, VARIANTS, Arch, custom, parse_name
 from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, write
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
+from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_head, fit_norms, fit_stem, some
 from .keymaps import STEMS, Weights, arch_of, from_official, to_official
 from .labels import names_for
+from .loading import LoadReport, fill
 from .peers import build_baseline, is_baseline
+from .rcnn import Detector
 
 HeadRule = Literal["auto", "drop", "rows"]
 SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What `load_weights` did. `head`: "loaded", "reinitialised" (kept as created), "cut to rows" or "none"."""
-
-    source: str
-    naming: str
-    entry: str
-    loaded: int = 0
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: tuple[
-        tuple[str, tuple[int, ...], tuple[int, ...]], ...
-    ] = ()  # name, shape in the file, shape in the model
-    head: str = "loaded"
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether every entry of the file and of the model was accounted for."""
-        return not (self.missing or self.unexpected or self.mismatched)
-
-    def __str__(self) -> str:
-        entry = f", entry {self.entry}" if self.entry else ""
-        lines = [
-            f"weights: {self.source} ({self.naming} naming{entry}): {self.loaded} entries loaded, head {self.head}"
-        ]
-        return "\n".join([*lines, *(f"  {line}" for line in (*self.problems(), *self.notes))])
-
-    def problems(self) -> list[str]:
-        """One line for each kind of disagreement, the first few entries by name."""
-        shapes = [f"{name} {list(got)} in the file, {list(want)} in the model" for name, got, want in self.mismatched]
-        rows = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
-        return [f"{len(names)} {kind}: {some(names)}" for kind, names in rows if names]
 
 
 CARRIED = ("classes", "preprocess", "task", "metric", "which", "licence", "data")
@@ -139,6 +108,8 @@ def save_weights(
     weights = dict(model.state_dict())
     if isinstance(model, Backbone):
         weights = from_official(weights, naming, model.arch, model.dense)
+    elif isinstance(model, Detector):
+        weights = detector_weights(model, naming)
     elif naming != "official":
         raise UserError(f"a baseline keeps its own library's names; leave out naming={naming!r}")
     kind = FORMAT if naming == "official" else "pt"  # transformers refuses a file whose "format" it does not know
@@ -160,7 +131,8 @@ def from_pretrained(source: str | Path) -> Any:
     model.metadata = opened.metadata
     model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
     size = opened.release.eval_size if opened.release else 224
-    model.preprocess = _json(opened, "preprocess", None) or Preprocess.for_size(size).to_dict()
+    protocol = DetectionPreprocess.for_size(PAPER_SIDE) if isinstance(model, Detector) else Preprocess.for_size(size)
+    model.preprocess = _json(opened, "preprocess", None) or protocol.to_dict()
     return model.eval()
 
 
@@ -230,9 +202,15 @@ def _build(arch: Arch, settings: dict[str, Any]) -> Backbone:
 
 
 def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
+    if isinstance(model, Detector):
+        if rows is not None:
+            raise UserError("a detector's heads cannot be cut to rows; leave out rows")
+        return load_detector(
+            model, opened, head, strict, lambda backbone: _load(backbone, opened, "auto", None, strict)
+        )
     if not isinstance(model, Backbone):
         report = LoadReport(opened.source, str(getattr(model, "variant", "its own")), opened.entry, notes=opened.notes)
-        return _fill(model, _unprefixed(opened.weights), report, strict=strict)
+        return fill(model, _unprefixed(opened.weights), report, strict=strict)
     translated = to_official(opened.weights, opened.source)
     weights, notes = dict(translated.weights), [*opened.notes, *translated.notes]
     if opened.release:
@@ -245,29 +223,7 @@ def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] |
     fresh |= fit_norms(model, weights, notes)
     fit_stem(model, weights, notes)
     report = LoadReport(opened.source, translated.naming.name, opened.entry, head=fate, notes=tuple(notes))
-    return _fill(model, weights, report, fresh=fresh, outside=outside, strict=strict)
-
-
-def _fill(
-    model: nn.Module, weights: Weights, report: LoadReport, *, strict: bool, fresh: Iterable[str] = (),
-    outside: tuple[str, ...] = (),
-) -> LoadReport:  # fmt: skip
-    """Copies what fits into the model and completes the report; entries in `fresh` may stay as they are."""
-    wanted = model.state_dict()
-    usable = {name: value for name, value in weights.items() if name in wanted and value.shape == wanted[name].shape}
-    wrong = [name for name in weights if name in wanted and name not in usable]
-    report = replace(
-        report,
-        loaded=len(usable),
-        missing=tuple(name for name in wanted if name not in weights and name not in set(fresh)),
-        unexpected=(*(name for name in weights if name not in wanted), *outside),
-        mismatched=tuple((name, tuple(weights[name].shape), tuple(wanted[name].shape)) for name in wrong),
-    )
-    if strict and not report.ok:
-        problems = "; ".join(report.problems())
-        raise UserError(f"{report.source} does not fit the model: {problems}; create the model that it was made for")
-    model.load_state_dict(usable, strict=False)
-    return report
+    return fill(model, weights, report, fresh=fresh, outside=outside, strict=strict)
 
 
 def _unprefixed(weights: Weights) -> Weights:
@@ -282,7 +238,8 @@ def _model_of(opened: Checkpoint) -> nn.Module:
     variant = opened.metadata.get("variant", "")
     if is_baseline(variant):
         return build_baseline(variant, **_baseline_settings(opened))
-    return _build(*_described(opened))
+    network = _build(*_described(opened))
+    return detector_of(opened.weights, network) or network
 
 
 def _baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
@@ -317,6 +274,8 @@ def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
 
 
 def _metadata(model: nn.Module) -> dict[str, str]:
+    if isinstance(model, Detector):
+        return _metadata(model.backbone) | {"detector": model.kind}
     values: dict[str, Any] = {
         "num_classes": getattr(model, "num_classes", None),
         "in_chans": getattr(model, "in_chans", None),

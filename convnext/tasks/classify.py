@@ -69,6 +69,11 @@ class Classify:
         self.class_weights = self._class_weights()
 
     @property
+    def kind(self) -> str:
+        """What a checkpoint's metadata calls the task."""
+        return "multi_label" if self.multi_label else "classify"
+
+    @property
     def metric(self) -> tuple[str, Literal["max", "min"]]:
         return ("macro_f1" if self.multi_label else "top1"), "max"
 

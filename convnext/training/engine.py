@@ -18,7 +18,7 @@ from . import MicroBatch, Task, runtime
 from .log import Log
 from .optim import set_lr
 from .runtime import Runtime
-from .schedule import Cosine
+from .schedule import schedule_of
 from .state import Best, TrainState, save
 
 CHECK_LAG = {"cpu": 0}  # steps before a loss is looked at: on an accelerator, looking at once would stall the queue
@@ -74,19 +74,16 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     `publish` is called on the main process whenever the best metric improves. Raises NonFiniteLoss when the loss is
     not a number; `best` and `last` then still name the checkpoints from before.
     """
-    if recipe.steps is None:
-        raise ValueError("the recipe's number of steps is not settled")
-    end = state.step if _stale(state, recipe) else recipe.steps  # a run killed after its early stop has nothing to do
     per_epoch = task.steps_per_epoch
-    schedule = Cosine(
-        recipe.optim.lr, recipe.steps, round(recipe.schedule.warmup_epochs * per_epoch), recipe.schedule.min_lr
-    )
+    schedule = schedule_of(recipe, per_epoch)
+    total = recipe.steps or 0
+    end = state.step if _stale(state, recipe) else total  # a run killed after its early stop has nothing to do
     model = run.distribute(torch.compile(state.model) if recipe.compile else state.model)  # type: ignore[arg-type]
     due = _Due(recipe, per_epoch)
     window: list[Tensor] = []
     pending: deque[_Pending] = deque()
     first, training_s = state.step, 0.0
-    with Log(folder / "log.jsonl", recipe.steps, quiet=not run.main) as log:
+    with Log(folder / "log.jsonl", total, quiet=not run.main) as log:
         mark = time.perf_counter()
         for batches in task.batches(state.step, end):
             train_mode(state.model)
@@ -122,7 +119,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
                 log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
                 break
             mark = time.perf_counter()
-        log.row("end", state.step, steps=recipe.steps)
+        log.row("end", state.step, steps=total)
     return state
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detector_cases import ARCH, CLASSES, GRADIENTS, SIZES, drawn_weights, images, parts_inputs, truth_of
+from detector_cases import ARCH, CLASSES, GRADIENTS, SIZES, drawn_weights, images, numbers, parts_inputs, truth_of
 from torch import Tensor
 
 import convnext
 from convnext import UserError
 from convnext.losses import giou_loss
-from convnext.models import boxes, masks
+from convnext.models import boxes, masks, pooling
 from convnext.models.convnext import ConvNeXt
 from convnext.models.rcnn import Detector, build_detector
 from convnext.models.rpn import anchors_of
@@ -78,7 +78,34 @@ def test_giou(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
 
 
 def test_levels(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    torch.testing.assert_close(boxes.levels_of(given["regions"], 4), theirs["parts/levels"], rtol=0, atol=0)
+    torch.testing.assert_close(pooling.levels_of(given["regions"], 4), theirs["parts/levels"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", [7, 14])
+def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int) -> None:
+    """Boxes of every kind: inside, across the border, outside, thin, empty; two images, four levels."""
+    from torchvision.ops import roi_align
+
+    odd = torch.tensor([[5.0, 5, 5, 30], [-90, -90, -50, -40], [0, 0, 300, 3], [0, 0, 80, 60], [79, 59, 80, 60]])
+    sets = [torch.cat((given["boxes"], odd)), given["boxes"] * 12]
+    maps = [numbers(f"map {s}", 2, 6, -(-60 // s), -(-80 // s)).requires_grad_() for s in (4, 8, 16, 32)]
+    ours = pooling.pool(maps, sets, (4, 8, 16, 32), side)
+    every = torch.cat([torch.cat((torch.full((len(b), 1), float(n)), b), 1) for n, b in enumerate(sets)])
+    level = pooling.levels_of(every[:, 1:], 4)
+    assert level.unique().tolist() == [0, 1, 2, 3]
+    theirs = torch.zeros_like(ours)
+    for i, stride in enumerate((4, 8, 16, 32)):
+        theirs[level == i] = roi_align(maps[i], every[level == i], side, 1 / stride, 0, True)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    push = numbers("push", *ours.shape)
+    mine, other = (torch.autograd.grad((out * push).sum(), maps, retain_graph=True) for out in (ours, theirs))
+    for a, b in zip(mine, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_pooling_nothing(given: dict[str, Tensor]) -> None:
+    maps = [torch.zeros(1, 6, 8, 8)]
+    assert pooling.pool(maps, [torch.zeros(0, 4)], (4,), 7).shape == (0, 6, 7, 7)
 
 
 def test_mask_targets(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:

@@ -1,0 +1,120 @@
+"""COCO's average precision and recall, for boxes and masks; the counting itself is faster-coco-eval's.
+
+D detections of an image, H x W its pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .errors import UserError
+
+# faster-coco-eval's names of COCO's twelve figures, and ours
+FIGURES = {
+    "AP_all": "ap", "AP_50": "ap50", "AP_75": "ap75", "AP_small": "ap_small", "AP_medium": "ap_medium",
+    "AP_large": "ap_large", "AR_all": "ar1", "AR_second": "ar10", "AR_third": "ar100", "AR_small": "ar_small",
+    "AR_medium": "ar_medium", "AR_large": "ar_large",
+}  # fmt: skip
+KINDS = {"box": "bbox", "mask": "segm"}
+PRECISION_AXES = (2, 0, 0, 2)  # category; recall and IoU averaged over; all areas; 100 detections
+
+
+def as_coco(detections: dict[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """What a detector found in one image ("boxes", "scores", "labels", and "masks" by choice) as COCO result rows."""
+    boxes = detections["boxes"].detach().cpu().double()
+    corners = boxes.clone()
+    corners[:, 2:] -= boxes[:, :2]
+    rows: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for label, box, score in zip(
+            detections["labels"].tolist(), corners.tolist(), detections["scores"].tolist(), strict=True
+        )
+    ]
+    if "masks" in detections:
+        for row, runs in zip(rows, run_lengths(detections["masks"].cpu().numpy()), strict=True):
+            row["segmentation"] = runs
+    return rows
+
+
+def run_lengths(masks: np.ndarray) -> list[dict[str, Any]]:
+    """(D, H, W) -> D compressed run lengths, as text that JSON can hold."""
+    mask = library().mask
+    encoded = mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))) if len(masks) else []
+    return [{"size": list(one["size"]), "counts": _text(one["counts"])} for one in encoded]
+
+
+def evaluate(truth: dict[str, Any], rows: Sequence[dict[str, Any]], *, masks: bool = True) -> dict[str, float]:
+    """COCO's twelve figures in percent, as `box_ap`, `box_ap50`, …, and with `masks` `mask_ap`, ….
+
+    `truth` is an annotation file's content, `rows` are result rows. A figure that the truth has no objects for (say,
+    none is small) is left out. Raises UserError when faster-coco-eval is not installed.
+    """
+    found: dict[str, float] = {}
+    for name in ("box", "mask")[: 1 + masks]:
+        counted = _counted(truth, rows, KINDS[name])
+        figures = counted.stats_as_dict if counted is not None else dict.fromkeys(FIGURES, 0.0)
+        found |= {
+            f"{name}_{ours}": 100 * float(figures[theirs]) for theirs, ours in FIGURES.items() if figures[theirs] >= 0
+        }
+    return found
+
+
+def per_class(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str = "box") -> dict[int, float]:
+    """Category id -> AP in percent; categories without objects are left out."""
+    counted = _counted(truth, rows, KINDS[kind])
+    present = {row["category_id"] for row in truth["annotations"] if not row.get("iscrowd")}
+    if counted is None:
+        return dict.fromkeys(sorted(present), 0.0)
+    precision = np.asarray(counted.eval["precision"])[:, :, :, 0, -1]  # (IoU, recall, category)
+    ids = counted.params.catIds
+    return {i: 100 * float(precision[:, :, k].mean()) for k, i in enumerate(ids) if i in present}
+
+
+def library() -> Any:
+    """faster-coco-eval. Raises UserError where it is not installed."""
+    try:
+        import faster_coco_eval
+        from faster_coco_eval.core import mask
+    except ImportError:
+        raise UserError("detection needs faster-coco-eval: pip install convnext[coco]") from None
+    faster_coco_eval.mask = mask
+    return faster_coco_eval
+
+
+def complete(truth: dict[str, Any]) -> dict[str, Any]:
+    """`truth` with what COCO's evaluation needs and exports leave out: ids, crowd marks, areas, outlines."""
+    rows = []
+    for number, row in enumerate(truth["annotations"], 1):
+        x, y, w, h = row["bbox"]
+        outline = row.get("segmentation") or [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        rows.append({**row, "id": number, "iscrowd": int(row.get("iscrowd", 0)), "area": row.get("area", w * h),
+                     "segmentation": outline})  # fmt: skip
+    return {**truth, "annotations": rows}
+
+
+def _counted(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str) -> Any:
+    """The finished evaluation; None where nothing was found, which the library does not take."""
+    if not rows:
+        return None
+    coco = library()
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = coco.COCO(complete(truth))
+        counted = coco.COCOeval_faster(known, known.loadRes(_for(kind, rows)), kind, print_function=lambda *_: None)
+        counted.run()
+    return counted
+
+
+def _for(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Result rows of one kind: beside boxes, the library would take a mask's area for the box's."""
+    left_out = "segmentation" if kind == "bbox" else "bbox"
+    return [{key: value for key, value in row.items() if key != left_out} for row in rows]
+
+
+def _text(counts: bytes | str) -> str:
+    return counts.decode("ascii") if isinstance(counts, bytes) else counts

@@ -1,0 +1,340 @@
+"""Annotated pictures in COCO's format: one JSON file, or a folder with one for each split, of any classes.
+
+Boxes here are (x1, y1, x2, y2) in pixels, where the file has (x, y, width, height). G objects of an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from .folders import TRAIN_NAMES, VAL_NAMES
+from .images import BadImage, open_image, readable
+from .labelled import listed
+
+SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
+MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
+POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
+
+Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
+
+
+@dataclass(frozen=True)
+class Outline:
+    """An object's mask, as the file has it: polygons, or run lengths {"size": [height, width], "counts": …}."""
+
+    polygons: Polygons = ()
+    runs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What of an image is learned from: neither crowds nor what is too thin or outlined by nothing."""
+
+    boxes: np.ndarray  # (G, 4) float32, within the image
+    labels: np.ndarray  # (G,) int64 positions in the source's classes
+    outlines: tuple[Outline, ...]  # empty polygons: the box itself is the mask
+
+
+@dataclass(frozen=True)
+class DetectionSample:
+    """One annotated picture."""
+
+    image: Image.Image
+    objects: Objects
+    id: str
+
+
+@dataclass(frozen=True)
+class DetectionSource:
+    """The pictures of one annotation file; `raw` is that file's content, which the evaluation is held against."""
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    ids: tuple[str, ...]  # file names
+    image_ids: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]  # width, height
+    objects: tuple[Objects, ...]
+    folder: Path
+    raw: dict[str, Any] = field(repr=False)
+    masks: bool  # whether any object has an outline
+    notes: tuple[str, ...] = ()
+    multi_label: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> DetectionSample:
+        return DetectionSample(self.image(index), self.objects[index], self.ids[index])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A digest of each image's objects, for the fingerprint of the data."""
+        return tuple(hashlib.sha256(o.boxes.tobytes() + o.labels.tobytes()).hexdigest() for o in self.objects)
+
+    def image(self, index: int) -> Image.Image:
+        """The picture in the orientation that its annotations are for. Raises BadImage when its size is another."""
+        path, size = self.folder / self.ids[index], self.sizes[index]
+        for upright in (True, False):  # some tools annotate the stored pixels, others what a viewer shows
+            image = open_image(path, upright=upright)
+            if image.size == size:
+                return image
+        found, said = (" x ".join(map(str, s)) for s in (image.size, size))
+        raise BadImage(f"{readable(path)} has {found} pixels, its annotations are for {said}; export them again")
+
+    def take(self, indices: Sequence[int]) -> DetectionSource:
+        """The chosen pictures, with their part of the annotations."""
+        kept = {self.image_ids[i] for i in indices}
+        raw = self.raw | {
+            "images": [row for row in self.raw["images"] if row["id"] in kept],
+            "annotations": [row for row in self.raw["annotations"] if row["image_id"] in kept],
+        }
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in indices),
+            image_ids=tuple(self.image_ids[i] for i in indices),
+            sizes=tuple(self.sizes[i] for i in indices),
+            objects=tuple(self.objects[i] for i in indices),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class DetectionSplits:
+    """What to learn from and what to be judged on; `note` says in a sentence what there is."""
+
+    train: DetectionSource
+    val: DetectionSource
+    name: str
+    note: str
+
+
+def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: bool = False) -> DetectionSplits:
+    """The splits of a folder with COCO annotations, or of one annotation file, of which a share of images is held out.
+
+    A folder holds annotations/instances_train*.json and …_val*.json beside the folders of images (COCO), or train/ and
+    valid/ with a JSON file in each (Roboflow's and others' export). Images without objects are left out of training
+    unless `keep_empty`. Raises UserError for whatever makes the data unfit.
+    """
+    root = Path(where).expanduser()
+    if root.is_file():
+        whole = read_coco(root)
+        held = _held_out(whole, val_fraction)
+        train, val = whole.take([i for i in range(len(whole)) if i not in held]), whole.take(sorted(held))
+    else:
+        found = annotation_files(root)
+        train, val = read_coco(found["train"]), read_coco(found["val"])
+        if train.classes != val.classes:
+            only = sorted(set(train.classes) ^ set(val.classes))
+            differ = f"{listed(only)} only in one" if only else "the same names have other ids"
+            raise UserError(f"the categories of {found['train']} and {found['val']} differ: {differ}; make them agree")
+    empty = [i for i, o in enumerate(train.objects) if not len(o.labels)]
+    if len(empty) == len(train):
+        raise UserError(f"{readable(root)} has no object to learn from in {len(train)} training images; annotate some")
+    note = (f"{len(train):,} training and {len(val):,} validation images, "
+            f"{sum(len(o.labels) for o in train.objects):,} and {sum(len(o.labels) for o in val.objects):,} objects of "
+            f"{len(train.classes)} classes")  # fmt: skip
+    if empty and not keep_empty:
+        train = train.take([i for i in range(len(train)) if len(train.objects[i].labels)])
+        note += f"; {len(empty):,} training images without objects left out"
+    remarks = [f"{split}: {text}" for split, part in (("train", train), ("val", val)) for text in part.notes]
+    return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks)))
+
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """{"train": …, "val": …} of a folder in one of the known layouts. Raises UserError, saying what was looked for."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder or annotation file {readable(root)}; check the path")
+    found: dict[str, Path] = {}
+    for split, names in (("train", TRAIN_NAMES), ("val", VAL_NAMES)):
+        for name in names:
+            in_one = sorted((root / "annotations").glob(f"instances_{name}*.json"))
+            own = sorted((root / name).glob("*.json"))
+            candidates = in_one or own or sorted((root / "annotations").glob(f"{name}*.json"))
+            if len(candidates) > 1:
+                raise UserError(f"{readable(root)} has several annotation files for {split}: "
+                                f"{listed([path.name for path in candidates])}; keep one")  # fmt: skip
+            if candidates and split not in found:
+                found[split] = candidates[0]
+    if found.keys() != {"train", "val"}:
+        lacking = " and ".join(split for split in ("train", "val") if split not in found)
+        raise UserError(
+            f"{readable(root)} has no COCO annotations for {lacking}: looked for annotations/instances_train*.json and "
+            "…_val*.json, and for a JSON file in train/ and in val/ or valid/; or pass one annotation file"
+        )
+    return found
+
+
+def read_coco(path: Path) -> DetectionSource:
+    """One annotation file; its pictures are found by their names.
+
+    Raises UserError for what cannot be understood or contradicts itself; what is merely useless is left out and said.
+    """
+    raw = _parsed(path)
+    categories = sorted(raw["categories"], key=lambda row: row["id"])
+    _require_unique(path, "category ids", [row["id"] for row in categories])
+    _require_unique(path, "category names", [row["name"] for row in categories])
+    rows = raw["images"]
+    _require_unique(path, "image ids", [row["id"] for row in rows])
+    label_of = {row["id"]: i for i, row in enumerate(categories)}
+    of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    sizes = {row["id"]: (int(row["width"]), int(row["height"])) for row in rows}
+    for row in raw["annotations"]:
+        if row["image_id"] not in sizes or row["category_id"] not in label_of:
+            what = "image" if row["image_id"] not in sizes else "category"
+            named = f"annotation {row.get('id')} is of {what} {row[f'{what}_id']}"
+            raise UserError(f"{path}: {named}, which the file does not list; remove the one or add the other")
+        of_image[row["image_id"]].append(row)
+    left_out: Counter[str] = Counter()
+    objects = tuple(_objects(path, of_image[row["id"]], sizes[row["id"]], label_of, left_out) for row in rows)
+    names = tuple(str(row["file_name"]) for row in rows)
+    return DetectionSource(
+        classes=tuple(str(row["name"]) for row in categories),
+        category_ids=tuple(row["id"] for row in categories),
+        ids=names,
+        image_ids=tuple(row["id"] for row in rows),
+        sizes=tuple(sizes.values()),
+        objects=objects,
+        folder=_image_folder(path, names),
+        raw=raw,
+        masks=any(o.polygons or o.runs for per_image in objects for o in per_image.outlines),
+        notes=tuple(f"{count:,} objects {why}, left out" for why, count in left_out.items()),
+    )
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({str(error)[:80]}); export the annotations again") from None
+    wanted = {"images": ("id", "file_name", "width", "height"), "annotations": ("image_id", "category_id", "bbox"),
+              "categories": ("id", "name")}  # fmt: skip
+    for part, keys in wanted.items():
+        rows = raw.get(part) if isinstance(raw, dict) else None
+        if not isinstance(rows, list) or not rows:
+            raise UserError(f"{path} has no {part}; a COCO file lists images, annotations and categories")
+        for row in rows:
+            lacks = [key for key in keys if not isinstance(row, dict) or row.get(key) is None]
+            if lacks:
+                raise UserError(
+                    f"{path}: an entry of {part} lacks {', '.join(lacks)} ({str(row)[:80]}); export it again"
+                )
+    return raw
+
+
+def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], label_of: dict[Any, int],
+             left_out: Counter[str]) -> Objects:  # fmt: skip
+    width, height = size
+    kept: list[tuple[tuple[float, ...], int, Outline]] = []
+    for row in rows:
+        if row.get("iscrowd") or row.get("ignore"):
+            continue
+        where = f"{path}: annotation {row.get('id')}"
+        x, y, w, h = _box(where, row["bbox"])
+        box = (
+            min(max(x, 0.0), width),
+            min(max(y, 0.0), height),
+            max(min(x + w, width), 0.0),
+            max(min(y + h, height), 0.0),
+        )
+        if min(box[2] - box[0], box[3] - box[1]) <= 0 or min(w, h) < SMALLEST_SIDE or row.get("area", 1) <= 0:
+            left_out["without an area within their image"] += 1
+            continue
+        outline = _outline(where, row.get("segmentation"), size)
+        if outline is None:
+            left_out["outlined by polygons of fewer than three corners"] += 1
+            continue
+        kept.append((box, label_of[row["category_id"]], outline))
+    if len(kept) > MOST_OBJECTS:
+        left_out[f"beyond the {MOST_OBJECTS} largest of an image"] += len(kept) - MOST_OBJECTS
+        kept = sorted(kept, key=lambda one: (one[0][0] - one[0][2]) * (one[0][3] - one[0][1]))[:MOST_OBJECTS]
+    boxes = np.array([box for box, _, _ in kept], dtype=np.float32).reshape(-1, 4)
+    labels = np.array([label for _, label, _ in kept], dtype=np.int64)
+    return Objects(boxes, labels, tuple(outline for _, _, outline in kept))
+
+
+def _box(where: str, values: Any) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = (float(value) for value in values)
+        if not all(math.isfinite(value) for value in (x, y, w, h)):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{where} has the box {str(values)[:60]}; it must be four numbers: x, y, width, height"
+        ) from None
+    return x, y, w, h
+
+
+def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline | None:
+    """None for polygons that all lack corners; an outline without polygons where the file gives none."""
+    if value is None or value == []:
+        return Outline()
+    if isinstance(value, dict):
+        width, height = size
+        if list(value.get("size", ())) != [height, width]:
+            raise UserError(f"{where} has run lengths for {value.get('size')} (height, width), its image has "
+                            f"{[height, width]}; export it again")  # fmt: skip
+        counts = value.get("counts")
+        if isinstance(counts, list) and sum(counts) != height * width:
+            raise UserError(
+                f"{where} has run lengths for {sum(counts)} pixels, its image has {height * width}; export it again"
+            )
+        return Outline(runs=value)
+    try:
+        parts = [np.asarray(part, dtype=np.float64) for part in value]
+        if any(part.ndim != 1 or not np.isfinite(part).all() for part in parts):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(f"{where} has an outline that is neither polygons nor run lengths; export it again") from None
+    solid = [part for part in parts if len(part) % 2 == 0 and len(part) >= POLYGON_VALUES]
+    return Outline(tuple(part.reshape(-1, 2) for part in solid)) if solid else None
+
+
+def _require_unique(path: Path, what: str, values: Sequence[Any]) -> None:
+    if twice := [value for value, count in Counter(values).items() if count > 1]:
+        raise UserError(f"{path} has {what} twice: {listed([str(v) for v in twice])}; number them anew")
+
+
+def _image_folder(path: Path, names: Sequence[str]) -> Path:
+    """The folder below which all pictures lie, from what the annotation file is called and where it is."""
+    parent, stem = path.parent, path.stem.removeprefix("instances_")
+    above = parent.parent
+    candidates = [
+        above / stem,
+        above / "images" / stem,
+        parent / stem,
+        above / "images",
+        parent / "images",
+        parent,
+        above,
+    ]
+    counts = [sum((folder / name).is_file() for name in names) if folder.is_dir() else 0 for folder in candidates]
+    best = candidates[counts.index(max(counts))]
+    if missing := [name for name in names if not (best / name).is_file()]:
+        where = readable(best) if max(counts) else f"any of {', '.join(readable(c) for c in candidates[:3])}, …"
+        lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {where}: {listed(missing, 3)}"
+        raise UserError(f"{lacking}; put them there, or take them out of the file")
+    return best
+
+
+def _held_out(source: DetectionSource, fraction: float) -> set[int]:
+    """Positions of the images whose names hash lowest: at least one, and never all."""
+    if not 0 < fraction < 1:
+        raise UserError(f"val_fraction {fraction} must lie between 0 and 1")
+    if len(source) < 2:
+        raise UserError("one annotated image cannot be both learned from and judged on; annotate more")
+    count = min(len(source) - 1, max(1, round(fraction * len(source))))
+    order = sorted(range(len(source)), key=lambda i: hashlib.sha256(source.ids[i].encode()).digest())
+    return set(order[:count])

@@ -1,0 +1,254 @@
+"""Annotated pictures -> what a detector learns from and is asked: sizes, crops, mirror images, masks; whole batches.
+
+All randomness comes from the generator handed in. Shapes: 3 channels, H x W pixels, G objects of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import UserError
+from ..recipe import Detection
+from .coco import DetectionSample, DetectionSource, Objects, Outline
+from .loader import Key, Order
+from .transforms import IMAGENET_MEAN, IMAGENET_STD, Triple
+
+PAPER_SIDE, PAPER_LONG = 800, 1333  # short and long side of the test image; all other lengths are given for these
+CROP_SHORT_SIDES = (400, 500, 600)  # before a crop
+CROP_RANGE = (384, 600)
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class DetectionPreprocess:
+    """How a trained detector is shown an image: shape kept, short side to `size`, long side at most `longest`."""
+
+    size: int
+    longest: int
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+
+    @classmethod
+    def for_size(cls, size: int) -> DetectionPreprocess:
+        """The paper's protocol (800, at most 1333) in proportion."""
+        return cls(size, round(size * PAPER_LONG / PAPER_SIDE))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DetectionPreprocess:
+        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
+        try:
+            mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+            return cls(int(values["size"]), int(values["longest"]), mean, std)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"the stored preprocessing {values} cannot be used; it needs size, longest, mean and std"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB image -> (3, H, W) float32, normalised."""
+        return self.normalised(resized(pixels_of(image), fitting(image.size[::-1], self.size, self.longest)))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) uint8 -> float32."""
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        return (pixels.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class DetectionTransform:
+    """The training transform: mirrored in half of the cases, at one of several sizes, half of them cropped first."""
+
+    rules: Detection
+    preprocess: DetectionPreprocess
+
+    def __call__(self, sample: DetectionSample, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """-> (3, H, W) normalised, and "boxes" (G, 4), "labels" (G,), "masks" (G, H, W) of what is still in sight."""
+        pixels = pixels_of(sample.image)
+        place = Place()
+        if rng.random() < self.rules.hflip:
+            place = place.mirrored(pixels.shape[-1])
+            pixels = pixels.flip(-1)
+        if self.rules.crop and rng.random() < 0.5:
+            pixels, place = self._resized(pixels, place, CROP_SHORT_SIDES, rng)
+            pixels, place = self._cropped(pixels, place, rng)
+        pixels, place = self._resized(pixels, place, self.rules.short_sides, rng)
+        return self.preprocess.normalised(pixels), moved(sample.objects, place, (pixels.shape[-2], pixels.shape[-1]))
+
+    def _resized(
+        self, pixels: Tensor, place: Place, sides: Sequence[int], rng: np.random.Generator
+    ) -> tuple[Tensor, Place]:
+        before = pixels.shape[-2:]
+        pixels = resized(pixels, fitting(before, self._length(int(rng.choice(sides))), self.preprocess.longest))
+        return pixels, place.scaled(pixels.shape[-1] / before[1], pixels.shape[-2] / before[0])
+
+    def _cropped(self, pixels: Tensor, place: Place, rng: np.random.Generator) -> tuple[Tensor, Place]:
+        shortest, longest = (self._length(side) for side in CROP_RANGE)
+        height, width = (int(rng.integers(min(s, shortest), min(s, longest) + 1)) for s in pixels.shape[-2:])
+        top, left = (
+            int(rng.integers(0, s - part + 1)) for s, part in zip(pixels.shape[-2:], (height, width), strict=True)
+        )
+        return pixels[:, top : top + height, left : left + width], place.shifted(-left, -top)
+
+    def _length(self, pixels: int) -> int:
+        return max(1, round(pixels * self.preprocess.size / PAPER_SIDE))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture's points have gone: x -> scale x + shift, for x and y."""
+
+    scale: Pair = (1.0, 1.0)
+    shift: Pair = (0.0, 0.0)
+
+    def mirrored(self, width: int) -> Place:
+        return Place((-self.scale[0], self.scale[1]), (width - self.shift[0], self.shift[1]))
+
+    def scaled(self, x: float, y: float) -> Place:
+        return Place((self.scale[0] * x, self.scale[1] * y), (self.shift[0] * x, self.shift[1] * y))
+
+    def shifted(self, x: float, y: float) -> Place:
+        return Place(self.scale, (self.shift[0] + x, self.shift[1] + y))
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """(…, 2) -> (…, 2)."""
+        return points * np.array(self.scale) + np.array(self.shift)
+
+
+def moved(objects: Objects, place: Place, size: tuple[int, int]) -> dict[str, Tensor]:
+    """The objects in a picture of height and width `size` made by `place`; what is out of sight is left out."""
+    corners = place(objects.boxes.reshape(-1, 2, 2).astype(np.float64))
+    boxes = np.concatenate((corners.min(1), corners.max(1)), 1).clip(0, np.array((size[1], size[0]) * 2))
+    seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1).nonzero()[0]
+    masks = [drawn(objects.outlines[i], boxes[i], place, size) for i in seen]
+    return {
+        "boxes": torch.from_numpy(boxes[seen].astype(np.float32)),
+        "labels": torch.from_numpy(objects.labels[seen]),
+        "masks": torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), np.uint8)),
+    }
+
+
+def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 mask of an object; of one without an outline, its box."""
+    rle = masks_library()
+    if outline.runs is not None:
+        runs = outline.runs
+        if isinstance(runs["counts"], list):
+            runs = rle.frPyObjects(runs, *runs["size"])
+        whole = rle.decode(runs)
+        x, y = (
+            np.floor((np.arange(side) + 0.5 - shift) / scale).astype(int).clip(0, most - 1)
+            for side, shift, scale, most in zip(size[::-1], place.shift, place.scale, whole.shape[::-1], strict=True)
+        )
+        return whole[y[:, None], x]
+    polygons = outline.polygons or (box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),)
+    points = [(place(part) if outline.polygons else part).ravel().tolist() for part in polygons]
+    return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
+
+
+def masks_library() -> Any:
+    """COCO's own way from polygons to pixels and run lengths. Raises UserError where it is not installed."""
+    try:
+        from faster_coco_eval.core import mask
+    except ImportError:
+        raise UserError("detection needs faster-coco-eval: pip install convnext[coco]") from None
+    return mask
+
+
+def fitting(size: Sequence[int], short: int, longest: int) -> tuple[int, int]:
+    """Height and width that keep the shape of `size`, with the short side at `short` and neither beyond `longest`."""
+    scale = min(short / min(size), longest / max(size))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """RGB image -> (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 -> (3, *size) uint8, bilinear between pixel centres without smoothing, as OpenCV does."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+@dataclass(frozen=True)
+class DetectionBatch:
+    """Images of any sizes, what is in them, and what they are called."""
+
+    images: tuple[Tensor, ...]  # each (3, H, W) float32, normalised
+    targets: tuple[dict[str, Tensor], ...]
+    ids: tuple[str, ...]
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> DetectionBatch:
+        """On `device`; the detector itself lays its batch out, so `channels_last` changes nothing here."""
+        images = tuple(image.to(device, non_blocking=True) for image in self.images)
+        targets = tuple({k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets)
+        return DetectionBatch(images, targets, self.ids)
+
+
+class AugmentedDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
+    """A source seen through the training transform; the randomness follows from seed, epoch and position."""
+
+    def __init__(self, source: DetectionSource, transform: DetectionTransform, seed: int) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor], str]:
+        epoch, index = key
+        sample = self.source[index]
+        image, target = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
+        return image, target, sample.id
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class PlainDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
+    """A source seen through the evaluation protocol, without its objects."""
+
+    def __init__(self, source: DetectionSource, preprocess: DetectionPreprocess) -> None:
+        self.source, self.preprocess = source, preprocess
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor], str]:
+        return self.preprocess(self.source.image(index)), {}, self.source.ids[index]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def collated(rows: list[tuple[Tensor, dict[str, Tensor], str]]) -> DetectionBatch:
+    images, targets, ids = zip(*rows, strict=True)
+    return DetectionBatch(images, targets, ids)
+
+
+@dataclass(frozen=True)
+class ShapeOrder(Order):
+    """Epochs in groups of `group` images that are all wide or all tall, so that little of a batch is padding.
+
+    What is left over of both kinds makes mixed groups: no image is lost to the grouping.
+    """
+
+    wide: tuple[bool, ...] = ()
+    group: int = 1
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
+        order, wide = rng.permutation(self.samples), np.array(self.wide)
+        kinds = [order[wide[order]], order[~wide[order]]]
+        even = [len(kind) // self.group * self.group for kind in kinds]
+        groups = np.concatenate([kind[:n].reshape(-1, self.group) for kind, n in zip(kinds, even, strict=True)])
+        rest = [kind[n:] for kind, n in zip(kinds, even, strict=True)]
+        return np.concatenate((rng.permutation(groups).ravel(), *rest))

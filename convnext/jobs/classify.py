@@ -1,0 +1,153 @@
+"""Classification, from a request for pictures to the page at the end: what `train` does differently for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import sources
+from ..data.transforms import Preprocess
+from ..errors import UserError
+from ..evidence import gather
+from ..models import create_model, load_weights
+from ..models.layers import init_fan_in
+from ..models.zoo import starting_point
+from ..recipe import Recipe
+from ..recipes import folder
+from ..report import write_report
+from ..run_folder import result
+from ..tasks.baselines import pixel_baselines
+from ..tasks.classify import Classify
+from ..training import log, optim
+from ..training.runtime import Runtime
+from ..variants import parse_name
+
+CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
+
+
+def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
+            run: Runtime) -> tuple[Recipe, list[folder.Choice]]:  # fmt: skip
+    start: list[folder.Choice] = []
+    weights = settings.get("weights", given.weights)
+    if given.derive in ("finetune", "probe") and weights:
+        named = settings.get("model")
+        size = parse_name(named).variant if named and ":" not in named else None
+        for name, value in starting_point(weights, size or given.model).items():
+            if name not in settings and (named is None or name == "image_size"):
+                start.append(folder.Choice(name, value, "the weights' own"))
+        settings |= {choice.field: choice.value for choice in start}
+    counts = splits.train.class_counts()
+    facts = folder.Facts(
+        images=len(splits.train),
+        classes=len(splits.train.classes),
+        size=splits.train.typical_size,
+        smallest_class=min(counts),
+        largest_class=max(counts),
+        multi_label=splits.train.multi_label,
+        few_steps=run.device.type == "cpu",
+    )
+    resolved, choices = folder.derive(given, facts, settings)
+    if "steps" not in settings and {"epochs", "minutes", "batch_size"} & settings.keys():
+        resolved = replace(resolved, steps=None)  # a replayed recipe names its steps; the new length counts
+        resolved = replace(resolved, minutes=settings.get("minutes") and resolved.minutes)
+    choices = start + choices
+    resolved = replace(resolved, precision=run.precision, num_classes=resolved.num_classes or facts.classes)
+    if resolved.batch_size > facts.images:
+        raise UserError(
+            f"the batch of {resolved.batch_size} is larger than the {facts.images} training images; "
+            "pass a smaller --batch-size"
+        )
+    if resolved.batch_size < run.world:
+        raise UserError(
+            f"the batch of {resolved.batch_size} leaves some of the {run.world} processes without an image; "
+            "pass a larger --batch-size or fewer processes"
+        )
+    if resolved.num_classes != facts.classes:
+        raise UserError(
+            f"the recipe is for {resolved.num_classes} classes, {splits.name} has {facts.classes}; "
+            "pass --set num_classes=none to take the data's"
+        )
+    return resolved, choices
+
+
+def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
+    """The sources of a data set under a recipe; decoded images stay in memory where they fit."""
+    limit = int(_free_memory() * CACHE_SHARE / run.world)
+    train_source, val_source = sources.cached(splits.train, limit), sources.cached(splits.val, limit)
+    return Classify(train_source, val_source, recipe, Preprocess.for_size(recipe.image_size), run)
+
+
+def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
+    torch.manual_seed(recipe.seed)
+    model = create_model(
+        recipe.model,
+        num_classes=task.num_classes,
+        drop_path_rate=recipe.drop_path,
+        drop_rate=recipe.dropout,
+        layer_scale_init_value=recipe.layer_scale,
+        head_init_scale=recipe.head_init_scale,
+        patch_size=recipe.patch_size,
+        depths=recipe.depths,
+        dims=recipe.dims,
+    )
+    _require_room(model, recipe)
+    if recipe.init == "fan_in":
+        init_fan_in(model)
+    if recipe.weights is not None:
+        found = load_weights(model, recipe.weights)
+        if run.main:
+            print(found)
+    if recipe.grad_checkpointing:
+        _capability(model, "set_grad_checkpointing", recipe.model)(True)
+    if recipe.freeze_backbone:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = optim.is_head(name)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError(f"{recipe.model} has no head that could be trained alone; use another recipe than probe")
+    layout = torch.channels_last if recipe.channels_last else torch.preserve_format
+    return model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def attempt(recipe: Recipe, task: Classify, model: nn.Module, size: int) -> torch.Tensor:
+    """Something to differentiate from `size` empty images, to see whether they fit into memory."""
+    side = recipe.image_size
+    logits: torch.Tensor = model(torch.zeros(size, 3, side, side, device=task.run.device))
+    return logits.float().sum()
+
+
+def finish(path: Path, task: Classify) -> None:
+    """Adds to the log what simpler methods reach on the same data, and writes the report."""
+    if not result(path).comparisons:
+        with log.Log(path / "log.jsonl", 0) as rows:
+            for method, value in pixel_baselines(task.train, task.val):
+                rows.row("comparison", task.recipe.steps or 0, method=method, value=value)
+    write_report(path, gather(path, task))
+
+
+def _require_room(model: nn.Module, recipe: Recipe) -> None:
+    """UserError unless the pictures leave the network at least one position at its coarsest map."""
+    stride = max(getattr(model, "strides", (1,)))
+    if recipe.image_size < stride:
+        raise UserError(
+            f"pictures of {recipe.image_size} pixels vanish in a network of stride {stride}; pass a larger "
+            f"--image-size or a smaller stem (--set patch_size=1)"
+        )
+
+
+def _capability(model: nn.Module, method: str, name: str) -> Callable[..., Any]:
+    if not hasattr(model, method):
+        raise UserError(f"{name} cannot recompute its activations; leave out --set grad_checkpointing=true")
+    return getattr(model, method)
+
+
+def _free_memory() -> int:
+    """Bytes; 0 where the system does not tell, and then nothing is kept."""
+    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 0
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

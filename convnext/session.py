@@ -1,0 +1,124 @@
+"""One training run: settles how long it is, opens its folder, trains, publishes the best weights."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import jobs, run_folder
+from .data import sources
+from .models import save_weights
+from .recipe import Recipe
+from .recipes import folder
+from .run_folder import DataRequest
+from .tasks.classify import mean_area
+from .training import budget, engine, log, optim, runtime, state
+from .training.runtime import Runtime
+
+
+@dataclass
+class Session:
+    """One training run on this process: its folder, its task and its network."""
+
+    path: Path
+    task: Any
+    model: nn.Module
+    splits: Any
+    request: DataRequest
+    run: Runtime
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe: Recipe = self.task.recipe
+        return recipe
+
+    def begin(self, rule: str, settings: dict[str, Any], choices: list[folder.Choice]) -> None:
+        """Settles how long the run is, says what was chosen, and opens the folder."""
+        choices = choices + self._settle(rule, settings)
+        if self.run.main:
+            run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
+            print(self.splits.note)
+            print(self._summary())
+            for choice in choices:
+                print(f"  {choice.field} = {choice.value}: {choice.why}")
+            print(f"run folder: {self.path}", flush=True)
+
+    def fit(self, *, resume: bool) -> None:
+        """Trains to the recipe's last step, from the newest checkpoint when resuming."""
+        now = state.TrainState(self.model, optim.make_optimiser(self.model, self.recipe.optim))
+        if self.recipe.ema is not None:
+            now.start_average()
+        if resume:
+            found = state.restore(now, self.path)
+            if self.run.main:
+                where = f"continuing at step {now.step}" if found else "there is no checkpoint yet; starting again"
+                print(f"{self.path}: {where}", flush=True)
+                log.cut(self.path / "log.jsonl", now.step)
+        engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish)
+
+    def _publish(self, now: state.TrainState, metrics: dict[str, float]) -> None:
+        assert now.best is not None
+        metadata = {
+            "classes": json.dumps(list(self.task.val.classes)),
+            "preprocess": json.dumps(self.task.preprocess.to_dict()),
+            "metric": json.dumps(metrics),
+            "which": now.best.which,
+            "task": self.task.kind,
+            "licence": "that of the training pictures' and first weights' owners",
+            "data": json.dumps(
+                {"learned_from": sources.fingerprint(self.splits.train), "val_fraction": self.request.val_fraction}
+            ),
+        }
+        with now.averaged() if now.best.which == "ema" else contextlib.nullcontext():
+            save_weights(now.model, self.path / "model.safetensors", metadata=metadata)
+
+    def _settle(self, rule: str, settings: dict[str, Any]) -> list[folder.Choice]:
+        """Fixes micro-batch and steps in the task's recipe; measures where the user asked for a budget."""
+        task, run = self.task, self.run
+        if self.recipe.auto_batch:
+            share = replace(self.recipe, batch_size=-(-self.recipe.batch_size // run.world))
+            size = run.from_main(budget.largest_micro_batch(share, self._attempt))
+            task.recipe = replace(self.recipe, micro_batch=size)
+        if self.recipe.steps is not None:
+            return []
+        per_epoch = task.steps_per_epoch
+        steps = max(1, round(self.recipe.epochs * per_epoch))
+        if self.recipe.minutes is not None:
+            probe = self.recipe if rule == "none" or "ema" in settings else replace(self.recipe, ema=0.99)
+            speed = budget.measure(task, self.model, probe, run)
+            if "eval_every" not in settings:
+                probe = replace(probe, eval_every=budget.evaluations(self.recipe.minutes, speed, probe, per_epoch))
+            longest = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch)
+            cost = mean_area(probe, longest / per_epoch)
+            within = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch, relative_cost=cost)
+            steps = run.from_main(within)
+            task.recipe = replace(self.recipe, eval_every=run.from_main(probe.eval_every), epochs=steps / per_epoch)
+        task.recipe, choices = folder.settle(self.recipe, rule, steps, per_epoch, settings)
+        return choices
+
+    def _attempt(self, size: int) -> None:
+        """One update of a copy on `size` empty images, average and optimiser included: does it fit into memory?"""
+        trial = copy.deepcopy(self.model)
+        now = state.TrainState(trial, optim.make_optimiser(trial, self.recipe.optim))
+        now.start_average()
+        with self.run.autocast():
+            jobs.job_of(self.recipe).attempt(self.recipe, self.task, trial, size).backward()
+        now.optimiser.step()
+
+    def _summary(self) -> str:
+        recipe, world = self.recipe, self.run.world
+        parameters = sum(p.numel() for p in self.model.parameters())
+        share = -(-recipe.batch_size // world)
+        micro = min(recipe.micro_batch or share, share)
+        epochs = (recipe.steps or 0) / self.task.steps_per_epoch
+        return (
+            f"{recipe.model}: {parameters / 1e6:.2f} M parameters, {recipe.image_size} pixels, {recipe.precision}; "
+            f"total batch {recipe.batch_size} on {world} {self.run.device.type} device{'s' * (world > 1)}"
+            f"{f' in micro-batches of {micro}' * (micro < share)}; {recipe.steps:,} steps = {epochs:.1f} epochs"
+        )

@@ -1,0 +1,96 @@
+"""Detection: batches of pictures with their objects, the detector's own losses, COCO's average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..average_precision import as_coco, evaluate
+from ..data.coco import DetectionSource
+from ..data.detection import (
+    AugmentedDetection,
+    DetectionBatch,
+    DetectionPreprocess,
+    DetectionTransform,
+    PlainDetection,
+    ShapeOrder,
+    collated,
+)
+from ..data.loader import load, share
+from ..recipe import Recipe
+from ..training import Sink
+from ..training.runtime import Runtime, default_workers
+
+
+@dataclass
+class Detect:
+    """One training and one validation source under a recipe, on this process."""
+
+    train: DetectionSource
+    val: DetectionSource
+    recipe: Recipe
+    preprocess: DetectionPreprocess
+    run: Runtime
+    order: ShapeOrder = field(init=False)
+    kind: str = "detect"  # what a checkpoint's metadata calls the task
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.num_classes = len(self.val.classes)
+        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
+        wide = tuple(width >= height for width, height in self.train.sizes)
+        self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=self._micro())
+
+    @property
+    def metric(self) -> tuple[str, Literal["max", "min"]]:
+        return "box_ap", "max"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[list[DetectionBatch]]:
+        """This process's micro-batches of each step; same samples in the same order on any number of them."""
+        transform = DetectionTransform(self.recipe.detection, self.preprocess)
+        dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
+
+        def plan() -> Iterator[list[list[tuple[int, int]]]]:
+            return (share(keys, self.run.rank, self.run.world, self._micro()) for keys in self.order.steps(start, stop))
+
+        flat = (part for parts in plan() for part in parts)
+        loaded = load(dataset, flat, collated, self.workers, pin=self.run.device.type == "cuda")
+        for parts in plan():
+            yield [next(loaded) for _ in parts]
+
+    def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = model(batch.images, batch.targets)
+        return found
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        """COCO's figures in percent over the validation set; every image counts once, on whatever process it lands.
+
+        `sink` receives each image's name, position and COCO result rows.
+        """
+        mine = list(range(self.run.rank, len(self.val), self.run.world))
+        rows: list[dict[str, Any]] = []
+        workers = self.workers if len(mine) > 2 else 0
+        batches = load(PlainDetection(self.val, self.preprocess), [[i] for i in mine], collated, workers)
+        for i, batch in zip(mine, batches, strict=True):
+            width, height = self.val.sizes[i]
+            with self.run.autocast():
+                found = model(batch.to(self.run.device).images, originals=[(height, width)])[0]
+            own = as_coco(found, self.val.image_ids[i], self.val.category_ids)
+            rows += own
+            if sink is not None:
+                sink({"id": self.val.ids[i], "index": i, "rows": own})
+        every = [row for part in self.run.gather(rows) for row in part]
+        return evaluate(self.val.raw, every, masks=self.val.masks)
+
+    def _micro(self) -> int:
+        share = -(-self.recipe.batch_size // self.run.world)
+        return min(self.recipe.micro_batch or share, share)

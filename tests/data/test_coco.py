@@ -1,0 +1,189 @@
+"""Annotation files: what is understood, what is left out and said, what is refused and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext import UserError
+from convnext.data.coco import MOST_OBJECTS, open_detection, read_coco
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def changed(root: Path, change: Change, split: str = "train2017") -> Path:
+    """The annotation file of a split after a change to its content."""
+    path = root / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_folder_in_cocos_layout(annotated: Any) -> None:
+    splits = open_detection(annotated())
+    assert (len(splits.train), len(splits.val)) == (8, 4)
+    assert splits.train.classes == ("box", "wedge")
+    assert splits.train.category_ids == (3, 17)  # gaps in the ids are none in the labels
+    assert splits.note.endswith("8 training and 4 validation images, 12 and 6 objects of 2 classes")
+    sample = splits.train[1]
+    assert sample.image.size == splits.train.sizes[1] == (64, 48)
+    assert sample.objects.labels.tolist() == [0, 1]
+    assert (sample.objects.boxes[:, 2:] > sample.objects.boxes[:, :2]).all()
+
+
+def test_one_file_has_a_share_of_its_images_held_out(annotated: Any) -> None:
+    path = annotated() / "annotations" / "instances_train2017.json"
+    splits = open_detection(path, val_fraction=0.25)
+    assert (len(splits.train), len(splits.val)) == (6, 2)
+    assert not set(splits.train.ids) & set(splits.val.ids)
+    assert {row["image_id"] for row in splits.val.raw["annotations"]} <= set(splits.val.image_ids)
+
+
+def test_a_folder_for_each_split_with_its_annotations_inside(annotated: Any, tmp_path: Path) -> None:
+    root = annotated()
+    for split, name in (("train2017", "train"), ("val2017", "valid")):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (root / split).rename(tmp_path / "other" / name)
+        file = root / "annotations" / f"instances_{split}.json"
+        file.rename(tmp_path / "other" / name / "_annotations.coco.json")
+    assert len(open_detection(tmp_path / "other").val) == 4
+
+
+def test_images_without_objects_are_left_out_of_training_unless_wanted(annotated: Any) -> None:
+    root = annotated()
+
+    def strip(content: dict[str, Any]) -> None:
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 101]
+
+    changed(root, strip)
+    changed(root, strip, "val2017")
+    splits = open_detection(root)
+    assert (len(splits.train), len(splits.val)) == (7, 4)  # judged on all the same
+    assert "1 training images without objects left out" in splits.note
+    assert len(open_detection(root, keep_empty=True).train) == 8
+
+
+def useless_box(content: dict[str, Any]) -> None:
+    content["annotations"][0]["bbox"] = [5, 5, 0, 10]
+
+
+def outside_box(content: dict[str, Any]) -> None:
+    content["annotations"][0]["bbox"] = [500, 5, 20, 10]
+
+
+def two_corners(content: dict[str, Any]) -> None:
+    content["annotations"][0]["segmentation"] = [[1, 1, 5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(useless_box, "without an area"), (outside_box, "without an area"), (two_corners, "fewer than three corners")],
+)
+def test_useless_objects_are_left_out_and_counted(annotated: Any, change: Change, why: str) -> None:
+    root = annotated()
+    changed(root, change)
+    splits = open_detection(root)
+    assert sum(len(o.labels) for o in splits.train.objects) == 11
+    assert "train: 1 objects" in splits.note
+    assert why in splits.note
+
+
+def test_crowds_are_not_learned_from_but_judged_by(annotated: Any) -> None:
+    root = annotated()
+    changed(root, lambda content: content["annotations"][0].update(iscrowd=1))
+    source = open_detection(root).train
+    assert sum(len(o.labels) for o in source.objects) == 11
+    assert (
+        sum(row["iscrowd"] for row in read_coco(root / "annotations" / "instances_train2017.json").raw["annotations"])
+        == 1
+    )
+
+
+def test_of_a_very_full_image_the_largest_objects_are_learned_from(annotated: Any) -> None:
+    root = annotated()
+
+    def fill(content: dict[str, Any]) -> None:
+        row = content["annotations"][0]
+        for k in range(10_000):
+            content["annotations"].append({**row, "id": 1000 + k, "bbox": [1, 1, 2 + k % 20, 3], "segmentation": []})
+
+    source = read_coco(changed(root, fill))
+    assert len(source.objects[0].labels) == MOST_OBJECTS
+    assert any("largest of an image" in note for note in source.notes)
+    assert np.ptp(source.objects[0].boxes[:, [0, 2]], axis=1).min() > 20
+
+
+def rle(content: dict[str, Any], size: list[int], counts: list[int]) -> None:
+    content["annotations"][0]["segmentation"] = {"size": size, "counts": counts}
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "no annotations": (lambda c: c.update(annotations=[]), "has no annotations"),
+    "no categories": (lambda c: c.pop("categories"), "has no categories"),
+    "an entry that is none": (lambda c: c["images"].append("x"), "an entry of images lacks id"),
+    "no size": (lambda c: c["images"][0].pop("width"), "an entry of images lacks width"),
+    "an id twice": (lambda c: c["images"].append(c["images"][0]), "image ids twice"),
+    "a class twice": (lambda c: c["categories"].append({"id": 99, "name": "box"}), "category names twice"),
+    "an unknown image": (lambda c: c["annotations"][0].update(image_id=5), "of image 5, which the file does not list"),
+    "an unknown class": (lambda c: c["annotations"][0].update(category_id=5), "of category 5, which the file does not"),
+    "a box of three": (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "four numbers"),
+    "a box of words": (lambda c: c["annotations"][0].update(bbox=["a"] * 4), "four numbers"),
+    "a box without end": (lambda c: c["annotations"][0].update(bbox=[0, 0, float("inf"), 2]), "four numbers"),
+    "runs of another size": (lambda c: rle(c, [10, 10], [100]), "run lengths for"),
+    "runs that end early": (lambda c: rle(c, [64, 48], [100]), "run lengths for 100 pixels"),
+    "an outline of words": (lambda c: c["annotations"][0].update(segmentation=["abc"]), "neither polygons nor"),
+    "a missing picture": (lambda c: c["images"][0].update(file_name="no.png"), "1 of the 8 images of"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_contradictions_are_refused_in_a_sentence(annotated: Any, case: str) -> None:
+    change, words = REFUSED[case]
+    root = annotated()
+    path = changed(root, change)
+    with pytest.raises(UserError, match=words) as found:
+        open_detection(root)
+    assert str(path) in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_what_is_not_json_and_what_is_not_there(annotated: Any, tmp_path: Path) -> None:
+    root = annotated()
+    (root / "annotations" / "instances_val2017.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        open_detection(root)
+    (root / "annotations" / "instances_val2017.json").unlink()
+    with pytest.raises(UserError, match="no COCO annotations for val"):
+        open_detection(root)
+    with pytest.raises(UserError, match="there is no folder"):
+        open_detection(tmp_path / "nothing")
+
+
+def test_splits_of_other_classes_are_refused(annotated: Any) -> None:
+    root = annotated()
+    changed(root, lambda content: content["categories"].append({"id": 20, "name": "third"}), "val2017")
+    with pytest.raises(UserError, match="'third' only in one"):
+        open_detection(root)
+
+
+def test_a_picture_of_another_size_than_annotated_is_named(annotated: Any) -> None:
+    root = annotated()
+    Image.new("RGB", (10, 10)).save(root / "train2017" / "000.png")
+    with pytest.raises(UserError, match="10 x 10 pixels, its annotations are for 48 x 64"):
+        open_detection(root).train[0]
+
+
+def test_a_turned_photo_annotated_as_stored_is_read_as_stored(annotated: Any) -> None:
+    root = annotated()
+    path = root / "train2017" / "000.png"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open(path).save(path, exif=turned)
+    assert open_detection(root).train[0].image.size == (48, 64)

@@ -1,0 +1,130 @@
+"""What a detector is shown: pictures, boxes and masks move together; the order groups by shape and loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnext import UserError
+from convnext.data.coco import DetectionSample, Objects, Outline, open_detection
+from convnext.data.detection import (
+    DetectionPreprocess,
+    DetectionTransform,
+    Place,
+    ShapeOrder,
+    drawn,
+    fitting,
+    pixels_of,
+    resized,
+)
+from convnext.recipe import Detection
+
+
+def disc_sample(width: int = 90, height: int = 60) -> DetectionSample:
+    """One white disc on black, outlined by a polygon."""
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    polygon = np.stack((50 + 15 * np.cos(angle), 25 + 15 * np.sin(angle)), 1)
+    y, x = np.mgrid[:height, :width] + 0.5
+    pixels = np.where((x - 50) ** 2 + (y - 25) ** 2 < 15**2, 255, 0).astype(np.uint8)
+    objects = Objects(np.array([[35, 10, 65, 40]], np.float32), np.array([1]), (Outline((polygon,)),))
+    return DetectionSample(Image.fromarray(np.repeat(pixels[..., None], 3, 2)), objects, "disc")
+
+
+def test_picture_box_and_mask_move_together() -> None:
+    preprocess = DetectionPreprocess(64, 120, (0.0,) * 3, (1.0,) * 3)
+    transform = DetectionTransform(Detection(short_sides=(600, 800)), preprocess)
+    shapes, seen = set(), 0
+    for k in range(60):
+        image, target = transform(disc_sample(), np.random.default_rng(k))
+        shapes.add(tuple(image.shape[1:]))
+        if not len(target["boxes"]):
+            continue
+        seen += 1
+        white, mask = image[0] > 0.5, target["masks"][0].bool()
+        assert (white & mask).sum() / (white | mask).sum() > 0.85
+        rows, columns = mask.nonzero(as_tuple=True)
+        x1, y1, x2, y2 = target["boxes"][0].tolist()
+        assert columns.min() == pytest.approx(x1, abs=1.5)
+        assert columns.max() + 1 == pytest.approx(x2, abs=1.5)
+        assert rows.min() == pytest.approx(y1, abs=1.5)
+        assert rows.max() + 1 == pytest.approx(y2, abs=1.5)
+        assert target["labels"].tolist() == [1]
+    assert len(shapes) > 10
+    assert seen > 40
+
+
+def test_the_same_generator_makes_the_same_picture() -> None:
+    transform = DetectionTransform(Detection(), DetectionPreprocess.for_size(64))
+    one, two = (transform(disc_sample(), np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1]["masks"], two[1]["masks"])
+
+
+@pytest.mark.parametrize("place", [Place(), Place((-2.0, 2.0), (180.0, 0.0)), Place((0.5, 0.5), (3.0, -2.0))])
+def test_run_lengths_are_drawn_where_polygons_are(place: Place) -> None:
+    from faster_coco_eval.core import mask
+
+    outline = disc_sample().objects.outlines[0]
+    whole = drawn(outline, np.zeros(4), Place(), (60, 90))
+    runs = mask.encode(np.asfortranarray(whole))
+    size = (120, 180) if place.scale[0] == -2.0 else (60, 90)
+    moved = drawn(Outline(runs=runs), np.zeros(4), place, size)
+    assert (moved != drawn(outline, np.zeros(4), place, size)).sum() <= 0.12 * moved.sum()  # pixels at its edge
+
+
+def test_an_object_without_an_outline_is_its_box() -> None:
+    found = drawn(Outline(), np.array([10.0, 5, 30, 20]), Place(), (40, 50))
+    assert found.sum() == 20 * 15
+    assert found[5:20, 10:30].all()
+
+
+def test_sizes_are_mmdetections() -> None:
+    """Short side 800, long side at most 1333, rounded to the nearest pixel."""
+    assert fitting((480, 640), 800, 1333) == (800, 1067)
+    assert fitting((427, 640), 800, 1333) == (800, 1199)
+    assert fitting((240, 640), 800, 1333) == (500, 1333)
+    assert fitting((1, 1), 800, 1333) == (800, 800)
+    assert fitting((1, 4000), 800, 1333) == (1, 1333)
+
+
+def test_resizing_does_not_smooth() -> None:
+    stripes = np.zeros((8, 8, 3), np.uint8)
+    stripes[:, ::2] = 200
+    smaller = resized(pixels_of(Image.fromarray(stripes)), (4, 4))
+    assert smaller[0].unique().tolist() == [100]
+    assert resized(pixels_of(Image.fromarray(stripes)), (8, 16)).unique().tolist() == [0, 50, 150, 200]
+
+
+def test_the_stored_protocol_comes_back_and_another_is_refused() -> None:
+    protocol = DetectionPreprocess.for_size(320)
+    assert protocol.longest == 533
+    assert DetectionPreprocess.from_dict(protocol.to_dict()) == protocol
+    with pytest.raises(UserError, match="needs size, longest, mean and std"):
+        DetectionPreprocess.from_dict({"size": 3})
+
+
+def test_the_order_groups_by_shape_and_loses_nothing() -> None:
+    wide = tuple(bool(b) for b in np.random.default_rng(0).random(31) < 0.7)
+    order = ShapeOrder(31, 4, 0, wide=wide, group=2)
+    keys = [key for step in order.steps(0, 2 * order.steps_per_epoch) for key in step]
+    for epoch in (0, 1):
+        indices = [i for e, i in keys if e == epoch]
+        assert len(set(indices)) == len(indices) == 28
+        pairs = [(wide[a], wide[b]) for a, b in zip(indices[::2], indices[1::2], strict=True)]
+        assert sum(a != b for a, b in pairs) <= 1
+    assert sorted(order.epoch(0)) == list(range(31))
+    assert order.epoch(0).tolist() != order.epoch(1).tolist()
+
+
+def test_batches_are_the_same_on_one_process_and_on_two(annotated: Any) -> None:
+    from convnext.data.loader import share
+
+    source = open_detection(annotated()).train
+    order = ShapeOrder(len(source), 4, 0, wide=tuple(w >= h for w, h in source.sizes), group=2)
+    for keys in order.steps(0, 4):
+        parts = [part for rank in (0, 1) for part in share(keys, rank, 2, 2)]
+        assert [key for part in parts for key in part] == keys
