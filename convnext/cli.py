@@ -81,6 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
         "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
     )
     sub.add_argument("--top", type=int, default=5)
+    sub.add_argument("--score", type=float, default=0.3, help="of a detector: the least that is reported")
+    sub.add_argument("--out", metavar="DIR", help="of a detector: the pictures with what was found drawn in")
     paper_commands.form_argument(sub, "json", "csv")
     sub = command("convert", _convert, "one library's checkpoint into another's")
     sub.add_argument("source", metavar="SOURCE")
@@ -276,7 +278,9 @@ def _predict(options: argparse.Namespace) -> int:
 
     lines = (line.rstrip("\n") for line in sys.stdin) if options.images == ["-"] else iter(options.images)
     images = [line for line in lines if line.strip()]
-    rows = predict(options.checkpoint, images, top=options.top)
+    rows: list[Any] = predict(options.checkpoint, images, top=options.top, least_score=options.score, out=options.out)
+    if rows and not hasattr(rows[0], "top"):
+        return _print_found(rows, options.form)
     if options.form == "json":
         values = [
             {"path": r.path, "error": r.error, "top": [{"class": name, "probability": p} for name, p in r.top]}
@@ -296,6 +300,32 @@ def _predict(options: argparse.Namespace) -> int:
             print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
     if all(row.error for row in rows):
         raise UserError(f"none of the {len(rows)} files could be read; the first: {rows[0].error}")
+    return 0
+
+
+def _print_found(found: list[Any], form: str) -> int:
+    """What a detector found; JSON is COCO's result format."""
+    from .detecting import as_results
+
+    sides = ("x", "y", "width", "height")
+    if form == "json":
+        print(json.dumps(as_results(found)))
+    elif form != "text":
+        flat = [
+            {"path": one.path, "class": row["class"], "score": round(row["score"], 6)}
+            | dict(zip(sides, (round(v, 2) for v in row["bbox"]), strict=True))
+            for one in found
+            for row in one.rows
+        ]
+        print(render(flat, ("path", "class", "score", *sides), form))
+    for one in found:
+        names = ", ".join(f"{row['class']} {row['score']:.2f}" for row in one.rows)
+        if form == "text":
+            print(f"{one.path!s:40} " + (one.error or names or "nothing"))
+        elif one.error:
+            print(one.error, file=sys.stderr)
+    if all(one.error for one in found):
+        raise UserError(f"none of the {len(found)} files could be read; the first: {found[0].error}")
     return 0
 
 

@@ -13,13 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from . import detecting
 from .data import sources
 from .data.images import IMAGE_SUFFIXES, open_image
 from .data.labelled import Source
 from .data.transforms import Preprocess, views
+from .detecting import Found
 from .errors import UserError
 from .models import from_pretrained
 from .models.labels import as_folders_name_them
+from .models.rcnn import Detector
 from .recipe import Recipe
 from .run_folder import DataRequest
 from .tasks.classify import Classify, class_probabilities
@@ -47,7 +50,10 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     """
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
-    model = usable(checkpoint)
+    model = from_pretrained(checkpoint)
+    if isinstance(model, Detector):
+        return detecting.evaluate(model, checkpoint, data, split=split, precision=precision, say=say)
+    require_classifier(model, checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
     source, note = matched(checkpoint, model, data, split=split, labels=labels)
     if say is not None:
@@ -80,17 +86,25 @@ def matched(
 
 
 def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
-            precision: str = "auto") -> list[Prediction]:  # fmt: skip
+            precision: str = "auto", least_score: float = 0.3,
+            out: str | Path | None = None) -> list[Prediction] | list[Found]:  # fmt: skip
     """Names and probabilities for files, folders and glob patterns; an unreadable file has an `error`.
 
-    Raises UserError when nothing is found at a given place.
+    Of a detector: the objects with a score of at least `least_score`; `out` is a folder for the pictures with them
+    drawn in. Raises UserError when nothing is found at a given place, or `out` is asked of a classifier.
     """
     paths = list(itertools.chain.from_iterable(find_images(str(image)) for image in images))
     if not paths:
         raise UserError("no image was named; give image files, folders or glob patterns")
     if top < 1:
         raise UserError(f"--top {top} names no class; pass at least 1")
-    model = usable(checkpoint)
+    model = from_pretrained(checkpoint)
+    if isinstance(model, Detector):
+        folder = None if out is None else Path(out)
+        return list(detecting.find(model, paths, least_score=least_score, out=folder, precision=precision))
+    require_classifier(model, checkpoint)
+    if out is not None:
+        raise UserError(f"{checkpoint} is a classifier, which draws nothing; leave out --out")
     results: list[Prediction] = []
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
@@ -127,13 +141,20 @@ class Views:
 
 
 def usable(checkpoint: str | Path) -> Any:
-    """A model that turns pictures into classes. Raises UserError for one without a head or for other channels."""
+    """A model that turns pictures into classes. Raises UserError for one that does not."""
     model = from_pretrained(checkpoint)
+    require_classifier(model, checkpoint)
+    return model
+
+
+def require_classifier(model: Any, checkpoint: str | Path) -> None:
+    """UserError for a model without a head, for a detector, or for other channels."""
+    if isinstance(model, Detector):
+        raise UserError(f"{checkpoint} is a detector; this needs a classifier")
     if not model.num_classes or getattr(model, "dense", False):
         raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")
     if model.in_chans != 3:
         raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
-    return model
 
 
 def learned_by(model: Any) -> dict[str, Any]:

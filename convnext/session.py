@@ -69,7 +69,7 @@ class Session:
             "preprocess": json.dumps(self.task.preprocess.to_dict()),
             "metric": json.dumps(metrics),
             "which": now.best.which,
-            "task": self.task.kind,
+            **self.task.described,
             "licence": "that of the training pictures' and first weights' owners",
             "data": json.dumps(
                 {"learned_from": sources.fingerprint(self.splits.train), "val_fraction": self.request.val_fraction}

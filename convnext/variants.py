@@ -146,6 +146,49 @@ RELEASES: tuple[Release, ...] = (
 
 
 @dataclass(frozen=True)
+class DetectorRelease:
+    """One released detector, with the COCO val2017 figures published for it (official detection README)."""
+
+    name: str  # that of the recipe it was trained with
+    variant: str
+    url: str
+    box_ap: float
+    mask_ap: float
+    licence: str = "MIT"
+    sha256: str | None = None
+    which: str = "raw"
+    tag: str = "coco"
+    eval_size: int = 800
+
+    @property
+    def filename(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+def _detector(kind: str, size: str, box_ap: float, mask_ap: float, pretrained: str = "1k") -> DetectorRelease:
+    name = f"coco/{kind}/{size}" + ("_22k" if pretrained == "22k" else "")
+    url = f"{OFFICIAL_URL}coco/{kind}_convnext_{size}_{pretrained}_3x.pth"
+    return DetectorRelease(name, f"convnext_{size}", url, box_ap, mask_ap)
+
+
+DETECTORS: tuple[DetectorRelease, ...] = (
+    _detector("mask_rcnn", "tiny", 46.2, 41.7),
+    _detector("cascade_mask_rcnn", "tiny", 50.4, 43.7),
+    _detector("cascade_mask_rcnn", "small", 51.9, 45.0),
+    _detector("cascade_mask_rcnn", "base", 52.7, 45.6),
+    _detector("cascade_mask_rcnn", "base", 54.0, 46.9, "22k"),
+    _detector("cascade_mask_rcnn", "large", 54.8, 47.6, "22k"),
+    _detector("cascade_mask_rcnn", "xlarge", 55.2, 47.7, "22k"),
+)
+
+
+def find_detector(text: str) -> DetectorRelease | None:
+    """The released detector that `text` names, by its recipe or its file; None when it names none."""
+    rows = {key: row for row in DETECTORS for key in (row.name, row.filename, row.filename.removesuffix(".pth"))}
+    return rows.get(text)
+
+
+@dataclass(frozen=True)
 class ModelName:
     """What a user's model string means: a size of ours, and the released weights the spelling implies, if any."""
 

@@ -135,7 +135,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.tolist()
+        return value.numpy().tobytes()
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

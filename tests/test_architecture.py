@@ -31,6 +31,8 @@ LEVELS = (
     (
         "figures",
         "inference",
+        "detecting",
+        "drawing",
         "report",
         "run_folder",
         "evidence",

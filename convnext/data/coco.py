@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ from .labelled import listed
 
 SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
+SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
 POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
@@ -151,13 +152,26 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
     return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks)))
 
 
-def annotation_files(root: Path) -> dict[str, Path]:
-    """{"train": …, "val": …} of a folder in one of the known layouts. Raises UserError, saying what was looked for."""
+def open_detection_for_judging(where: str | Path, split: Literal["val", "train", "all"] = "val") -> DetectionSource:
+    """The annotated pictures to judge a detector on: of a folder one split, of one annotation file all.
+
+    Raises UserError as `open_detection`, or when a folder is asked for all.
+    """
+    root = Path(where).expanduser()
+    if root.is_file():
+        return read_coco(root)
+    if split == "all":
+        raise UserError(f"{readable(root)} has a split of its own; choose --split val or --split train")
+    return read_coco(annotation_files(root, (split,))[split])
+
+
+def annotation_files(root: Path, wanted: Sequence[str] = ("train", "val")) -> dict[str, Path]:
+    """The file of each wanted split of a folder in a known layout. Raises UserError, saying what was looked for."""
     if not root.is_dir():
         raise UserError(f"there is no folder or annotation file {readable(root)}; check the path")
     found: dict[str, Path] = {}
-    for split, names in (("train", TRAIN_NAMES), ("val", VAL_NAMES)):
-        for name in names:
+    for split in wanted:
+        for name in SPLIT_NAMES[split]:
             in_one = sorted((root / "annotations").glob(f"instances_{name}*.json"))
             own = sorted((root / name).glob("*.json"))
             candidates = in_one or own or sorted((root / "annotations").glob(f"{name}*.json"))
@@ -166,8 +180,8 @@ def annotation_files(root: Path) -> dict[str, Path]:
                                 f"{listed([path.name for path in candidates])}; keep one")  # fmt: skip
             if candidates and split not in found:
                 found[split] = candidates[0]
-    if found.keys() != {"train", "val"}:
-        lacking = " and ".join(split for split in ("train", "val") if split not in found)
+    if lacks := [split for split in wanted if split not in found]:
+        lacking = " and ".join(lacks)
         raise UserError(
             f"{readable(root)} has no COCO annotations for {lacking}: looked for annotations/instances_train*.json and "
             "…_val*.json, and for a JSON file in train/ and in val/ or valid/; or pass one annotation file"

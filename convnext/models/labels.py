@@ -1,4 +1,4 @@
-"""ImageNet's classes: their names, for checkpoints that carry none, and where they are in the 22K list."""
+"""ImageNet's and COCO's classes: their names, for checkpoints that carry none, and their places in other lists."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def positions_in_22k() -> tuple[int, ...]:
 def names_for(num_classes: int) -> list[str] | None:
     """What the classes of a checkpoint without names are called: a head of 1,000 is taken for ImageNet-1K's."""
     return [words for _, words in imagenet1k()] if num_classes == len(imagenet1k()) else None
+
+
+@cache
+def coco() -> tuple[tuple[int, str], ...]:
+    """(category id, name) of COCO's 80 classes, in the order of the released detectors' heads; the ids have gaps."""
+    rows = json.loads(files.asset("coco_categories.json"))["categories"]
+    return tuple((int(number), name) for number, name in rows)
 
 
 def as_folders_name_them(names: Sequence[str] | None, folders: Sequence[str]) -> Sequence[str] | None:

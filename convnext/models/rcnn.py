@@ -70,6 +70,11 @@ class Detector(nn.Module):
         return self.roi_head.detect(pyramid, self.rpn_head.propose(pyramid, sizes), sizes, originals or sizes)
 
     @property
+    def variant(self) -> str:
+        """The backbone's size: what a bare name of released weights is for."""
+        return str(self.backbone.variant)
+
+    @property
     def num_layer_ids(self) -> int:
         return int(self.backbone.num_layer_ids)
 

@@ -17,13 +17,13 @@ from torch import nn
 from ..data.detection import PAPER_SIDE, DetectionPreprocess
 from ..data.transforms import Preprocess
 from ..errors import UserError
-from ..variants import CLASSES_22K, VARIANTS, Arch, custom, parse_name
+from ..variants import CLASSES_22K, VARIANTS, Arch, DetectorRelease, custom, parse_name
 from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, write
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_head, fit_norms, fit_stem, some
 from .keymaps import STEMS, Weights, arch_of, from_official, to_official
-from .labels import names_for
+from .labels import coco, names_for
 from .loading import LoadReport, fill
 from .peers import build_baseline, is_baseline
 from .rcnn import Detector
@@ -33,7 +33,7 @@ SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indice
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
-CARRIED = ("classes", "preprocess", "task", "metric", "which", "licence", "data")
+CARRIED = ("classes", "category_ids", "preprocess", "task", "metric", "which", "licence", "data")
 
 
 def list_models() -> list[str]:
@@ -122,8 +122,8 @@ def from_pretrained(source: str | Path) -> Any:
     """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
 
     It carries `.classes` (names; for a file without any ImageNet's, where it has 1,000 classes, else None),
-    `.preprocess` (the evaluation protocol as a dict), `.metadata` and `.load_report`. Raises UserError as
-    `load_weights` does.
+    `.preprocess` (the evaluation protocol as a dict), `.metadata` and `.load_report`; a detector's names are COCO's
+    where it has 80 and says nothing, and it carries `.category_ids`. Raises UserError as `load_weights` does.
     """
     opened = open_checkpoint(source)
     model = cast(Any, _model_of(opened))
@@ -131,7 +131,12 @@ def from_pretrained(source: str | Path) -> Any:
     model.metadata = opened.metadata
     model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
     size = opened.release.eval_size if opened.release else 224
-    protocol = DetectionPreprocess.for_size(PAPER_SIDE) if isinstance(model, Detector) else Preprocess.for_size(size)
+    protocol: Preprocess | DetectionPreprocess = Preprocess.for_size(size)
+    if isinstance(model, Detector):
+        protocol, model = DetectionPreprocess.for_size(PAPER_SIDE), cast(Any, model)
+        model.category_ids = _json(opened, "category_ids", None)
+        if model.classes is None and model.num_classes == len(coco()):
+            model.category_ids, model.classes = (list(column) for column in zip(*coco(), strict=True))
     model.preprocess = _json(opened, "preprocess", None) or protocol.to_dict()
     return model.eval()
 
@@ -172,7 +177,9 @@ def carried(source: Source, variant: str | None = None) -> dict[str, str]:
     opened = open_checkpoint(source, variant=variant)
     kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
     if opened.release is not None:
-        protocol = json.dumps(Preprocess.for_size(opened.release.eval_size).to_dict())
+        detects = isinstance(opened.release, DetectorRelease)
+        kind: Any = DetectionPreprocess if detects else Preprocess
+        protocol = json.dumps(kind.for_size(opened.release.eval_size).to_dict())
         kept = {"preprocess": protocol, "licence": opened.release.licence, "which": opened.release.which} | kept
     return kept
 

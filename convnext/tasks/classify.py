@@ -69,9 +69,9 @@ class Classify:
         self.class_weights = self._class_weights()
 
     @property
-    def kind(self) -> str:
-        """What a checkpoint's metadata calls the task."""
-        return "multi_label" if self.multi_label else "classify"
+    def described(self) -> dict[str, str]:
+        """What a checkpoint's metadata says of the task."""
+        return {"task": "multi_label" if self.multi_label else "classify"}
 
     @property
     def metric(self) -> tuple[str, Literal["max", "min"]]:

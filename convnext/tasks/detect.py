@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,7 +37,6 @@ class Detect:
     preprocess: DetectionPreprocess
     run: Runtime
     order: ShapeOrder = field(init=False)
-    kind: str = "detect"  # what a checkpoint's metadata calls the task
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -44,6 +44,11 @@ class Detect:
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         wide = tuple(width >= height for width, height in self.train.sizes)
         self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=self._micro())
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What a checkpoint's metadata says of the task."""
+        return {"task": "detect", "category_ids": json.dumps(self.val.category_ids)}
 
     @property
     def metric(self) -> tuple[str, Literal["max", "min"]]:

@@ -1,0 +1,109 @@
+"""A trained detector at work: its average precision on annotated pictures, and what it finds in others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from . import files
+from .average_precision import as_coco
+from .data.coco import DetectionSource, open_detection_for_judging
+from .data.detection import DetectionPreprocess
+from .data.images import open_image
+from .drawing import draw_objects
+from .errors import UserError
+from .recipe import Recipe
+from .tasks.detect import Detect
+from .training import runtime
+
+UNKNOWN_CATEGORY = -1  # of classes that the data does not have: COCO's evaluation leaves their detections out
+
+
+@dataclass(frozen=True)
+class Found:
+    """The objects of one image, surest first."""
+
+    path: str
+    rows: tuple[dict[str, Any], ...] = ()  # COCO result rows without image ids, with the class's name
+    error: str | None = None  # why the file could not be read
+
+
+def evaluate(
+    model: Any, checkpoint: str | Path, data: str | Path | None, *, split: Literal["val", "train", "all"] = "val",
+    precision: str = "auto", say: Callable[[str], None] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """COCO's figures of a detector on annotated pictures, in percent; classes are matched by name.
+
+    Raises UserError when no data is named or one of its classes is unknown to the detector.
+    """
+    if data is None:
+        raise UserError(f"{checkpoint} is a detector: pass a folder with COCO annotations to judge it on")
+    source = matched(model, checkpoint, open_detection_for_judging(data, split))
+    if say is not None:
+        say(f"{len(source):,} images of {data}, {sum(len(o.labels) for o in source.objects):,} objects")
+    with runtime.start(precision) as run:
+        preprocess = DetectionPreprocess.from_dict(model.preprocess)
+        recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)
+        return Detect(source, source, recipe, preprocess, run).evaluate(model.to(run.device).eval())
+
+
+def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> DetectionSource:
+    """`source` with the categories in the order of the model's classes. Raises UserError where they do not meet."""
+    if model.classes is None:
+        if model.num_classes != len(source.classes):
+            counts = f"{model.num_classes} classes without names, the data has {len(source.classes)}"
+            raise UserError(f"{checkpoint} knows {counts}; they cannot be matched")
+        return source
+    if missing := [name for name in source.classes if name not in model.classes]:
+        known = ", ".join(model.classes[:5])
+        raise UserError(f"{checkpoint} does not know the class {missing[0]!r}; it knows {known}, …")
+    number = dict(zip(source.classes, source.category_ids, strict=True))
+    return replace(source, category_ids=tuple(number.get(name, UNKNOWN_CATEGORY) for name in model.classes))
+
+
+def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | None = None,
+         precision: str = "auto") -> Iterator[Found]:  # fmt: skip
+    """What is in each picture with a score of at least `least_score`; `out` is a folder for the pictures drawn on."""
+    preprocess = DetectionPreprocess.from_dict(model.preprocess)
+    with runtime.start(precision) as run:
+        model = model.to(run.device).eval()
+        for path in paths:
+            try:
+                image = open_image(path, name=path)
+            except UserError as error:
+                yield Found(path, error=str(error))
+                continue
+            rows = tuple(_rows(model, image, preprocess, run, least_score))
+            if out is not None:
+                with files.atomic(out / f"{Path(path).stem}.png") as temporary:
+                    draw_objects(image, rows).save(temporary, "PNG")
+            yield Found(path, rows)
+
+
+def as_results(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """COCO's result format: one row an object. A file named by a number, as COCO's are, has that as its image id."""
+    rows = []
+    for one in found:
+        stem = Path(one.path).stem
+        image = {"image_id": int(stem) if stem.isdecimal() else one.path}
+        rows += [
+            image | {**{k: v for k, v in row.items() if k != "class"}, "category": row["class"]} for row in one.rows
+        ]
+    return rows
+
+
+def _rows(model: Any, image: Image.Image, preprocess: DetectionPreprocess, run: runtime.Runtime,
+          least_score: float) -> Iterator[dict[str, Any]]:  # fmt: skip
+    with torch.inference_mode(), run.autocast():
+        detections = model([preprocess(image).to(run.device)], originals=[image.size[::-1]])[0]
+    kept = detections["scores"] >= least_score
+    detections = {name: value[kept] for name, value in detections.items()}
+    numbers = model.category_ids or list(range(model.num_classes))
+    for row, label in zip(as_coco(detections, 0, numbers), detections["labels"].tolist(), strict=True):
+        del row["image_id"]
+        yield {"class": model.classes[label] if model.classes else str(label), **row}

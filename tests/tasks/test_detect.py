@@ -1,0 +1,127 @@
+"""Detection through `train`, `evaluate` and `predict`: learned, judged alike, resumed, explained when bad."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext import UserError, api
+from convnext.cli import main
+from convnext.data.images import read_header
+
+RECIPE = "coco/mask_rcnn/tiny"
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """Settings of a detector and a run that take seconds."""
+    return {
+        "model": "convnext_atto", "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "layer_scale": 1.0, "weights": None,
+        "image_size": 64, "batch_size": 2, "micro_batch": None, "steps": 4, "workers": 0, "precision": "fp32",
+        "drop_path": 0.1, "detection.regions": 16, "optim.lr": 1e-3, "eval_every": 0.5, "save_every": 0.5,
+    }  # fmt: skip
+
+
+def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
+    data = annotated()
+    result = api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+    assert result.best["metric"] == "box_ap"
+    assert {"box_ap", "box_ap50", "mask_ap", "mask_ap75"} <= result.best["raw"].keys()
+    model = tmp_path / "run" / "model.safetensors"
+    found = api.evaluate(model, data, precision="fp32")
+    assert found["box_ap"] == pytest.approx(result.metric)
+    assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["box", "wedge"]
+
+
+def test_a_run_goes_on_bit_for_bit(
+    annotated: Any, quick: dict[str, Any], tmp_path: Path, same_run: Callable[[Path, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from convnext.tasks.detect import Detect
+
+    data, plain, quick["ema"] = annotated(), Detect.losses, 0.9
+    api.train(data, RECIPE, out=tmp_path / "whole", settings=quick, report=False)
+    calls = iter(range(100))
+
+    def failing(self: Any, model: Any, batch: Any) -> Any:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(self, model, batch)
+
+    monkeypatch.setattr(Detect, "losses", failing)
+    with pytest.raises(KeyboardInterrupt):
+        api.train(data, RECIPE, out=tmp_path / "cut", settings=quick, report=False)
+    monkeypatch.undo()
+    api.train(out=tmp_path / "cut", resume=True, report=False)
+    same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_predictions_are_coco_results_and_pictures(
+    annotated: Any, quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = annotated()
+    early = quick | {"steps": 1, "optim.lr": 1e-6}  # while a detector still sees something everywhere
+    api.train(data, RECIPE, out=tmp_path / "run", settings=early, report=False)
+    model, picture = str(tmp_path / "run" / "model.safetensors"), data / "val2017" / "000.png"
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    capsys.readouterr()
+    words = ["predict", model, str(picture), str(broken), "--score", "0", "--out", str(tmp_path / "drawn")]
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads(out)
+    assert {"image_id", "category_id", "bbox", "score", "segmentation", "category"} == rows[0].keys()
+    assert {(row["category_id"], row["category"]) for row in rows} <= {(3, "box"), (17, "wedge")}
+    assert all(row["image_id"] == 0 for row in rows)  # the file is called by a number
+    assert "broken.png is not an image" in err
+    assert read_header(tmp_path / "drawn" / "000.png").size == read_header(picture).size
+    assert main([*words, "--form", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("path,class,score,x,y,width,height\n")
+    assert main(words) == 0
+    assert "broken.png is not an image" in capsys.readouterr().out
+    assert main(["predict", model, str(broken)]) == 2
+
+
+def test_a_class_that_the_detector_does_not_know(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
+    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+    other = annotated("other")
+    for path in (other / "annotations").iterdir():
+        path.write_text(path.read_text().replace('"wedge"', '"cone"'))
+    with pytest.raises(UserError, match="does not know the class 'cone'; it knows box, wedge"):
+        api.evaluate(tmp_path / "run" / "model.safetensors", other)
+    with pytest.raises(UserError, match="pass a folder with COCO annotations"):
+        api.evaluate(tmp_path / "run" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_size": 16}, "short side; pass at least 32"),
+        ({"auto_batch": True}, "set micro_batch"),
+        ({"num_classes": 5}, "the recipe is for 5 classes"),
+        ({"detection.short_sides": "0"}, "must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(
+    annotated: Any, quick: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | change, report=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_detection_without_data_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs annotated pictures"):
+        api.train(None, RECIPE, out=tmp_path / "run")
+
+
+def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
+    settings = {k: v for k, v in quick.items() if k not in ("steps", "batch_size")} | {"epochs": 2}
+    result = api.train(annotated(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (recipe["batch_size"], recipe["steps"], recipe["schedule"]["warmup_steps"]) == (8, 2, 1)
+    assert {row["field"] for row in result.history[0]["choices"]} == {"batch_size", "schedule.warmup_steps"}
