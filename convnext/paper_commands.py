@@ -13,7 +13,7 @@ from .errors import UserError
 from .recipes import roadmap as steps_of
 from .tables import FORMS, render
 
-TABLES = ("1", "2", "5", "6", "9", "12")  # of the paper, that `bench` prints
+TABLES = ("1", "2", "3", "5", "6", "9", "12")  # of the paper, that `bench` prints
 Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
 
 
@@ -124,6 +124,10 @@ def _bench(options: argparse.Namespace) -> None:
     speed, say = not options.no_speed, _to_stderr
     if options.table == "9":
         rows = layer_table.architecture_rows()
+    elif options.table == "3":
+        from .detector_table import table3_rows
+
+        rows = table3_rows(speed=speed, say=say)
     elif options.table:
         rows = bench.table_rows(options.table, speed=speed, say=say)
         if options.plot:

@@ -38,6 +38,7 @@ LEVELS = (
         "evidence",
         "bench",
         "layer_table",
+        "detector_table",
         "export",
         "robustness",
         "suites",

@@ -1,7 +1,6 @@
 """Is this folder fit to train on? Every file is opened, every picture compared with every other.
 
-Nothing is raised for what can be described: an error would stop a training run, a warning would spoil what it learns or
-measures, a note says how an odd file is read or that it is left out.
+Nothing is raised for what can be described (findings.py).
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,65 +20,18 @@ from PIL import Image
 from .. import files
 from ..errors import UserError
 from . import folders
+from .check_coco import check_annotations, is_annotated
+from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import BadImage, Header, open_image, read_header, readable
 from .sources import NATIVE, Splits, open_data
 from .tables import find_table, read_table
-
-ERRORS = ("missing split", "no class folders", "no images", "one class", "class in one split", "empty class",
-          "bad table", "unreadable folder", "missing", "not regular", "empty", "truncated", "bomb",
-          "corrupt")  # fmt: skip
-WARNINGS = ("leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image", "name twins")
-NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder")
 
 IMBALANCE = 10  # largest class over smallest
 TINY_SIDE = 8  # pixels; the built-in digits have just these
 # Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
 # Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
 LOOK_SIDE, LOOK_SIGNS, LOOK_LEVELS = 8, 3, 4
-ROWS = 30  # classes in the printed table; of more, the largest and the smallest
-SHOWN = 10  # findings of a kind in the printed list
-
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
-Counts = dict[str, dict[str, int]]  # split -> class -> images
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One finding: `kind` is a row of ERRORS, WARNINGS or NOTES; `path` lies below the data folder."""
-
-    kind: str
-    path: str
-    detail: str
-
-    @property
-    def severity(self) -> str:
-        return "error" if self.kind in ERRORS else "warning" if self.kind in WARNINGS else "note"
-
-
-@dataclass(frozen=True)
-class FolderReport:
-    """What `check` found. Splits are "train" and "val", or "all" where a run would split the folder itself."""
-
-    name: str
-    counts: Counts
-    problems: list[Problem]
-
-    @property
-    def ok(self) -> bool:
-        """No errors: a training run would start and find every picture."""
-        return not any(problem.severity == "error" for problem in self.problems)
-
-    @property
-    def images(self) -> int:
-        return sum(sum(classes.values()) for classes in self.counts.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        rows = [{"severity": problem.severity, **asdict(problem)} for problem in self.problems]
-        return {"name": self.name, "ok": self.ok, "images": self.images, "counts": self.counts, "problems": rows}
-
-    def __str__(self) -> str:
-        return "\n".join([*_table(self), *_findings(self.problems), _verdict(self)])
 
 
 @dataclass(frozen=True)
@@ -110,6 +61,8 @@ def check(where: str | Path, *, progress: Progress | None = None) -> FolderRepor
     root = Path(os.path.expanduser(text))
     if (text in NATIVE and not os.path.isdir(root)) or (root.suffix == ".npz" and os.path.isfile(root)):
         return _of_arrays(open_data(where))
+    if is_annotated(root):
+        return check_annotations(root)
     folders.require_folder(root, NATIVE)
     if table := find_table(root):
         counts, pictures, problems = _survey_table(root, table)
@@ -331,39 +284,3 @@ def _thumbnails(looks: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     grey = np.frombuffer(b"".join(looks), dtype=np.uint8).reshape(-1, LOOK_SIDE, LOOK_SIDE + 1).astype(np.int16)
     words = np.packbits((grey[:, :, :-1] > grey[:, :, 1:]).reshape(len(looks), -1), axis=1).view(np.uint64).ravel()
     return grey, words
-
-
-def _table(report: FolderReport) -> list[str]:
-    splits = list(report.counts)
-    classes = list(dict.fromkeys(name for counts in report.counts.values() for name in counts))
-    totals = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
-    lines = [f"{report.name}: {report.images:,} images ({totals or 'no splits'}) in {len(classes)} classes", ""]
-    if len(classes) > ROWS:
-        size = {name: sum(counts.get(name, 0) for counts in report.counts.values()) for name in classes}
-        ranked = sorted(classes, key=lambda name: (-size[name], name))
-        classes = [*ranked[: ROWS // 2], "", *ranked[-ROWS // 2 :]]
-    wide = max([len("class"), *map(len, classes)])
-    lines.append(f"{'class':{wide}}" + "".join(f"{split:>10}" for split in splits))
-    for name in classes:
-        cells = [f"{report.counts[split].get(name, 0):>10,}" for split in splits]
-        lines.append(f"{name:{wide}}" + "".join(cells) if name else "…")
-    return [*lines, ""]
-
-
-def _findings(problems: list[Problem]) -> Iterator[str]:
-    for kind in dict.fromkeys(problem.kind for problem in problems):
-        mine = [problem for problem in problems if problem.kind == kind]
-        yield f"{mine[0].severity}: {kind} ({len(mine):,})"
-        for problem in mine[:SHOWN]:
-            # A file's own message names it already, with the whole path.
-            yield f"  {problem.detail}" if problem.path in problem.detail else f"  {problem.path}: {problem.detail}"
-        if len(mine) > SHOWN:
-            yield f"  … and {len(mine) - SHOWN:,} more"
-
-
-def _verdict(report: FolderReport) -> str:
-    amounts = {
-        word: sum(problem.severity == word for problem in report.problems) for word in ("error", "warning", "note")
-    }
-    listed = ", ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for word, count in amounts.items() if count)
-    return f"{'fit to train on' if report.ok else 'not fit to train on'}{': ' + listed if listed else ''}"

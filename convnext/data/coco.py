@@ -219,7 +219,7 @@ def read_coco(path: Path) -> DetectionSource:
         image_ids=tuple(row["id"] for row in rows),
         sizes=tuple(sizes.values()),
         objects=objects,
-        folder=_image_folder(path, names),
+        folder=_complete_folder(path, names),
         raw=raw,
         masks=any(o.polygons or o.runs for per_image in objects for o in per_image.outlines),
         notes=tuple(f"{count:,} objects {why}, left out" for why, count in left_out.items()),
@@ -321,26 +321,22 @@ def _require_unique(path: Path, what: str, values: Sequence[Any]) -> None:
         raise UserError(f"{path} has {what} twice: {listed([str(v) for v in twice])}; number them anew")
 
 
-def _image_folder(path: Path, names: Sequence[str]) -> Path:
-    """The folder below which all pictures lie, from what the annotation file is called and where it is."""
+def image_folder(path: Path, names: Sequence[str]) -> Path:
+    """The folder below which most of the pictures lie, from what the annotation file is called and where it is."""
     parent, stem = path.parent, path.stem.removeprefix("instances_")
     above = parent.parent
-    candidates = [
-        above / stem,
-        above / "images" / stem,
-        parent / stem,
-        above / "images",
-        parent / "images",
-        parent,
-        above,
-    ]
-    counts = [sum((folder / name).is_file() for name in names) if folder.is_dir() else 0 for folder in candidates]
-    best = candidates[counts.index(max(counts))]
-    if missing := [name for name in names if not (best / name).is_file()]:
-        where = readable(best) if max(counts) else f"any of {', '.join(readable(c) for c in candidates[:3])}, …"
-        lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {where}: {listed(missing, 3)}"
-        raise UserError(f"{lacking}; put them there, or take them out of the file")
-    return best
+    candidates = (above / stem, above / "images" / stem, parent / stem, above / "images", parent / "images", parent,
+                  above)  # fmt: skip
+    return max(candidates, key=lambda folder: sum((folder / name).is_file() for name in names))
+
+
+def _complete_folder(path: Path, names: Sequence[str]) -> Path:
+    """The folder that has all the pictures; UserError, naming some, when they are not there."""
+    folder = image_folder(path, names)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {readable(folder)}"
+        raise UserError(f"{lacking}: {listed(missing, 3)}; put them there, or take them out of the file")
+    return folder
 
 
 def _held_out(source: DetectionSource, fraction: float) -> set[int]:

@@ -83,8 +83,12 @@ class MaskHead(nn.Module):
 
     def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
         """(R, C, 14, 14), (R,) classes -> (R, 28, 28) logits of each region's own class."""
-        logits = self.conv_logits(F.relu(self.upsample(self.convs(regions))))
-        return logits[torch.arange(len(labels), device=labels.device), labels].float()
+        return self.maps(regions)[torch.arange(len(labels), device=labels.device), labels].float()
+
+    def maps(self, regions: Tensor) -> Tensor:
+        """(R, C, 14, 14) -> (R, K, 28, 28) logits of every class."""
+        logits: Tensor = self.conv_logits(F.relu(self.upsample(self.convs(regions))))
+        return logits
 
 
 class RoIHead(nn.Module):

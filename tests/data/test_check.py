@@ -240,7 +240,7 @@ def test_a_table_of_labels(pets: Path) -> None:
 def test_the_built_in_digits_are_counted() -> None:
     report = check("digits")
     assert report.ok
-    assert report.images == 1797
+    assert report.total == 1797
     assert sum(report.counts["val"].values()) == 360
 
 

@@ -124,7 +124,7 @@ def test_links_that_lead_back_are_not_followed_and_others_once(two: Path) -> Non
     (two / "a" / "linked").symlink_to(two.parent / "store")
     (two / "a" / "linked2").symlink_to(two.parent / "store")
     assert found_in(two) == {*before, "a/linked/x.png"}
-    assert check(two).images == 7
+    assert check(two).total == 7
 
 
 def test_a_class_folder_or_picture_may_be_a_link(two: Path) -> None:

@@ -1,0 +1,156 @@
+"""Are these annotations fit to learn detection from? Every entry is looked at, none raises."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .coco import POLYGON_VALUES, SMALLEST_SIDE, SPLIT_NAMES, annotation_files, image_folder
+from .findings import Counts, FolderReport, Problem
+from .images import BadImage, read_header, readable
+
+OUTSIDE = 1.0  # pixels that a box may stick out by: rounding
+
+
+def is_annotated(root: Path) -> bool:
+    """Whether a path is an annotation file, or a folder that has some in a known layout."""
+    if root.is_file():
+        return root.suffix == ".json"
+    return any(_files(root))
+
+
+def check_annotations(root: Path) -> FolderReport:
+    """The report on one annotation file or on a folder's two."""
+    named = {"all": root} if root.is_file() else dict(_files(root))
+    counts: Counts = {}
+    problems = [
+        Problem("missing split", ".", f"there are no annotations for {split}")
+        for split in ("train", "val")
+        if named.keys() != {"all"} and split not in named
+    ]
+    classes: dict[str, list[tuple[Any, str]]] = {}
+    for split, path in named.items():
+        content = _content(path)
+        if isinstance(content, str):
+            problems.append(Problem("bad annotations", path.name, content))
+            counts[split] = {}
+            continue
+        found = _Split(path, content)
+        problems += found.problems()
+        counts[split], classes[split] = found.counts(), sorted((row["id"], row["name"]) for row in found.categories)
+    if len(classes) == 2 and classes["train"] != classes["val"]:
+        differ = sorted({f"{name} ({number})" for number, name in set(classes["train"]) ^ set(classes["val"])})
+        problems.append(Problem("categories differ", ".", f"between train and val: {', '.join(differ[:5])}"))
+    return FolderReport(readable(str(root)), counts, sorted(problems, key=lambda p: p.severity != "error"), "objects")
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    for split in SPLIT_NAMES:
+        try:
+            yield from annotation_files(root, (split,)).items()
+        except UserError:
+            continue
+
+
+def _content(path: Path) -> dict[str, Any] | str:
+    """The file's lists of entries, or what is wrong with it."""
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return f"cannot be read as JSON ({str(error)[:80]})"
+    lists = ("images", "annotations", "categories")
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(name), list) and raw[name] for name in lists):
+        return "must hold images, annotations and categories, none of them empty"
+    return {name: [row for row in raw[name] if isinstance(row, dict) and _whole(name, row)] for name in lists} | {
+        "incomplete": sum(not isinstance(row, dict) or not _whole(name, row) for name in lists for row in raw[name])
+    }
+
+
+def _whole(part: str, row: dict[str, Any]) -> bool:
+    keys = {"images": ("id", "file_name", "width", "height"), "annotations": ("image_id", "category_id", "bbox"),
+            "categories": ("id", "name")}[part]  # fmt: skip
+    return all(row.get(key) is not None for key in keys)
+
+
+class _Split:
+    """One annotation file's whole entries."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self.path, self.incomplete = path, content["incomplete"]
+        self.images, self.annotations, self.categories = (content[n] for n in ("images", "annotations", "categories"))
+        self.names = {row["id"]: str(row["name"]) for row in self.categories}
+        self.sizes = {row["id"]: (row["width"], row["height"]) for row in self.images}
+
+    def counts(self) -> dict[str, int]:
+        found = Counter(self.names.get(row["category_id"]) for row in self.annotations)
+        return {name: found[name] for name in self.names.values()}
+
+    def problems(self) -> Iterator[Problem]:
+        if self.incomplete:
+            yield Problem("bad annotations", self.path.name, f"{self.incomplete} entries lack what they need")
+        yield from self._repeats()
+        yield from self._pictures()
+        for row in self.annotations:
+            yield from self._object(row)
+
+    def _repeats(self) -> Iterator[Problem]:
+        lists = (("image", self.images, "id"), ("annotation", self.annotations, "id"),
+                 ("category", self.categories, "id"), ("category name", self.categories, "name"))  # fmt: skip
+        for what, rows, key in lists:
+            for value, count in Counter(str(row.get(key)) for row in rows if row.get(key) is not None).items():
+                if count > 1:
+                    yield Problem("id twice", self.path.name, f"{what} {value} is given to {count} entries")
+
+    def _pictures(self) -> Iterator[Problem]:
+        folder = image_folder(self.path, [str(row["file_name"]) for row in self.images])
+        used = {row["image_id"] for row in self.annotations}
+        for row in self.images:
+            name = str(row["file_name"])
+            if row["id"] not in used:
+                yield Problem("no object", readable(name), "not learned from: it has no annotation")
+            try:
+                header = read_header(folder / name)
+            except BadImage as error:
+                yield Problem(error.kind, readable(name), str(error))
+                continue
+            if (row["width"], row["height"]) not in (header.size, header.size[::-1]):
+                said = f"{row['width']} x {row['height']} pixels, it has {header.size[0]} x {header.size[1]}"
+                yield Problem("bad annotations", readable(name), f"its annotations are for {said}")
+
+    def _object(self, row: dict[str, Any]) -> Iterator[Problem]:
+        name = f"annotation {row.get('id')}"
+        for key, known in (("image_id", self.sizes), ("category_id", self.names)):
+            if row[key] not in known:
+                yield Problem("unknown reference", name, f"its {key} {row[key]} is not listed")
+        box = row["bbox"]
+        if not (isinstance(box, list) and len(box) == 4 and all(_finite(value) for value in box)):
+            yield Problem("bad box", name, f"{str(box)[:60]} is not x, y, width and height")
+            return
+        if min(box[2], box[3]) < SMALLEST_SIDE or row.get("area", 1) in (0, None):
+            yield Problem("no area", name, f"left out: its box is {box[2]:g} x {box[3]:g}")
+        elif row["image_id"] in self.sizes:
+            width, height = self.sizes[row["image_id"]]
+            if min(box[:2]) < -OUTSIDE or box[0] + box[2] > width + OUTSIDE or box[1] + box[3] > height + OUTSIDE:
+                yield Problem("box outside", name, f"cut: {box} reaches beyond its image of {width} x {height}")
+        yield from self._outline(name, row)
+
+    def _outline(self, name: str, row: dict[str, Any]) -> Iterator[Problem]:
+        value, size = row.get("segmentation"), self.sizes.get(row["image_id"])
+        if isinstance(value, dict):
+            if size is not None and list(value.get("size", ())) != [size[1], size[0]]:
+                yield Problem("bad outline", name, "its run lengths are for another height and width than its image's")
+        elif isinstance(value, list):
+            whole = [p for p in value if isinstance(p, list) and len(p) % 2 == 0 and len(p) >= POLYGON_VALUES]
+            if not all(isinstance(p, list) and all(_finite(v) for v in p) for p in value):
+                yield Problem("bad outline", name, "neither polygons nor run lengths")
+            elif len(whole) < len(value):
+                yield Problem("no area", name, "left out: a polygon has fewer than three corners or half a point")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

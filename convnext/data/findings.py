@@ -1,0 +1,99 @@
+"""What a look through a data folder found: a report for people and as plain values.
+
+An error would stop a training run, a warning would spoil what it learns or measures, a note says how an odd file is
+read or that it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ERRORS = ("missing split", "no class folders", "no images", "one class", "class in one split", "empty class",
+          "bad table", "bad annotations", "id twice", "unknown reference", "categories differ", "bad box",
+          "bad outline", "unreadable folder", "missing", "not regular", "empty", "truncated", "bomb",
+          "corrupt")  # fmt: skip
+WARNINGS = ("leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image", "name twins",
+            "box outside", "no area", "no object")  # fmt: skip
+NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder")
+ROWS = 30  # classes in the printed table; of more, the largest and the smallest
+SHOWN = 10  # findings of a kind in the printed list
+
+Counts = dict[str, dict[str, int]]  # split -> class -> images
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: `kind` is a row of ERRORS, WARNINGS or NOTES; `path` lies below the data folder."""
+
+    kind: str
+    path: str
+    detail: str
+
+    @property
+    def severity(self) -> str:
+        return "error" if self.kind in ERRORS else "warning" if self.kind in WARNINGS else "note"
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What `check` found. Splits are "train" and "val", or "all" where a run would split the folder itself."""
+
+    name: str
+    counts: Counts
+    problems: list[Problem]
+    unit: str = "images"  # what is counted: of annotated pictures, their "objects"
+
+    @property
+    def ok(self) -> bool:
+        """No errors: a training run would start and find every picture."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def total(self) -> int:
+        return sum(sum(classes.values()) for classes in self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        rows = [{"severity": problem.severity, **asdict(problem)} for problem in self.problems]
+        return {"name": self.name, "ok": self.ok, self.unit: self.total, "counts": self.counts, "problems": rows}
+
+    def __str__(self) -> str:
+        return "\n".join([*_table(self), *_findings(self.problems), _verdict(self)])
+
+
+def _table(report: FolderReport) -> list[str]:
+    splits = list(report.counts)
+    classes = list(dict.fromkeys(name for counts in report.counts.values() for name in counts))
+    totals = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
+    lines = [f"{report.name}: {report.total:,} {report.unit} ({totals or 'no splits'}) in {len(classes)} classes", ""]
+    if len(classes) > ROWS:
+        size = {name: sum(counts.get(name, 0) for counts in report.counts.values()) for name in classes}
+        ranked = sorted(classes, key=lambda name: (-size[name], name))
+        classes = [*ranked[: ROWS // 2], "", *ranked[-ROWS // 2 :]]
+    wide = max([len("class"), *map(len, classes)])
+    lines.append(f"{'class':{wide}}" + "".join(f"{split:>10}" for split in splits))
+    for name in classes:
+        cells = [f"{report.counts[split].get(name, 0):>10,}" for split in splits]
+        lines.append(f"{name:{wide}}" + "".join(cells) if name else "…")
+    return [*lines, ""]
+
+
+def _findings(problems: list[Problem]) -> Iterator[str]:
+    for kind in dict.fromkeys(problem.kind for problem in problems):
+        mine = [problem for problem in problems if problem.kind == kind]
+        yield f"{mine[0].severity}: {kind} ({len(mine):,})"
+        for problem in mine[:SHOWN]:
+            # A file's own message names it already, with the whole path.
+            yield f"  {problem.detail}" if problem.path in problem.detail else f"  {problem.path}: {problem.detail}"
+        if len(mine) > SHOWN:
+            yield f"  … and {len(mine) - SHOWN:,} more"
+
+
+def _verdict(report: FolderReport) -> str:
+    amounts = {
+        word: sum(problem.severity == word for problem in report.problems) for word in ("error", "warning", "note")
+    }
+    listed = ", ".join(f"{count:,} {word}{'' if count == 1 else 's'}" for word, count in amounts.items() if count)
+    return f"{'fit to train on' if report.ok else 'not fit to train on'}{': ' + listed if listed else ''}"

@@ -1,0 +1,44 @@
+"""Table 3: our counts are the published ones, for every detector of the paper."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from convnext.cli import main
+from convnext.detector_table import count_detector, table3_rows
+
+# tables.json `downstream_flops_check`: multiply-adds at 1280 x 800 in 10^9, parameters
+EXPECTED = {
+    "coco/mask_rcnn/tiny": (261.9, 48095376),
+    "coco/cascade_mask_rcnn/tiny": (740.15, 85930578),
+    "coco/cascade_mask_rcnn/small": (826.44, 107565138),
+    "coco/cascade_mask_rcnn/base": (963.57, 145800242),
+    "coco/cascade_mask_rcnn/large_22k": (1353.41, 254710770),
+    "coco/cascade_mask_rcnn/xlarge_22k": (1897.4, 406875058),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_costs(name: str) -> None:
+    gmacs, parameters = EXPECTED[name]
+    cost = count_detector(name)
+    assert cost.gmacs == pytest.approx(gmacs, abs=0.006)
+    assert cost.parameters == parameters
+
+
+def test_every_printed_figure_of_ours_is_reproduced_to_a_billion() -> None:
+    rows = table3_rows(speed=False)
+    assert len(rows) == 16
+    ours = [row for row in rows if row["backbone"].startswith("ConvNeXt")]
+    assert len(ours) == 7
+    assert all(abs(row["GFLOPs"] - row["GFLOPs (paper)"]) <= 1 for row in ours)
+    assert all("GFLOPs" not in row for row in rows if row not in ours)
+
+
+def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--table", "3", "--no-speed", "--form", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[-1]["backbone"] == "ConvNeXt-XL"
+    assert (rows[-1]["ap_box"], rows[-1]["ap_mask"], rows[-1]["GFLOPs"]) == (55.2, 47.7, 1897.4)
