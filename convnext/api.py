@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files, run_folder, sweep
+from .data import yolo
 from .data.check import FolderReport
 from .data.check import check as check_folder
 from .errors import UserError
@@ -22,7 +23,7 @@ from .run_folder import DataRequest, RunResult
 from .session import Session
 from .training import runtime
 
-__all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "predict", "train"]
+__all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train"]
 
 
 def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *, out: str | Path | None = None,
@@ -97,6 +98,11 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
 def check(data: str | Path) -> FolderReport:
     """What is in a folder, and whether it is fit to train on."""
     return check_folder(data)
+
+
+def import_yolo(data: str | Path, out: str | Path | None = None) -> list[str]:
+    """Writes COCO annotation files for a folder with labels in YOLO's format; returns a sentence for each."""
+    return yolo.import_yolo(data, out)
 
 
 def convert(source: str | Path, target: str | Path, *, naming: str = "official", model: str | None = None,

@@ -84,6 +84,9 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--score", type=float, default=0.3, help="of a detector: the least that is reported")
     sub.add_argument("--out", metavar="DIR", help="of a detector: the pictures with what was found drawn in")
     paper_commands.form_argument(sub, "json", "csv")
+    sub = command("import-yolo", _import_yolo, "COCO annotations for a folder with labels in YOLO's format")
+    sub.add_argument("data", metavar="DATA", help="data.yaml, or the folder that holds it")
+    sub.add_argument("--out", metavar="DIR", help="where annotations/ is written (default: the data's own folder)")
     sub = command("convert", _convert, "one library's checkpoint into another's")
     sub.add_argument("source", metavar="SOURCE")
     sub.add_argument("target", metavar="TARGET", help="ends in .safetensors or .pth")
@@ -327,6 +330,12 @@ def _print_found(found: list[Any], form: str) -> int:
     if all(one.error for one in found):
         raise UserError(f"none of the {len(found)} files could be read; the first: {found[0].error}")
     return 0
+
+
+def _import_yolo(options: argparse.Namespace) -> None:
+    from .api import import_yolo
+
+    print("\n".join(import_yolo(options.data, options.out)))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -226,7 +226,8 @@ def test_only_lower_bounds_are_pinned() -> None:
 
 
 def test_what_is_imported_from_outside_is_declared() -> None:
-    called = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval"}
+    called = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval"}  # fmt: skip
+    called["yaml"] = "pyyaml"
     used = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names - {"convnext"}
     assert {called.get(name, name) for name in used} <= requirements().keys()
 

@@ -24,6 +24,7 @@ COMMANDS = {
               "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
                  "--form", "--json"},
+    "import-yolo": {"data", "--out"},
     "predict": {"checkpoint", "images", "--top", "--score", "--out", "--form", "--json", "--csv"},
     "convert": {"source", "target", "--naming", "--model", "--ema"},
     "bench": {"names", "--table", "--image-size", "--no-speed", "--plot", "--form"},

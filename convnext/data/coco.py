@@ -325,8 +325,8 @@ def image_folder(path: Path, names: Sequence[str]) -> Path:
     """The folder below which most of the pictures lie, from what the annotation file is called and where it is."""
     parent, stem = path.parent, path.stem.removeprefix("instances_")
     above = parent.parent
-    candidates = (above / stem, above / "images" / stem, parent / stem, above / "images", parent / "images", parent,
-                  above)  # fmt: skip
+    own = (above / stem, above / "images" / stem, above / stem / "images", parent / stem)
+    candidates = (*own, above / "images", parent / "images", parent, above)
     return max(candidates, key=lambda folder: sum((folder / name).is_file() for name in names))
 
 
