@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ FIGURES = {
     "AR_medium": "ar_medium", "AR_large": "ar_large",
 }  # fmt: skip
 KINDS = {"box": "bbox", "mask": "segm"}
-PRECISION_AXES = (2, 0, 0, 2)  # category; recall and IoU averaged over; all areas; 100 detections
+RECALLS = 101  # at which precision is taken
+IOU_PLACES = {"50": 0, "75": 5}  # of IoU 0.50 and 0.75 among the ten from 0.50 to 0.95
 
 
 def as_coco(detections: dict[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -65,15 +67,27 @@ def evaluate(truth: dict[str, Any], rows: Sequence[dict[str, Any]], *, masks: bo
     return found
 
 
-def per_class(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str = "box") -> dict[int, float]:
-    """Category id -> AP in percent; categories without objects are left out."""
+@dataclass(frozen=True)
+class Details:
+    """What lies behind the averages. AP in percent by category id, of those that have objects."""
+
+    ap: dict[int, float]
+    precision: dict[str, np.ndarray]  # "50" and "75" (IoU) -> (101,) at recalls from 0 to 1, mean over categories
+
+
+def details(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str = "box") -> Details:
+    """Category by category, and precision over recall; `kind` is "box" or "mask"."""
     counted = _counted(truth, rows, KINDS[kind])
-    present = {row["category_id"] for row in truth["annotations"] if not row.get("iscrowd")}
+    present = sorted({row["category_id"] for row in truth["annotations"] if not row.get("iscrowd")})
     if counted is None:
-        return dict.fromkeys(sorted(present), 0.0)
+        return Details(dict.fromkeys(present, 0.0), {name: np.zeros(RECALLS) for name in IOU_PLACES})
     precision = np.asarray(counted.eval["precision"])[:, :, :, 0, -1]  # (IoU, recall, category)
-    ids = counted.params.catIds
-    return {i: 100 * float(precision[:, :, k].mean()) for k, i in enumerate(ids) if i in present}
+    place = {number: k for k, number in enumerate(counted.params.catIds)}
+    shown = precision[:, :, [place[number] for number in present]]
+    return Details(
+        {number: 100 * float(shown[:, :, k].mean()) for k, number in enumerate(present)},
+        {name: shown[index].mean(1) for name, index in IOU_PLACES.items()},
+    )
 
 
 def library() -> Any:

@@ -97,7 +97,7 @@ def _metric_curve(evals: list[dict[str, Any]], metric: str, label: str) -> str:
 
 def _raw_and_ema(axes: Axes, evals: list[dict[str, Any]], name: str) -> None:
     for which, colour, label in (("raw", RAW, "validation"), ("ema", EMA, "validation, EMA")):
-        points = [(row["epoch"], row[which][name]) for row in evals if row.get(which)]
+        points = [(row["epoch"], row[which][name]) for row in evals if name in (row.get(which) or {})]
         if points:
             marker = "." if len(points) < 3 else ""
             axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label)
@@ -133,6 +133,19 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:
                 axes.text(
                     column, row, f"{count:,}" if count else "", ha="center", va="center", color=colour, fontsize=7
                 )
+        return _svg(figure)
+
+
+def precision_recall(curves: dict[str, np.ndarray]) -> str:
+    """Precision at 101 recalls from 0 to 1, mean over classes, by name -> SVG."""
+    with _page_style("precision"):
+        figure, axes = _figure("recall", "precision")
+        for (name, values), style in zip(curves.items(), ("-", "--", "-", "--"), strict=False):
+            colour = RAW if name.startswith("box") else EMA
+            axes.plot(np.linspace(0, 1, len(values)), values, style, color=colour, label=name)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.legend(frameon=False)
         return _svg(figure)
 
 

@@ -5,11 +5,7 @@ Shapes: M validation images, K classes.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +15,29 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import figures, files
+from . import figures
 from .figures import plot_curves
 from .metrics import ClassificationCounter, MultiLabelCounter, bootstrap_interval, class_rows
-from .training.log import read
+from .page import (
+    THIN,
+    Part,
+    escaped,
+    html_table,
+    note,
+    percent,
+    recipe_section,
+    repeat_section,
+    run_tiles,
+    shot,
+    tile,
+    write_page,
+)
 
 __all__ = ["Evidence", "plot_curves", "write_report"]
 
 MISTAKES = 16  # pictures of the worst ones
 PAIRS = 15  # rows of the table of confused classes
-TALL = 16  # rows beyond which a table scrolls in its place
-PIXELS_UP_TO = 64  # a picture this small is shown with its pixels, not smoothed
-THUMBNAIL = 256  # pixels of the longer side of a picture on the page
 CHUNK = 4096  # images counted at once: bounds the memory of a large validation set
-THIN = "\u202f"  # no-break space before a per cent sign
 
 
 @dataclass(frozen=True)
@@ -85,58 +90,36 @@ class Evidence:
 
 def write_report(run: Path, evidence: Evidence) -> Path:
     """Writes `run`/report/index.html from the run's recipe.json and log.jsonl and the evidence; returns its path."""
-    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    rows = read(run / "log.jsonl")
-    start = next((row for row in rows if row["kind"] == "start"), {})
-    parts = [
-        ("result", "Result", _headline(evidence, rows, start, recipe)),
-        ("curves", "Learning curves", _curves(evidence, rows)),
-        ("confusion", "Confusion matrix", "" if evidence.multi_label else _confusion(evidence)),
-        ("classes", "Class by class", _classes(evidence)),
-        ("mistakes", "Worst mistakes", _mistakes(evidence)),
-        ("calibration", "Calibration", _calibration(evidence)),
-        ("maps", "Where the network looks", _maps(evidence)),
-        ("recipe", "Recipe", _recipe(recipe, start)),
-        ("repeat", "Repeat this run", _repeat(evidence)),
-    ]
-    page = _page(run, recipe, start, [part for part in parts if part[2]])
-    target = run / "report" / "index.html"
-    files.write_text(target, page)
-    return target
 
+    def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
+        return [
+            ("result", "Result", _headline(evidence, rows, start, recipe)),
+            ("curves", "Learning curves", _curves(evidence, rows)),
+            ("confusion", "Confusion matrix", "" if evidence.multi_label else _confusion(evidence)),
+            ("classes", "Class by class", _classes(evidence)),
+            ("mistakes", "Worst mistakes", _mistakes(evidence)),
+            ("calibration", "Calibration", _calibration(evidence)),
+            ("maps", "Where the network looks", _maps(evidence)),
+            ("recipe", "Recipe", recipe_section(recipe, start)),
+            ("repeat", "Repeat this run", repeat_section(evidence.command)),
+        ]
 
-def _page(run: Path, recipe: dict[str, Any], start: dict[str, Any], parts: Sequence[tuple[str, str, str]]) -> str:
-    css = files.asset("report.css")
-    data = f" on {Path(str(start['data'])).name}" if start.get("data") else ""
-    title = _text(f"{recipe.get('model', 'model')}{data}")
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts[1:])
-    sections = "\n".join(
-        f'<section id="{name}">{"" if name == "result" else f"<h2>{heading}</h2>"}{body}</section>'
-        for name, heading, body in parts
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title>\n<style>\n{css}</style></head>\n<body><main>\n"
-        f'<header><p class="eyebrow">Training report · {_text(run.resolve().name)}</p><h1>{title}</h1>'
-        f"<nav>{links}</nav></header>\n{sections}\n"
-        "<footer>Written by convnext. The page is this one file.</footer>\n</main></body></html>\n"
-    )
+    return write_page(run, parts)
 
 
 def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> str:
     result, (name, label) = evidence.result, evidence.metric
     low, high = bootstrap_interval(evidence.right)
-    interval = f"95{THIN}% interval {low:.1f} to {_percent(high)}"
+    interval = f"95{THIN}% interval {low:.1f} to {percent(high)}"
     if evidence.multi_label:
-        scale, sure = "", f"{_percent(result['exact_match'])} of the images have every label right ({interval})"
+        scale, sure = "", f"{percent(result['exact_match'])} of the images have every label right ({interval})"
     else:
         scale, sure = _scale(result[name], low, high), interval
     score = (
         f'<div><p class="eyebrow">{label}</p><div class="score">{result[name]:.1f}<small>{THIN}%</small></div>{scale}'
         f'<p class="how">{sure}. {len(evidence.ids):,} validation images, {len(evidence.classes):,} classes.</p></div>'
     )
-    tiles = "".join(_tile(*tile) for tile in [*_quality_tiles(evidence), *_run_tiles(rows, start, recipe)])
+    tiles = "".join(tile(*one) for one in [*_quality_tiles(evidence), *run_tiles(rows, start, recipe)])
     return f'<div class="headline">{score}<dl class="tiles">{tiles}</dl></div>{_comparisons(evidence)}'
 
 
@@ -149,38 +132,12 @@ def _scale(value: float, low: float, high: float) -> str:
 def _quality_tiles(evidence: Evidence) -> list[tuple[str, str, str]]:
     result = evidence.result
     loss = ("Validation loss", f"{result['loss']:.3f}", "mean over images")
-    ece = ("Calibration error", _percent(result["ece"]), "expected, 15 bins")
+    ece = ("Calibration error", percent(result["ece"]), "expected, 15 bins")
     if evidence.multi_label:
-        return [("Micro F1", _percent(result["micro_f1"]), "all labels alike"),
-                ("Wrong labels", _percent(result["hamming"]), "Hamming loss"), loss, ece]  # fmt: skip
-    top5 = [("Top-5 accuracy", _percent(result["top5"]), "among the best five")] if len(evidence.classes) > 5 else []
-    return [*top5, ("Mean class accuracy", _percent(result["mean_class_accuracy"]), "every class alike"), loss, ece]
-
-
-def _run_tiles(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Which weights, how long, on what."""
-    tiles = []
-    best = [row for row in rows if row["kind"] == "eval" and row.get("best")]
-    if best:
-        which = {"ema": "EMA", "raw": "raw"}.get(best[-1].get("which", ""), "best")
-        tiles.append(("Weights", which, f"epoch {best[-1]['epoch']:.4g}, step {best[-1]['step']:,}"))
-    train = [row for row in rows if row["kind"] == "train"]
-    if train:
-        minutes = figures.elapsed_minutes(rows)[-1]
-        speed = f"{train[-1]['images_per_s']:,.0f} images/s"
-        tiles.append(("Training time", _duration(minutes), f"{train[-1]['epoch']:.4g} epochs, {speed}"))
-    size = recipe.get("image_size")
-    tiles.append(("Images", f"{size} px", f"batch {recipe.get('batch_size')}, {recipe.get('precision')}"))
-    machine = start.get("machine") or {}
-    device = machine.get("cpu") if machine.get("gpu", "none") == "none" else machine.get("gpu")
-    if device:
-        tiles.append(("Machine", str(device), f"torch {machine.get('torch', '?')}"))
-    return tiles
-
-
-def _tile(label: str, value: str, note: str) -> str:
-    style = ' class="long"' if len(value) > 14 else ""
-    return f"<div><dt>{_text(label)}</dt><dd{style}>{_text(value)}<small>{_text(note)}</small></dd></div>"
+        return [("Micro F1", percent(result["micro_f1"]), "all labels alike"),
+                ("Wrong labels", percent(result["hamming"]), "Hamming loss"), loss, ece]  # fmt: skip
+    top5 = [("Top-5 accuracy", percent(result["top5"]), "among the best five")] if len(evidence.classes) > 5 else []
+    return [*top5, ("Mean class accuracy", percent(result["mean_class_accuracy"]), "every class alike"), loss, ece]
 
 
 def _comparisons(evidence: Evidence) -> str:
@@ -189,8 +146,8 @@ def _comparisons(evidence: Evidence) -> str:
     ours = ("this network", evidence.result[evidence.metric[0]])
     table = sorted([ours, *evidence.comparisons], key=lambda row: -row[1])
     cells = [
-        f'<tr><td class="name">{"<b>" if row is ours else ""}{_text(row[0])}{"</b>" if row is ours else ""}</td>'
-        f'<td class="n">{_percent(row[1])}</td><td class="bar">'
+        f'<tr><td class="name">{"<b>" if row is ours else ""}{escaped(row[0])}{"</b>" if row is ours else ""}</td>'
+        f'<td class="n">{percent(row[1])}</td><td class="bar">'
         f'<i{"" if row is ours else " class=other"} style="width:{row[1]:.2f}%"></i></td></tr>'
         for row in table
     ]
@@ -206,7 +163,7 @@ def _curves(evidence: Evidence, rows: list[dict[str, Any]]) -> str:
         "The training loss is taken on augmented, mixed and smoothed images, so it may lie above the validation loss. "
         "EMA is the running average of the weights."
     )
-    return _how(how) + f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>'
+    return note(how) + f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>'
 
 
 def _confusion(evidence: Evidence) -> str:
@@ -218,7 +175,7 @@ def _confusion(evidence: Evidence) -> str:
     how = "Rows are true classes, columns predictions; the stronger a cell, the larger its share of the row."
     drawn = figures.confusion_picture(counts, names)
     picture = f'<figure class="scroll"><div style="min-width:{wide}px">{drawn}</div></figure>'
-    return _how(how) + f'<div class="side">{picture}<div><h3>Most confused</h3>{_pairs(counts, names)}</div></div>'
+    return note(how) + f'<div class="side">{picture}<div><h3>Most confused</h3>{_pairs(counts, names)}</div></div>'
 
 
 def _pairs(counts: np.ndarray, names: list[str]) -> str:
@@ -227,12 +184,12 @@ def _pairs(counts: np.ndarray, names: list[str]) -> str:
     order = np.argsort(-(wrong + shares / 2), axis=None, kind="stable")[:PAIRS]  # at equal counts, the larger share
     places = [divmod(int(cell), len(counts)) for cell in order]
     rows = [
-        (_text(names[i]), _text(names[j]), f"{wrong[i, j]:,}", _percent(100 * shares[i, j]))
+        (escaped(names[i]), escaped(names[j]), f"{wrong[i, j]:,}", percent(100 * shares[i, j]))
         for i, j in places if wrong[i, j]
     ]  # fmt: skip
     if not rows:
-        return _how("No image was given a wrong class.")
-    return _table((("true", "name"), ("predicted", "name"), ("images", "n"), ("of the class", "n")), rows)
+        return note("No image was given a wrong class.")
+    return html_table((("true", "name"), ("predicted", "name"), ("images", "n"), ("of the class", "n")), rows)
 
 
 def _classes(evidence: Evidence) -> str:
@@ -241,27 +198,28 @@ def _classes(evidence: Evidence) -> str:
     rows = []
     for i in order:
         row = figures_of[i]
-        values = [_percent(row[name]) if row["support"] else "–" for name in ("precision", "recall", "f1")]
+        values = [percent(row[name]) if row["support"] else "–" for name in ("precision", "recall", "f1")]
         bar = f'<i style="width:{row["f1"]:.1f}%"></i>'
-        rows.append((_text(evidence.classes[i]), f"{row['support']:,}", *values, bar))
+        rows.append((escaped(evidence.classes[i]), f"{row['support']:,}", *values, bar))
     columns = (("class", "name"), ("images", "n"), ("precision", "n"), ("recall", "n"), ("F1", "n"), ("", "bar"))
     how = (
         "Precision: of what was called so, the share that was so. Recall: of what was so, the share that was found. "
         "F1: their harmonic mean; lowest first."
     )
-    return _how(how) + _table(columns, rows)
+    return note(how) + html_table(columns, rows)
 
 
 def _mistakes(evidence: Evidence) -> str:
     wrong = np.flatnonzero(~evidence.right)
     if not len(wrong):
-        return _how(f"None: all {len(evidence.ids):,} validation images are right.")
+        return note(f"None: all {len(evidence.ids):,} validation images are right.")
     badness = _label_losses(evidence, wrong) if evidence.multi_label else evidence.probs[wrong].max(1)
     worst = wrong[np.argsort(-badness, kind="stable")][:MISTAKES]
     caption = _labels_caption if evidence.multi_label else _class_caption
     shots = "".join(
-        _shot(
-            evidence.loader(evidence.ids[i]), f'{caption(evidence, i)}<div class="file">{_text(evidence.ids[i])}</div>'
+        shot(
+            evidence.loader(evidence.ids[i]),
+            f'{caption(evidence, i)}<div class="file">{escaped(evidence.ids[i])}</div>',
         )
         for i in worst
     )
@@ -269,7 +227,7 @@ def _mistakes(evidence: Evidence) -> str:
     share = (
         f"{len(wrong):,} of {len(evidence.ids):,} images are wrong; {order}. Wrong labels in the data show here too."
     )
-    return _how(share) + f'<div class="shots">{shots}</div>'
+    return note(share) + f'<div class="shots">{shots}</div>'
 
 
 def _label_losses(evidence: Evidence, images: np.ndarray) -> np.ndarray:
@@ -281,8 +239,8 @@ def _class_caption(evidence: Evidence, i: int) -> str:
     p, true = evidence.probs[i], int(evidence.targets[i])
     guess = int(p.argmax())
     return (
-        f'<b class="wrong">{_text(evidence.classes[guess])}</b> {p[guess]:.0%}<br>'
-        f'is <b class="right">{_text(evidence.classes[true])}</b> {p[true]:.0%}'
+        f'<b class="wrong">{escaped(evidence.classes[guess])}</b> {p[guess]:.0%}<br>'
+        f'is <b class="right">{escaped(evidence.classes[true])}</b> {p[true]:.0%}'
     )
 
 
@@ -291,7 +249,7 @@ def _labels_caption(evidence: Evidence, i: int) -> str:
     missed, added = np.flatnonzero(true & (p < 0.5)), np.flatnonzero(~true & (p >= 0.5))
     lines = []
     for word, style, members in (("missed", "right", missed), ("added", "wrong", added)):
-        named = ", ".join(f"<b class={style}>{_text(evidence.classes[k])}</b> {p[k]:.0%}" for k in members)
+        named = ", ".join(f"<b class={style}>{escaped(evidence.classes[k])}</b> {p[k]:.0%}" for k in members)
         lines += [f"{word} {named}"] if named else []
     return "<br>".join(lines)
 
@@ -300,99 +258,21 @@ def _calibration(evidence: Evidence) -> str:
     bins = evidence.counter.bins.numpy()
     _, claimed, true = 100 * bins.sum(1) / bins[0].sum()
     if evidence.multi_label:
-        average = f"On average a label is given {_percent(claimed)} and present in {_percent(true)} of the images."
+        average = f"On average a label is given {percent(claimed)} and present in {percent(true)} of the images."
     else:
-        average = f"On average the network claims {_percent(claimed)} for its prediction and is right {_percent(true)}."
+        average = f"On average the network claims {percent(claimed)} for its prediction and is right {percent(true)}."
     text = (
-        f"Expected calibration error: {_percent(evidence.result['ece'])}, the distance of the bars from the diagonal, "
+        f"Expected calibration error: {percent(evidence.result['ece'])}, the distance of the bars from the diagonal, "
         f"averaged over all predictions. {average} A bar below the diagonal means over-confidence."
     )
-    return f'<div class="side"><figure class="narrow">{figures.reliability(bins)}</figure>{_how(text)}</div>'
+    return f'<div class="side"><figure class="narrow">{figures.reliability(bins)}</figure>{note(text)}</div>'
 
 
 def _maps(evidence: Evidence) -> str:
     if not evidence.cams:
         return ""
-    shots = "".join(_shot(picture, _text(caption)) for picture, caption in evidence.cams)
+    shots = "".join(shot(picture, escaped(caption)) for picture, caption in evidence.cams)
     how = (
         "Class-activation maps (Grad-CAM) of the predicted class: red regions spoke for it most, clear ones not at all."
     )
-    return _how(how) + f'<div class="shots">{shots}</div>'
-
-
-def _recipe(recipe: dict[str, Any], start: dict[str, Any]) -> str:
-    whys = {str(choice["field"]): str(choice["why"]) for choice in start.get("choices") or []}
-    columns = [("field", "name"), ("value", "name"), ("why", "name")]
-    rows = [(_text(name), _text(_plain(value)), _text(whys.get(name, ""))) for name, value in _flat(recipe)]
-    facts = [(_text(name), _text(str(value))) for name, value in (start.get("machine") or {}).items()]
-    machine = _details("The machine", _table(columns[:2], facts)) if facts else ""
-    how = "Every setting as it was used, after the recipe was fitted to the data; where that decided a value, why."
-    return _how(how) + _details(f"{len(rows)} settings", _table(columns, rows)) + machine
-
-
-def _repeat(evidence: Evidence) -> str:
-    return _how("The same data, recipe and seed:") + f"<pre>{_text(evidence.command)}</pre>"
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of HTML cells under (heading, CSS class) columns; a long table scrolls in its place."""
-    head = "".join(f'<th class="{style}">{heading}</th>' for heading, style in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td class="{style}">{cell}</td>' for (_, style), cell in zip(columns, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    scroll = "scroll tall" if len(rows) > TALL else "scroll"
-    return f'<div class="{scroll}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _shot(picture: Image.Image, caption: str) -> str:
-    """A picture inside the page, with an HTML caption."""
-    buffer, small = io.BytesIO(), max(picture.size) <= PIXELS_UP_TO
-    shown = picture.convert("RGB")
-    shown.thumbnail((THUMBNAIL, THUMBNAIL))
-    if small:
-        shown.save(buffer, "PNG")
-    else:
-        shown.save(buffer, "JPEG", quality=85)
-    source = f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    style = ' class="pixels"' if small else ""
-    return f'<figure><img{style} src="{source}" alt=""><figcaption>{caption}</figcaption></figure>'
-
-
-def _details(summary: str, body: str) -> str:
-    return f"<details><summary>{summary}</summary>{body}</details>"
-
-
-def _how(text: str) -> str:
-    return f'<p class="how">{text}</p>'
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1f}{THIN}%"
-
-
-def _duration(minutes: float) -> str:
-    seconds = round(60 * minutes)
-    hours, rest = divmod(seconds, 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
-def _text(value: str) -> str:
-    """Escaped; bytes of a file name that are no UTF-8 become question marks."""
-    return html.escape(value.encode("utf-8", "replace").decode("utf-8"))
+    return note(how) + f'<div class="shots">{shots}</div>'

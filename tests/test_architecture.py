@@ -34,6 +34,8 @@ LEVELS = (
         "detecting",
         "drawing",
         "report",
+        "page",
+        "detection_report",
         "run_folder",
         "evidence",
         "bench",

@@ -16,7 +16,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convnext.average_precision import as_coco, evaluate, per_class
+from convnext.average_precision import as_coco, details, evaluate
 
 MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini" / "annotations" / "instances_val2017.json"
 
@@ -83,17 +83,19 @@ def test_all_twelve_figures_are_pycocotools(annotated: Any) -> None:
 def test_the_mean_over_classes_is_the_whole(annotated: Any) -> None:
     truth = truth_of(annotated)
     rows = perturbed(truth)
+    whole = evaluate(truth, rows)
     for kind in ("box", "mask"):
-        assert np.mean(list(per_class(truth, rows, kind).values())) == pytest.approx(
-            evaluate(truth, rows)[f"{kind}_ap"]
-        )
+        found = details(truth, rows, kind)
+        assert np.mean(list(found.ap.values())) == pytest.approx(whole[f"{kind}_ap"])
+        for iou in ("50", "75"):
+            assert 100 * found.precision[iou].mean() == pytest.approx(whole[f"{kind}_ap{iou}"])
 
 
 def test_nothing_found_is_zero_and_the_truth_itself_is_all(annotated: Any) -> None:
     path = annotated() / "annotations" / "instances_val2017.json"
     truth = json.loads(path.read_text())
     assert set(evaluate(truth, []).values()) == {0.0}
-    assert set(per_class(truth, []).values()) == {0.0}
+    assert set(details(truth, []).ap.values()) == {0.0}
     size = {row["id"]: (row["height"], row["width"]) for row in truth["images"]}
     exact = []
     for row in truth["annotations"]:

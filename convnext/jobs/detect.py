@@ -12,12 +12,14 @@ from torch import nn
 from ..average_precision import library
 from ..data.coco import DetectionSplits
 from ..data.detection import DetectionPreprocess
+from ..detection_report import DetectionEvidence, write_detection_report
 from ..errors import UserError
-from ..models import create_model, load_weights
+from ..models import create_model, from_pretrained, load_weights
 from ..models.layers import init_fan_in
 from ..models.rcnn import Detector, build_detector
 from ..recipe import Recipe, override
 from ..recipes.folder import Choice
+from ..run_folder import first_row
 from ..tasks.detect import Detect
 from ..training.runtime import Runtime
 
@@ -85,4 +87,8 @@ def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:
 
 
 def finish(path: Path, task: Detect) -> None:
-    """Nothing yet beside what the log holds."""
+    """Judges the published weights once more and writes the report."""
+    model = from_pretrained(path / "model.safetensors").to(task.run.device)
+    found: dict[str, list[dict[str, Any]]] = {}
+    task.evaluate(model, lambda record: found.update({record["id"]: record["rows"]}))
+    write_detection_report(path, DetectionEvidence(task.val, found, first_row(path)["command"]))

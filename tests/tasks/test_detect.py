@@ -86,6 +86,16 @@ def test_predictions_are_coco_results_and_pictures(
     assert main(["predict", model, str(broken)]) == 2
 
 
+def test_the_page_of_a_run(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
+    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1, "optim.lr": 1e-6})
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    for heading in ("Box AP", "Mask AP", "Precision and recall", "Class by class", "What it takes for what",
+                    "Worst images", "Repeat this run"):  # fmt: skip
+        assert heading in page
+    assert "data:image/jpeg;base64" in page or "data:image/png;base64" in page
+    assert "wedge" in page
+
+
 def test_a_class_that_the_detector_does_not_know(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
     api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
     other = annotated("other")
