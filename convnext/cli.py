@@ -106,8 +106,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
-    add("data", metavar="DATA", nargs="?", help="folder of images, or digits, cifar10, cifar100, imagenette")
-    add("--recipe", help="scratch, finetune, probe, imagenet1k/tiny, …, or a recipe.json")
+    add("data", metavar="DATA", nargs="?", help="folder of images, or digits, cifar10, cifar100, imagenette; COCO data")
+    add("--recipe", help="scratch, finetune, probe, imagenet1k/tiny, coco/mask_rcnn/tiny, …, or a recipe.json")
     add("--model", "-m", help="convnext_atto … convnext_xlarge, torchvision:NAME, timm:NAME")
     add("--weights", "--finetune", help="start from a checkpoint, a released name (in22k, …) or a hub id")
     add("--out", "--output-dir", metavar="DIR", help="run folder (default: runs/<recipe>-<n>)")
