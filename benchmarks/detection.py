@@ -14,6 +14,7 @@ import statistics
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import convnext
+from convnext.models.pooling import pool
 from convnext.models.rcnn import build_detector
 from convnext.training import runtime
 
 CLASSES = 2
 OBJECTS = 8
+REGIONS = 512
+STRIDES = (4, 8, 16, 32)
+NAMES = ["0", "1", "2", "3"]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -50,15 +55,14 @@ class Body(nn.Module):
 
 def theirs(model: str, height: int, width: int) -> nn.Module:
     sizes = tuple((8 * 4 * 2**i,) for i in range(5))
-    names = ["0", "1", "2", "3"]
     return MaskRCNN(
         Body(convnext.create_model(model, out_norms=True)), CLASSES + 1,
         min_size=min(height, width), max_size=max(height, width), image_mean=[0.0] * 3, image_std=[1.0] * 3,
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
         rpn_pre_nms_top_n_train=2000, rpn_pre_nms_top_n_test=1000,
         rpn_post_nms_top_n_train=1000, rpn_post_nms_top_n_test=1000,
-        box_roi_pool=MultiScaleRoIAlign(names, 7, 0, canonical_scale=224, canonical_level=4),
-        mask_roi_pool=MultiScaleRoIAlign(names, 14, 0, canonical_scale=224, canonical_level=4),
+        box_roi_pool=MultiScaleRoIAlign(NAMES, 7, 0, canonical_scale=224, canonical_level=4),
+        mask_roi_pool=MultiScaleRoIAlign(NAMES, 14, 0, canonical_scale=224, canonical_level=4),
         box_batch_size_per_image=512, box_score_thresh=0.05, box_nms_thresh=0.5, box_detections_per_img=100,
     )  # fmt: skip
 
@@ -84,6 +88,64 @@ def timed(act: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - mark
 
 
+def pooling(height: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """RoIAlign of 512 regions from the four levels of an image, and its backward pass: ours, and torchvision's."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(REGIONS, 2, generator=generator) * torch.tensor([width, height])
+    half = (torch.randn(REGIONS, 2, generator=generator) * 0.7).exp() * 25
+    boxes = torch.cat((centre - half, centre + half), 1).to(device)
+    boxes = boxes.clamp(0).minimum(torch.tensor([width, height, width, height], device=device))
+    shapes = [(-(-height // s), -(-width // s)) for s in STRIDES]
+    maps = [torch.randn(1, 256, *shape, device=device, requires_grad=True) for shape in shapes]
+    pooler = MultiScaleRoIAlign(NAMES, 7, 0)
+    named = OrderedDict(zip(NAMES, maps, strict=True))
+    push = torch.randn(REGIONS, 256, 7, 7, device=device)
+    return {
+        "convnext": lambda: pool(maps, [boxes], STRIDES, 7).backward(push),
+        "torchvision": lambda: pooler(named, [boxes], [(height, width)]).backward(push),
+    }
+
+
+def detectors(model: str, height: int, width: int, device: torch.device) -> dict[str, dict[str, Callable[[], Any]]]:
+    """One image detected, and one learned from (losses and gradients), by each of the two."""
+    torch.manual_seed(0)
+    backbone: Any = convnext.create_model(model, out_norms=True)
+    models: dict[str, Any] = {
+        "convnext": build_detector("mask_rcnn", backbone, CLASSES),
+        "torchvision": theirs(model, height, width),
+    }
+    models = {name: m.to(device, memory_format=torch.channels_last) for name, m in models.items()}
+    image = torch.randn(3, height, width, device=device)
+    first = {"convnext": 0, "torchvision": 1}  # torchvision's background comes first
+    targets = {n: {k: v.to(device) for k, v in target(height, width, first[n]).items()} for n in models}
+
+    def detect(name: str) -> None:
+        with torch.inference_mode():
+            models[name].eval()([image])
+
+    def learn(name: str) -> None:
+        losses = models[name].train()([image], [dict(targets[name])])
+        torch.stack(list(losses.values())).sum().backward()
+        models[name].zero_grad(set_to_none=True)
+
+    acts = {"detect": detect, "learn": learn}
+    return {what: {name: partial(act, name) for name in models} for what, act in acts.items()}
+
+
+def compared(acts: dict[str, Callable[[], Any]], n: int, device: torch.device) -> dict[str, Any]:
+    """Seconds of each, taken in turn, and torchvision's over ours, pair by pair."""
+    times: dict[str, list[float]] = {name: [] for name in acts}
+    for i in range(n + 1):
+        for name, act in acts.items():
+            seconds = timed(act, device)
+            if i:  # the first of each warms up
+                times[name].append(seconds)
+    ratios = [other / ours for ours, other in zip(times["convnext"], times["torchvision"], strict=True)]
+    medians = {f"{name}_s": round(statistics.median(values), 4) for name, values in times.items()}
+    spread = [round(min(ratios), 3), round(max(ratios), 3)]
+    return {"n": n, **medians, "ratio": round(statistics.median(ratios), 3), "spread": spread}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="convnext_tiny")
@@ -92,52 +154,19 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=7)
     options = parser.parse_args()
     device = runtime.default_device()
-    image = torch.randn(3, options.height, options.width, device=device)
-    torch.manual_seed(0)
-    models = {
-        "convnext": build_detector("mask_rcnn", convnext.create_model(options.model, out_norms=True), CLASSES).to(
-            device
-        ),  # type: ignore[arg-type]
-        "torchvision": theirs(options.model, options.height, options.width).to(device),
-    }
-    models = {name: model.to(memory_format=torch.channels_last) for name, model in models.items()}  # type: ignore[call-overload]
-    targets = {
-        name: {k: v.to(device) for k, v in target(options.height, options.width, first).items()}
-        for name, first in (("convnext", 0), ("torchvision", 1))  # torchvision's background comes first
-    }
-
-    def detect(name: str) -> None:
-        with torch.inference_mode():
-            models[name]([image])
-
-    def learn(name: str) -> None:
-        losses = models[name]([image], [dict(targets[name])])
-        torch.stack(list(losses.values())).sum().backward()
-        models[name].zero_grad(set_to_none=True)
-
     rows: list[dict[str, Any]] = []
-    for what, act, training in (("detect", detect, False), ("learn", learn, True)):
+    cases = detectors(options.model, options.height, options.width, device)
+    for what, acts in cases.items():
         for precision in ("fp32", "bf16"):
-            times: dict[str, list[float]] = {name: [] for name in models}
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                for i in range(options.n + 1):
-                    for name, model in models.items():
-                        model.train(training)
-                        seconds = timed(lambda name=name, act=act: act(name), device)  # type: ignore[misc]
-                        if i:  # the first of each warms up
-                            times[name].append(seconds)
-            ratios = [t / o for o, t in zip(times["convnext"], times["torchvision"], strict=True)]
-            row = {"what": what, "precision": precision, "n": options.n}
-            row |= {f"{name}_s": round(statistics.median(values), 4) for name, values in times.items()}
-            row |= {
-                "ratio": round(statistics.median(ratios), 3),
-                "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-            }
-            rows.append(row)
-            print(row, flush=True)
+                rows.append({"what": what, "precision": precision, **compared(acts, options.n, device)})
+            print(rows[-1], flush=True)
+    found = compared(pooling(options.height, options.width, device), options.n, device)
+    rows.append({"what": "RoIAlign, both ways", "precision": "fp32", **found})
+    print(rows[-1], flush=True)
     shape = {"model": options.model, "height": options.height, "width": options.width}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "detection.json"
+    path = RESULTS / f"detection-{options.model.removeprefix('convnext_')}.json"
     path.write_text(json.dumps({"machine": runtime.describe(), "load": shape, "rows": rows}, indent=2) + "\n")
     print(f"ratio: torchvision's time over ours, pair by pair; written to {path}")
 

@@ -20,8 +20,8 @@ from convnext.data.coco import annotation_files, read_coco
 IMAGES, MOST_OBJECTS, SMALLEST = 20, 4, 24
 SETTINGS: dict[str, Any] = {
     "model": "convnext_atto", "weights": None, "init": "fan_in", "layer_scale": 0.1, "drop_path": 0.0,
-    "image_size": 256, "batch_size": 4, "micro_batch": 4, "optim.layer_decay": None, "optim.lr": 4e-4, "detection.crop": False,
-    "detection.short_sides": (800,), "eval_every": 20, "save_every": 20,
+    "image_size": 256, "batch_size": 4, "micro_batch": 4, "optim.layer_decay": None, "optim.lr": 4e-4,
+    "detection.crop": False, "detection.short_sides": (800,), "eval_every": 20, "save_every": 20,
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 Size = tuple[int, int]  # height, width
 
 LARGEST_STEP = -log(16 / 1000)  # of log width and log height that one decoding makes: a factor of 62.5
+AT_ONCE = 32  # ground-truth boxes compared with all regions: bounds the memory of a crowded image
 SMALLEST_UNION = 1e-6  # square pixels: the overlap of two empty boxes is 0, not undefined
 
 
@@ -57,16 +58,17 @@ class Matcher:
         """(G, 4), (R, 4) -> (R,): 0 background, g + 1 for box g, -1 for neither."""
         if len(truth) == 0 or len(regions) == 0:
             return torch.zeros(len(regions), dtype=torch.long, device=regions.device)
-        overlap = pairwise_iou(truth, regions)
+        overlap = torch.cat([pairwise_iou(part, regions) for part in truth.split(AT_ONCE)])
         best, which = overlap.max(0)
         match = torch.full_like(which, -1)
         match[best < self.negative] = 0
         match = torch.where(best >= self.positive, which + 1, match)
         if self.low_quality:
             most = overlap.max(1).values
-            claimed = (overlap == most[:, None]) & (most >= self.least)[:, None]
-            claim = claimed * torch.arange(1, len(truth) + 1, device=truth.device)[:, None]
-            last = claim.max(0).values  # of several claims on a region, the last box's holds
+            box, region = ((overlap == most[:, None]) & (most >= self.least)[:, None]).nonzero(as_tuple=True)
+            last = torch.zeros_like(match).scatter_reduce(
+                0, region, box + 1, "amax"
+            )  # of several, the last box's holds
             match = torch.where(last > 0, last, match)
         return match
 

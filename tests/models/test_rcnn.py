@@ -73,6 +73,33 @@ def test_matcher(theirs: dict[str, Tensor], given: dict[str, Tensor], name: str,
     assert (match == 0).any()
 
 
+def test_a_sample_is_drawn_at_random_within_its_bounds() -> None:
+    match = torch.cat((torch.arange(1, 41), torch.zeros(100, dtype=torch.long), torch.full((10,), -1)))
+    sample = boxes.Sampler(64, 0.25)
+    torch.manual_seed(0)
+    positive, negative = sample(match)
+    assert (len(positive), len(negative)) == (16, 48)
+    assert (match[positive] > 0).all()
+    assert (match[negative] == 0).all()
+    assert positive.tolist() == sorted(set(positive.tolist()))
+    assert not torch.equal(sample(match)[0], positive)
+    few, many = boxes.Sampler(64, 0.25)(match[38:])
+    assert (len(few), len(many)) == (2, 62)  # what positives lack, negatives fill
+
+
+def test_suppression_stays_within_its_group(given: dict[str, Tensor]) -> None:
+    from torchvision.ops import nms
+
+    every = torch.cat((given["boxes"], given["boxes"] + 1))
+    scores, groups = numbers("scores", len(every)).sigmoid(), torch.arange(len(every)) % 3
+    kept = boxes.batched_nms(every, scores, groups, 0.5)
+    assert scores[kept].tolist() == sorted(scores[kept].tolist(), reverse=True)
+    for group in range(3):
+        mine = (groups == group).nonzero().flatten()
+        assert set(kept[groups[kept] == group].tolist()) == set(mine[nms(every[mine], scores[mine], 0.5)].tolist())
+    assert len(boxes.batched_nms(every[:0], scores[:0], groups[:0], 0.5)) == 0
+
+
 def test_giou(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     torch.testing.assert_close(giou_loss(given["boxes"], goals(given)), theirs["parts/giou"])
 
