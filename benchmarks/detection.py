@@ -26,7 +26,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import convnext
-from convnext.models.pooling import pool
+from convnext.models.pooling import Pooler
 from convnext.models.rcnn import build_detector
 from convnext.training import runtime
 
@@ -101,7 +101,7 @@ def pooling(height: int, width: int, device: torch.device) -> dict[str, Callable
     named = OrderedDict(zip(NAMES, maps, strict=True))
     push = torch.randn(REGIONS, 256, 7, 7, device=device)
     return {
-        "convnext": lambda: pool(maps, [boxes], STRIDES, 7).backward(push),
+        "convnext": lambda: Pooler(maps, STRIDES)([boxes], 7).backward(push),
         "torchvision": lambda: pooler(named, [boxes], [(height, width)]).backward(push),
     }
 

@@ -27,42 +27,53 @@ def levels_of(boxes: Tensor, levels: int) -> Tensor:
     return (side / FINEST_ROI + 1e-6).log2().floor().clamp(0, levels - 1).long()
 
 
-def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int], side: int) -> Tensor:
-    """Maps (N, C, H_l, W_l) in fp32, the boxes (R_n, 4) of each image in pixels -> (R, C, side, side)."""
-    every = torch.cat(list(boxes))
-    counts = torch.tensor([len(b) for b in boxes], device=every.device)
-    image = torch.repeat_interleave(torch.arange(len(boxes), device=every.device), counts)
-    level = levels_of(every, len(maps))
-    if every.device.type == "cpu":
-        return _pool_sparse(maps, every, image, level, strides, side)
-    from torchvision.ops import roi_align
+class Pooler:
+    """The levels (N, C, H_l, W_l) that regions are read from, laid out once for all the heads that read them."""
 
-    regions = torch.cat((image[:, None].to(every), every), 1)
-    pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
-    for i, (features, stride) in enumerate(zip(maps, strides, strict=True)):
-        chosen = (level == i).nonzero().flatten()
-        if len(chosen):
-            pooled = pooled.index_copy(0, chosen, roi_align(features, regions[chosen], side, 1 / stride, 0, True))
-    return pooled
+    def __init__(self, maps: Sequence[Tensor], strides: Sequence[int]) -> None:
+        self.strides, self.sparse = tuple(strides), maps[0].device.type == "cpu"
+        self.channels = maps[0].shape[1]
+        if not self.sparse:
+            self.maps = [m.float().contiguous() for m in maps]
+            return
+        self.flat = torch.cat([m.float().permute(0, 2, 3, 1).reshape(-1, self.channels) for m in maps])
+        self.heights, self.widths = (torch.tensor([m.shape[axis] for m in maps]) for axis in (-2, -1))
+        ends = (len(maps[0]) * self.heights * self.widths).cumsum(0)
+        self.starts = torch.cat((torch.zeros(1, dtype=torch.long), ends[:-1]))
 
+    def __call__(self, boxes: Sequence[Tensor], side: int) -> Tensor:
+        """The boxes (R_n, 4) of each image in pixels -> (R, C, side, side)."""
+        every = torch.cat(list(boxes))
+        counts = torch.tensor([len(b) for b in boxes], device=every.device)
+        image = torch.repeat_interleave(torch.arange(len(boxes), device=every.device), counts)
+        level = levels_of(every, len(self.strides))
+        return (self._by_product if self.sparse else self._by_level)(every, image, level, side)
 
-def _pool_sparse(maps: Sequence[Tensor], boxes: Tensor, image: Tensor, level: Tensor, strides: Sequence[int],
-                 side: int) -> Tensor:  # fmt: skip
-    channels = maps[0].shape[1]
-    heights, widths = (torch.tensor([m.shape[axis] for m in maps]) for axis in (-2, -1))
-    starts = torch.cat((torch.zeros(1, dtype=torch.long), (len(maps[0]) * heights * widths).cumsum(0)[:-1]))
-    scaled = boxes.detach() / torch.tensor(strides)[level, None] - 0.5  # positions, their centres at whole numbers
-    by_row, first_row = _axis(scaled[:, 1], scaled[:, 3], heights[level], side)
-    by_column, first_column = _axis(scaled[:, 0], scaled[:, 2], widths[level], side)
-    weights = by_row[:, :, None, :, None] * by_column[:, None, :, None, :]  # (R, S, S, rows, columns)
-    used = weights != 0
-    start = (starts[level] + image * heights[level] * widths[level])[:, None, None]
-    rows = (first_row[:, :, None] + torch.arange(by_row.shape[2])) * widths[level, None, None] + start
-    columns = first_column[:, :, None] + torch.arange(by_column.shape[2])
-    position = (rows[:, :, None, :, None] + columns[:, None, :, None, :]).expand(used.shape)
-    flat = torch.cat([m.permute(0, 2, 3, 1).reshape(-1, channels) for m in maps])
-    pooled = _SparseProduct.apply(flat, used.sum((3, 4)).flatten(), position[used], weights[used])
-    return pooled.reshape(-1, side, side, channels).permute(0, 3, 1, 2)
+    def _by_level(self, boxes: Tensor, image: Tensor, level: Tensor, side: int) -> Tensor:
+        from torchvision.ops import roi_align
+
+        regions = torch.cat((image[:, None].to(boxes), boxes), 1)
+        pooled = self.maps[0].new_zeros(len(regions), self.channels, side, side)
+        for i, (features, stride) in enumerate(zip(self.maps, self.strides, strict=True)):
+            chosen = (level == i).nonzero().flatten()
+            if len(chosen):
+                part = roi_align(features, regions[chosen], side, 1 / stride, 0, True)
+                pooled = pooled.index_copy(0, chosen, part)
+        return pooled
+
+    def _by_product(self, boxes: Tensor, image: Tensor, level: Tensor, side: int) -> Tensor:
+        height, width = self.heights[level], self.widths[level]
+        scaled = boxes.detach() / torch.tensor(self.strides)[level, None] - 0.5  # positions' centres are whole numbers
+        by_row, first_row = _axis(scaled[:, 1], scaled[:, 3], height, side)
+        by_column, first_column = _axis(scaled[:, 0], scaled[:, 2], width, side)
+        weights = by_row[:, :, None, :, None] * by_column[:, None, :, None, :]  # (R, S, S, rows, columns)
+        used = weights != 0
+        start = (self.starts[level] + image * height * width)[:, None, None]
+        rows = (first_row[:, :, None] + torch.arange(by_row.shape[2])) * width[:, None, None] + start
+        columns = first_column[:, :, None] + torch.arange(by_column.shape[2])
+        position = (rows[:, :, None, :, None] + columns[:, None, :, None, :]).expand(used.shape)
+        pooled = _SparseProduct.apply(self.flat, used.sum((3, 4)).flatten(), position[used], weights[used])
+        return pooled.reshape(-1, side, side, self.channels).permute(0, 3, 1, 2)
 
 
 def _axis(low: Tensor, high: Tensor, limit: Tensor, cells: int) -> tuple[Tensor, Tensor]:

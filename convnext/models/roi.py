@@ -19,7 +19,7 @@ from ..losses import giou_loss
 from .boxes import Coder, Matcher, Sampler, Size, batched_nms
 from .layers import ConvLayer
 from .masks import mask_targets, paste
-from .pooling import pool
+from .pooling import Pooler
 from .rpn import Target
 
 BOX_SIDE, MASK_SIDE = 7, 14  # positions a region is pooled to
@@ -114,16 +114,16 @@ class RoIHead(nn.Module):
     def learn(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
               targets: Sequence[Target]) -> dict[str, Tensor]:  # fmt: skip
         """Weighted losses of every stage; the regions are proposals and, besides, the ground truth itself."""
-        maps, regions = self._maps(pyramid), list(proposals)
+        read, regions = Pooler(pyramid[: len(self.strides)], self.strides), list(proposals)
         losses: dict[str, Tensor] = {}
         for i, (box_head, mask_head, stage) in enumerate(self.heads):
             drawn = [draw(stage, self.sample, r, t, s) for r, t, s in zip(regions, targets, sizes, strict=True)]
-            logits, deltas = box_head(pool(maps, [d.regions for d in drawn], self.strides, BOX_SIDE))
+            logits, deltas = box_head(read([d.regions for d in drawn], BOX_SIDE))
             labels = torch.cat([d.labels(self.num_classes) for d in drawn])
             prefix = f"s{i}_" if len(self.stages) > 1 else ""
             losses[f"{prefix}cls"] = stage.weight * F.cross_entropy(logits, labels)
             losses[f"{prefix}box"] = stage.weight * self._box_loss(stage, deltas, labels, drawn)
-            losses[f"{prefix}mask"] = stage.weight * self._mask_loss(mask_head, maps, drawn)
+            losses[f"{prefix}mask"] = stage.weight * self._mask_loss(mask_head, read, drawn)
             if stage is not self.stages[-1]:
                 sure = torch.where(labels == self.num_classes, logits[:, :-1].argmax(1), labels)
                 counts = [len(d.regions) for d in drawn]
@@ -136,11 +136,11 @@ class RoIHead(nn.Module):
     def detect(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
                originals: Sequence[Size]) -> list[dict[str, Tensor]]:  # fmt: skip
         """Detections of each image, best first, boxes and masks in pixels of the original image."""
-        maps, regions = self._maps(pyramid), list(proposals)
+        read, regions = Pooler(pyramid[: len(self.strides)], self.strides), list(proposals)
         counts = [len(r) for r in regions]
-        total = torch.zeros((), device=maps[0].device)
+        total = torch.zeros((), device=pyramid[0].device)
         for box_head, _, stage in self.heads:
-            logits, deltas = box_head(pool(maps, regions, self.strides, BOX_SIDE))
+            logits, deltas = box_head(read(regions, BOX_SIDE))
             total = total + logits
             if stage is not self.stages[-1]:
                 sure = logits[:, :-1].argmax(1)
@@ -148,16 +148,12 @@ class RoIHead(nn.Module):
         scores = (total / len(self.stages)).softmax(1)[:, :-1].split(counts)
         parts = zip(regions, scores, deltas.split(counts), sizes, strict=True)
         found = [self._select(*part) for part in parts]
-        masks = self._mask_probabilities(maps, found).split([len(f["labels"]) for f in found])
+        masks = self._mask_probabilities(read, found).split([len(f["labels"]) for f in found])
         for result, probabilities, size, original in zip(found, masks, sizes, originals, strict=True):
             scale = result["boxes"].new_tensor((original[1] / size[1], original[0] / size[0]))
             result["boxes"] = result["boxes"] * scale.repeat(2)
             result["masks"] = paste(probabilities, result["boxes"], original, self.test.mask)
         return found
-
-    def _maps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """The levels that regions are read from, in the layout and type that RoIAlign wants, converted once."""
-        return [features.float().contiguous() for features in pyramid[: len(self.strides)]]
 
     def _box_loss(self, stage: Stage, deltas: Tensor, labels: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         """Over positives, divided by the number of all regions."""
@@ -168,10 +164,10 @@ class RoIHead(nn.Module):
             return GIOU_WEIGHT * giou_loss(coder.decode(regions, steps), goals).sum() / len(labels)
         return F.l1_loss(steps, coder.encode(regions, goals), reduction="sum") / len(labels)
 
-    def _mask_loss(self, head: MaskHead, maps: Sequence[Tensor], drawn: Sequence[Drawn]) -> Tensor:
+    def _mask_loss(self, head: MaskHead, read: Pooler, drawn: Sequence[Drawn]) -> Tensor:
         """Mean binary cross-entropy over the pixels of the positives' own classes."""
         labels = torch.cat([d.target["labels"][d.truth] for d in drawn])
-        logits = head(pool(maps, [d.positives for d in drawn], self.strides, MASK_SIDE), labels)
+        logits = head(read([d.positives for d in drawn], MASK_SIDE), labels)
         if not len(labels):
             return logits.sum()
         truth = torch.cat([mask_targets(d.target["masks"], d.positives, d.truth, logits.shape[-1]) for d in drawn])
@@ -185,9 +181,9 @@ class RoIHead(nn.Module):
         kept = batched_nms(boxes, scores, label, self.test.nms)[: self.test.most]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": label[kept]}
 
-    def _mask_probabilities(self, maps: Sequence[Tensor], found: Sequence[dict[str, Tensor]]) -> Tensor:
+    def _mask_probabilities(self, read: Pooler, found: Sequence[dict[str, Tensor]]) -> Tensor:
         """(detections of all images, 28, 28): the mean of the stages' probabilities."""
-        regions = pool(maps, [f["boxes"] for f in found], self.strides, MASK_SIDE)
+        regions = read([f["boxes"] for f in found], MASK_SIDE)
         labels = torch.cat([f["labels"] for f in found])
         return torch.stack([head(regions, labels).sigmoid() for _, head, _ in self.heads]).mean(0)
 

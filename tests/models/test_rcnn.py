@@ -116,7 +116,7 @@ def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int) 
     odd = torch.tensor([[5.0, 5, 5, 30], [-90, -90, -50, -40], [0, 0, 300, 3], [0, 0, 80, 60], [79, 59, 80, 60]])
     sets = [torch.cat((given["boxes"], odd)), given["boxes"] * 12]
     maps = [numbers(f"map {s}", 2, 6, -(-60 // s), -(-80 // s)).requires_grad_() for s in (4, 8, 16, 32)]
-    ours = pooling.pool(maps, sets, (4, 8, 16, 32), side)
+    ours = pooling.Pooler(maps, (4, 8, 16, 32))(sets, side)
     every = torch.cat([torch.cat((torch.full((len(b), 1), float(n)), b), 1) for n, b in enumerate(sets)])
     level = pooling.levels_of(every[:, 1:], 4)
     assert level.unique().tolist() == [0, 1, 2, 3]
@@ -132,7 +132,7 @@ def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int) 
 
 def test_pooling_nothing(given: dict[str, Tensor]) -> None:
     maps = [torch.zeros(1, 6, 8, 8)]
-    assert pooling.pool(maps, [torch.zeros(0, 4)], (4,), 7).shape == (0, 6, 7, 7)
+    assert pooling.Pooler(maps, (4,))([torch.zeros(0, 4)], 7).shape == (0, 6, 7, 7)
 
 
 def test_mask_targets(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
