@@ -46,8 +46,7 @@ def as_coco(detections: dict[str, Tensor], image_id: int, category_ids: Sequence
 
 def run_lengths(masks: np.ndarray) -> list[dict[str, Any]]:
     """(D, H, W) -> D compressed run lengths, as text that JSON can hold."""
-    mask = library().mask
-    encoded = mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))) if len(masks) else []
+    encoded = mask_library().encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))) if len(masks) else []
     return [{"size": list(one["size"]), "counts": _text(one["counts"])} for one in encoded]
 
 
@@ -94,11 +93,17 @@ def library() -> Any:
     """faster-coco-eval. Raises UserError where it is not installed."""
     try:
         import faster_coco_eval
-        from faster_coco_eval.core import mask
     except ImportError:
         raise UserError("detection needs faster-coco-eval: pip install convnext[coco]") from None
-    faster_coco_eval.mask = mask
     return faster_coco_eval
+
+
+def mask_library() -> Any:
+    """COCO's own way between polygons, pixels and run lengths. Raises UserError where it is not installed."""
+    library()
+    from faster_coco_eval.core import mask
+
+    return mask
 
 
 def complete(truth: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ CSS = {
 }
 CELL = np.array([47, 111, 222]) / 255  # of the confusion matrix, made transparent; reads on light and on dark
 
+METRICS = {"top1": "top-1", "macro_f1": "macro F1", "box_ap": "AP", "mask_ap": "AP"}  # as axes call them
+
 
 def elapsed_minutes(rows: Sequence[dict[str, Any]]) -> list[float]:
     """Minutes of training at each row of a log: a resumed run's clock starts again, so its parts are added up."""
@@ -169,10 +171,11 @@ def reliability(bins: np.ndarray) -> str:
         return _svg(figure)
 
 
-def plot_curves(logs: dict[str, Path], out: Path) -> Path:
-    """PNG that compares runs: validation top-1 (better of raw and EMA) over minutes and over epochs.
+def plot_curves(logs: dict[str, Path | tuple[Path, str]], out: Path) -> Path:
+    """PNG that compares runs: a validation metric (better of raw and EMA) over minutes and over epochs.
 
-    `logs` maps a run's name to its log.jsonl. Raises UserError when a log holds no evaluation.
+    `logs` maps a run's name to its log.jsonl, or to that and a metric (else the one that its best was chosen by).
+    Raises UserError when a log holds no evaluation.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -180,11 +183,13 @@ def plot_curves(logs: dict[str, Path], out: Path) -> Path:
     with matplotlib.rc_context({**_STYLE, "font.size": 9, "grid.color": "#dddddd"}):
         figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
         by_time, by_epoch = figure.subplots(1, 2, sharey=True)
+        metrics: set[str] = set()
         for name, path in logs.items():
-            minutes, epochs, values = _evaluations(path)
+            minutes, epochs, values, metric = _evaluations(*(path if isinstance(path, tuple) else (path,)))
+            metrics.add(METRICS.get(metric, metric))
             for axes, x in ((by_time, minutes), (by_epoch, epochs)):
                 axes.plot(x, values, label=f"{name}: {max(values):.1f}")
-        by_time.set(xlabel="minutes", ylabel="validation top-1, %")
+        by_time.set(xlabel="minutes", ylabel=f"validation {', '.join(sorted(metrics))}, %")
         by_epoch.set(xlabel="epochs")
         for text in by_epoch.legend(frameon=False, loc="lower right").get_texts():
             text.set_parse_math(False)
@@ -286,13 +291,14 @@ def _require_kind(out: Path) -> None:
         raise UserError(f"{out} must end in .png or .svg")
 
 
-def _evaluations(path: Path) -> tuple[list[float], list[float], list[float]]:
+def _evaluations(path: Path, metric: str | None = None) -> tuple[list[float], list[float], list[float], str]:
     rows = read(path)
     timed = [(m, row) for m, row in zip(elapsed_minutes(rows), rows, strict=True) if row["kind"] == "eval"]
     if not timed:
         raise UserError(f"{path} holds no evaluation to plot; let the run reach its first one")
-    values = [max(part["top1"] for part in (row["raw"], row.get("ema")) if part) for _, row in timed]
-    return [minutes for minutes, _ in timed], [row["epoch"] for _, row in timed], values
+    name = metric or str(timed[0][1].get("metric", "top1"))
+    values = [max(part[name] for part in (row["raw"], row.get("ema")) if part) for _, row in timed]
+    return [minutes for minutes, _ in timed], [row["epoch"] for _, row in timed], values, name
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float]:

@@ -48,8 +48,6 @@ LEVELS = (
     ),
     ("jobs",),
     ("session",),
-    ("jobs",),
-    ("session",),
     ("serve",),
     ("api",),
     ("paper_commands",),

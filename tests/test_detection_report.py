@@ -37,9 +37,9 @@ def test_the_truth_itself_makes_no_errors(annotated: Any) -> None:
         found[names[one["image_id"]]].append(
             {"image_id": one["image_id"], "score": 0.9, **{k: one[k] for k in ("category_id", "bbox", "segmentation")}}
         )
-    from convnext.data.detection import masks_library
+    from convnext.data.detection import mask_library
 
-    rle = masks_library()
+    rle = mask_library()
     size = dict(zip(source.image_ids, source.sizes, strict=True))
     for rows in found.values():
         for one in rows:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .coco import POLYGON_VALUES, SMALLEST_SIDE, SPLIT_NAMES, annotation_files, image_folder
+from .coco import POLYGON_VALUES, REQUIRED, SMALLEST_SIDE, SPLIT_NAMES, annotation_files, image_folder
 from .findings import Counts, FolderReport, Problem
 from .images import BadImage, read_header, readable
 
@@ -63,18 +63,15 @@ def _content(path: Path) -> dict[str, Any] | str:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         return f"cannot be read as JSON ({str(error)[:80]})"
-    lists = ("images", "annotations", "categories")
-    if not isinstance(raw, dict) or not all(isinstance(raw.get(name), list) and raw[name] for name in lists):
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(name), list) and raw[name] for name in REQUIRED):
         return "must hold images, annotations and categories, none of them empty"
-    return {name: [row for row in raw[name] if isinstance(row, dict) and _whole(name, row)] for name in lists} | {
-        "incomplete": sum(not isinstance(row, dict) or not _whole(name, row) for name in lists for row in raw[name])
+    return {name: [row for row in raw[name] if isinstance(row, dict) and _whole(name, row)] for name in REQUIRED} | {
+        "incomplete": sum(not isinstance(row, dict) or not _whole(name, row) for name in REQUIRED for row in raw[name])
     }
 
 
 def _whole(part: str, row: dict[str, Any]) -> bool:
-    keys = {"images": ("id", "file_name", "width", "height"), "annotations": ("image_id", "category_id", "bbox"),
-            "categories": ("id", "name")}[part]  # fmt: skip
-    return all(row.get(key) is not None for key in keys)
+    return all(row.get(key) is not None for key in REQUIRED[part])
 
 
 class _Split:

@@ -25,6 +25,11 @@ from .labelled import listed
 SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
+REQUIRED = {  # what each entry must say
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
 POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
@@ -142,6 +147,9 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
     empty = [i for i, o in enumerate(train.objects) if not len(o.labels)]
     if len(empty) == len(train):
         raise UserError(f"{readable(root)} has no object to learn from in {len(train)} training images; annotate some")
+    if not any(len(o.labels) for o in val.objects):
+        raise UserError(f"{readable(root)} has no object to be judged on in {len(val)} validation images; annotate "
+                        "some, or hold out more")  # fmt: skip
     note = (f"{len(train):,} training and {len(val):,} validation images, "
             f"{sum(len(o.labels) for o in train.objects):,} and {sum(len(o.labels) for o in val.objects):,} objects of "
             f"{len(train.classes)} classes")  # fmt: skip
@@ -233,9 +241,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({str(error)[:80]}); export the annotations again") from None
-    wanted = {"images": ("id", "file_name", "width", "height"), "annotations": ("image_id", "category_id", "bbox"),
-              "categories": ("id", "name")}  # fmt: skip
-    for part, keys in wanted.items():
+    for part, keys in REQUIRED.items():
         rows = raw.get(part) if isinstance(raw, dict) else None
         if not isinstance(rows, list) or not rows:
             raise UserError(f"{path} has no {part}; a COCO file lists images, annotations and categories")

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..average_precision import mask_library
 from ..errors import UserError
 from ..recipe import Detection
 from .coco import DetectionSample, DetectionSource, Objects, Outline
@@ -141,7 +142,7 @@ def moved(objects: Objects, place: Place, size: tuple[int, int]) -> dict[str, Te
 
 def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]) -> np.ndarray:
     """(H, W) uint8 mask of an object; of one without an outline, its box."""
-    rle = masks_library()
+    rle = mask_library()
     if outline.runs is not None:
         runs = outline.runs
         if isinstance(runs["counts"], list):
@@ -155,15 +156,6 @@ def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]
     polygons = outline.polygons or (box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),)
     points = [(place(part) if outline.polygons else part).ravel().tolist() for part in polygons]
     return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
-
-
-def masks_library() -> Any:
-    """COCO's own way from polygons to pixels and run lengths. Raises UserError where it is not installed."""
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError:
-        raise UserError("detection needs faster-coco-eval: pip install convnext[coco]") from None
-    return mask
 
 
 def fitting(size: Sequence[int], short: int, longest: int) -> tuple[int, int]:

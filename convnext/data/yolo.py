@@ -14,13 +14,12 @@ from typing import Any
 
 from .. import files
 from ..errors import UserError
-from .folders import TRAIN_NAMES, VAL_NAMES
+from .coco import SPLIT_NAMES
 from .images import IMAGE_SUFFIXES, read_header, readable
 from .labelled import listed
 
 LARGEST_SHARE = 2  # a little over 1 is an object cut by the border; much more are pixels
 BOX_NUMBERS = 5  # of a line with a box: the class, centre and sides
-SPLITS = {"train": TRAIN_NAMES, "val": VAL_NAMES}
 
 
 def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:
@@ -33,11 +32,14 @@ def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:
     root, settings = config.parent, _yaml(config)
     classes = _classes(config, settings)
     target = (root if out is None else Path(out)) / "annotations"
-    places = {split: next((settings[n] for n in names if settings.get(n)), None) for split, names in SPLITS.items()}
+    places = {
+        split: next((settings[name] for name in names if settings.get(name)), None)
+        for split, names in SPLIT_NAMES.items()
+    }
     if lacking := [split for split, place in places.items() if place is None]:
         raise UserError(f"{config} names no images for {' and '.join(lacking)}; add {lacking[0]}: and a folder")
-    pictures = {split: _image_folder(config, settings, str(place)) for split, place in places.items()}
-    contents = {split: _content(folder, classes, absolute=out is not None) for split, folder in pictures.items()}
+    base = root if out is None else None
+    contents = {split: _content(_pictures(config, settings, place), classes, base) for split, place in places.items()}
     sentences = []
     for split, content in contents.items():
         path = target / f"instances_{split}.json"
@@ -80,27 +82,48 @@ def _classes(path: Path, settings: dict[str, Any]) -> dict[int, str]:
     return {int(key): str(name) for key, name in names.items()}
 
 
-def _image_folder(config: Path, settings: dict[str, Any], place: str) -> Path:
+def _pictures(config: Path, settings: dict[str, Any], value: Any) -> list[Path]:
+    """The images of a split: of a folder, of a text file that lists them, or of several of either."""
     base = config.parent / str(settings.get("path") or "")
-    candidates = [base / place, config.parent / place, config.parent / place.removeprefix("../")]
-    for folder in candidates:
-        if folder.is_dir():
-            inside = folder / "images"
-            return inside if inside.is_dir() else folder
-    raise UserError(f"{config} names the folder {place}, which is not in {readable(base)}; mend path, train and val")
+    found: list[Path] = []
+    for place in map(str, value if isinstance(value, list) else [value]):
+        candidates = (base / place, config.parent / place, config.parent / place.removeprefix("../"))
+        where = next((path for path in candidates if path.exists()), None)
+        if where is None:
+            raise UserError(f"{config} names {place}, which is not in {readable(base)}; mend path, train and val")
+        inside = _listed_in(where) if where.is_file() else _below(where)
+        if not inside:
+            raise UserError(f"{readable(where)} holds no images; mend the path in {config.name}")
+        found += inside
+    return sorted(set(found))
 
 
-def _content(folder: Path, classes: dict[int, str], *, absolute: bool) -> dict[str, Any]:
-    """One split's annotation file."""
-    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not pictures:
-        raise UserError(f"{readable(folder)} holds no images; mend the path in data.yaml")
+def _below(folder: Path) -> list[Path]:
+    inside = folder / "images"
+    every = (inside if inside.is_dir() else folder).rglob("*")
+    return [path for path in every if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def _listed_in(path: Path) -> list[Path]:
+    """The images that a text file names, a line each, from the folder that the file is in."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a list of images ({str(error)[:80]}); mend it") from None
+    named = [path.parent / line.strip() for line in lines if line.strip()]
+    if missing := [one for one in named if not one.is_file()]:
+        raise UserError(f"{path} lists {len(missing):,} images that do not exist, {missing[0]} first; mend the list")
+    return named
+
+
+def _content(pictures: Sequence[Path], classes: dict[int, str], base: Path | None) -> dict[str, Any]:
+    """One split's annotation file; `base` is the folder that names start from (None: they are whole paths)."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures, 1):
         header = read_header(picture)
         width, height = header.size if header.orientation < 5 else header.size[::-1]
-        name = str(picture.resolve()) if absolute else os.path.relpath(picture, folder)
+        name = str(picture.resolve()) if base is None else Path(os.path.relpath(picture, base)).as_posix()
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         for label, box, outline in _objects(_label_file(picture), classes, width, height):
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label, "bbox": box,

@@ -70,6 +70,17 @@ def test_images_without_objects_are_left_out_of_training_unless_wanted(annotated
     assert len(open_detection(root, keep_empty=True).train) == 8
 
 
+def test_a_validation_split_without_objects_is_refused(annotated: Any) -> None:
+    def make_crowds(content: dict[str, Any]) -> None:
+        for row in content["annotations"]:
+            row["iscrowd"] = 1
+
+    root = annotated()
+    changed(root, make_crowds, "val2017")
+    with pytest.raises(UserError, match="no object to be judged on in 4 validation images"):
+        open_detection(root)
+
+
 def useless_box(content: dict[str, Any]) -> None:
     content["annotations"][0]["bbox"] = [5, 5, 0, 10]
 

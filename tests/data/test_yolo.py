@@ -53,6 +53,34 @@ def test_the_layout_with_a_folder_for_each_split(yolo: Path) -> None:
     assert len(open_detection(yolo).val) == 2
 
 
+def test_a_validation_folder_called_valid(yolo: Path) -> None:
+    """Roboflow's export: its pictures were looked for in val/images."""
+    for split, name in (("train", "train"), ("val", "valid")):
+        (yolo / name).mkdir()
+        for part in ("images", "labels"):
+            (yolo / part / split).rename(yolo / name / part)
+    (yolo / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: ['cat', 'dog']\n")
+    import_yolo(yolo)
+    assert open_detection(yolo).val.image(1).size == (80, 40)
+
+
+def test_several_folders_and_lists_of_images(yolo: Path) -> None:
+    (yolo / "val.txt").write_text("./images/val/a.jpg\n\n")
+    settings = "train: [images/train, images/val]\nval: val.txt\nnames: ['cat', 'dog']\n"
+    (yolo / "data.yaml").write_text(settings)
+    import_yolo(yolo)
+    content = json.loads((yolo / "annotations" / "instances_train.json").read_text())
+    assert [row["file_name"] for row in content["images"]] == [
+        f"images/{split}/{name}.jpg" for split in ("train", "val") for name in "ab"
+    ]
+    splits = open_detection(yolo, keep_empty=True)
+    assert splits.train.image(3).size == (80, 40)
+    assert splits.val.ids == ("images/val/a.jpg",)
+    (yolo / "val.txt").write_text("./images/val/c.jpg\n")
+    with pytest.raises(UserError, match="lists 1 images that do not exist"):
+        import_yolo(yolo)
+
+
 def test_annotations_elsewhere_name_pictures_where_they_are(yolo: Path, tmp_path: Path) -> None:
     import_yolo(yolo / "data.yaml", tmp_path / "out")
     assert not (yolo / "annotations").exists()
@@ -83,7 +111,7 @@ def test_bad_labels_are_named_and_nothing_is_written(yolo: Path, labels: str, wo
     [
         ("train: images/train\nnames: [a]\n", "names no images for val"),
         ("train: images/train\nval: images/val\n", "names no classes"),
-        ("train: nowhere\nval: images/val\nnames: [a]\n", "names the folder nowhere"),
+        ("train: nowhere\nval: images/val\nnames: [a]\n", "names nowhere, which is not in"),
         ("- a list\n", "holds no settings"),
         ("a: [", "cannot be read as YAML"),
     ],
