@@ -111,9 +111,10 @@ def complete(truth: dict[str, Any]) -> dict[str, Any]:
     rows = []
     for number, row in enumerate(truth["annotations"], 1):
         x, y, w, h = row["bbox"]
+        area = row.get("area")
         outline = row.get("segmentation") or [[x, y, x + w, y, x + w, y + h, x, y + h]]
-        rows.append({**row, "id": number, "iscrowd": int(row.get("iscrowd", 0)), "area": row.get("area", w * h),
-                     "segmentation": outline})  # fmt: skip
+        rows.append({**row, "id": number, "iscrowd": int(row.get("iscrowd") or 0),
+                     "area": w * h if area is None else area, "segmentation": outline})  # fmt: skip
     return {**truth, "annotations": rows}
 
 

@@ -97,6 +97,16 @@ def tiny() -> dict[str, Any]:
 
 
 @pytest.fixture
+def tiny_detection() -> dict[str, Any]:
+    """Settings of a detector and a run that take seconds."""
+    return {
+        "model": "convnext_atto", "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "layer_scale": 1.0, "weights": None,
+        "image_size": 64, "batch_size": 2, "micro_batch": None, "steps": 4, "workers": 0, "precision": "fp32",
+        "drop_path": 0.1, "detection.regions": 16, "optim.lr": 1e-3, "eval_every": 0.5, "save_every": 0.5,
+    }  # fmt: skip
+
+
+@pytest.fixture
 def as_arguments() -> Callable[[dict[str, Any]], list[str]]:
     """Settings as words of the command line."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .coco import POLYGON_VALUES, REQUIRED, SMALLEST_SIDE, SPLIT_NAMES, annotation_files, image_folder
+from .coco import MOST_OBJECTS, SMALLEST_SIDE, SPLIT_NAMES, annotation_files, image_folder
+from .coco_entries import REQUIRED, called, fault_of, is_polygon, outline_fault
 from .findings import Counts, FolderReport, Problem
 from .images import BadImage, read_header, readable
 
@@ -42,7 +42,7 @@ def check_annotations(root: Path) -> FolderReport:
             continue
         found = _Split(path, content)
         problems += found.problems()
-        counts[split], classes[split] = found.counts(), sorted((row["id"], row["name"]) for row in found.categories)
+        counts[split], classes[split] = found.counts(), sorted(found.names.items())
     if len(classes) == 2 and classes["train"] != classes["val"]:
         differ = sorted({f"{name} ({number})" for number, name in set(classes["train"]) ^ set(classes["val"])})
         problems.append(Problem("categories differ", ".", f"between train and val: {', '.join(differ[:5])}"))
@@ -65,21 +65,23 @@ def _content(path: Path) -> dict[str, Any] | str:
         return f"cannot be read as JSON ({str(error)[:80]})"
     if not isinstance(raw, dict) or not all(isinstance(raw.get(name), list) and raw[name] for name in REQUIRED):
         return "must hold images, annotations and categories, none of them empty"
-    return {name: [row for row in raw[name] if isinstance(row, dict) and _whole(name, row)] for name in REQUIRED} | {
-        "incomplete": sum(not isinstance(row, dict) or not _whole(name, row) for name in REQUIRED for row in raw[name])
-    }
-
-
-def _whole(part: str, row: dict[str, Any]) -> bool:
-    return all(row.get(key) is not None for key in REQUIRED[part])
+    return {name: raw[name] for name in REQUIRED}
 
 
 class _Split:
-    """One annotation file's whole entries."""
+    """One annotation file: its whole entries, and what is wrong with the others."""
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
-        self.path, self.incomplete = path, content["incomplete"]
-        self.images, self.annotations, self.categories = (content[n] for n in ("images", "annotations", "categories"))
+        self.path = path
+        self.faults = [
+            (called(part, row), fault)
+            for part, rows in content.items()
+            for row in rows
+            if (fault := fault_of(part, row))
+        ]
+        self.images, self.annotations, self.categories = (
+            [row for row in content[part] if not fault_of(part, row)] for part in REQUIRED
+        )
         self.names = {row["id"]: str(row["name"]) for row in self.categories}
         self.sizes = {row["id"]: (row["width"], row["height"]) for row in self.images}
 
@@ -88,8 +90,8 @@ class _Split:
         return {name: found[name] for name in self.names.values()}
 
     def problems(self) -> Iterator[Problem]:
-        if self.incomplete:
-            yield Problem("bad annotations", self.path.name, f"{self.incomplete} entries lack what they need")
+        for name, fault in self.faults:
+            yield Problem("bad annotations", name, fault)
         yield from self._repeats()
         yield from self._pictures()
         for row in self.annotations:
@@ -105,11 +107,14 @@ class _Split:
 
     def _pictures(self) -> Iterator[Problem]:
         folder = image_folder(self.path, [str(row["file_name"]) for row in self.images])
-        used = {row["image_id"] for row in self.annotations}
+        objects = Counter(row["image_id"] for row in self.annotations)
         for row in self.images:
             name = str(row["file_name"])
-            if row["id"] not in used:
+            if not objects[row["id"]]:
                 yield Problem("no object", readable(name), "not learned from: it has no annotation")
+            if objects[row["id"]] > MOST_OBJECTS:
+                shown = f"{objects[row['id']]:,} objects: the {MOST_OBJECTS} largest are learned from"
+                yield Problem("many objects", readable(name), shown)
             try:
                 header = read_header(folder / name)
             except BadImage as error:
@@ -120,15 +125,12 @@ class _Split:
                 yield Problem("bad annotations", readable(name), f"its annotations are for {said}")
 
     def _object(self, row: dict[str, Any]) -> Iterator[Problem]:
-        name = f"annotation {row.get('id')}"
+        name = called("annotations", row)
         for key, known in (("image_id", self.sizes), ("category_id", self.names)):
             if row[key] not in known:
                 yield Problem("unknown reference", name, f"its {key} {row[key]} is not listed")
         box = row["bbox"]
-        if not (isinstance(box, list) and len(box) == 4 and all(_finite(value) for value in box)):
-            yield Problem("bad box", name, f"{str(box)[:60]} is not x, y, width and height")
-            return
-        if min(box[2], box[3]) < SMALLEST_SIDE or row.get("area", 1) in (0, None):
+        if min(box[2], box[3]) < SMALLEST_SIDE or row.get("area") == 0:
             yield Problem("no area", name, f"left out: its box is {box[2]:g} x {box[3]:g}")
         elif row["image_id"] in self.sizes:
             width, height = self.sizes[row["image_id"]]
@@ -138,16 +140,9 @@ class _Split:
 
     def _outline(self, name: str, row: dict[str, Any]) -> Iterator[Problem]:
         value, size = row.get("segmentation"), self.sizes.get(row["image_id"])
-        if isinstance(value, dict):
-            if size is not None and list(value.get("size", ())) != [size[1], size[0]]:
-                yield Problem("bad outline", name, "its run lengths are for another height and width than its image's")
-        elif isinstance(value, list):
-            whole = [p for p in value if isinstance(p, list) and len(p) % 2 == 0 and len(p) >= POLYGON_VALUES]
-            if not all(isinstance(p, list) and all(_finite(v) for v in p) for p in value):
-                yield Problem("bad outline", name, "neither polygons nor run lengths")
-            elif len(whole) < len(value):
-                yield Problem("no area", name, "left out: a polygon has fewer than three corners or half a point")
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if size is None:
+            return
+        if fault := outline_fault(value, size):
+            yield Problem("bad outline", name, fault)
+        elif isinstance(value, list) and not all(map(is_polygon, value)):
+            yield Problem("no area", name, "left out: a polygon has fewer than three corners or half a point")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,19 +17,15 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .coco_entries import REQUIRED, called, fault_of, is_polygon, outline_fault
 from .folders import TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, open_image, readable
 from .labelled import listed
 
 SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
+REMEDY = "mend it or export it again"
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
-REQUIRED = {  # what each entry must say
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
-POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
 
@@ -214,7 +209,7 @@ def read_coco(path: Path) -> DetectionSource:
     for row in raw["annotations"]:
         if row["image_id"] not in sizes or row["category_id"] not in label_of:
             what = "image" if row["image_id"] not in sizes else "category"
-            named = f"annotation {row.get('id')} is of {what} {row[f'{what}_id']}"
+            named = f"{called('annotations', row)} is of {what} {row[f'{what}_id']}"
             raise UserError(f"{path}: {named}, which the file does not list; remove the one or add the other")
         of_image[row["image_id"]].append(row)
     left_out: Counter[str] = Counter()
@@ -241,16 +236,13 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({str(error)[:80]}); export the annotations again") from None
-    for part, keys in REQUIRED.items():
+    for part in REQUIRED:
         rows = raw.get(part) if isinstance(raw, dict) else None
         if not isinstance(rows, list) or not rows:
             raise UserError(f"{path} has no {part}; a COCO file lists images, annotations and categories")
         for row in rows:
-            lacks = [key for key in keys if not isinstance(row, dict) or row.get(key) is None]
-            if lacks:
-                raise UserError(
-                    f"{path}: an entry of {part} lacks {', '.join(lacks)} ({str(row)[:80]}); export it again"
-                )
+            if fault := fault_of(part, row):
+                raise UserError(f"{path}: {called(part, row)} {fault}; {REMEDY}")
     return raw
 
 
@@ -259,20 +251,19 @@ def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], 
     width, height = size
     kept: list[tuple[tuple[float, ...], int, Outline]] = []
     for row in rows:
+        outline = _outline(f"{path}: {called('annotations', row)}", row.get("segmentation"), size)
         if row.get("iscrowd") or row.get("ignore"):
             continue
-        where = f"{path}: annotation {row.get('id')}"
-        x, y, w, h = _box(where, row["bbox"])
+        x, y, w, h = row["bbox"]
         box = (
             min(max(x, 0.0), width),
             min(max(y, 0.0), height),
             max(min(x + w, width), 0.0),
             max(min(y + h, height), 0.0),
         )
-        if min(box[2] - box[0], box[3] - box[1]) <= 0 or min(w, h) < SMALLEST_SIDE or row.get("area", 1) <= 0:
+        if min(box[2] - box[0], box[3] - box[1]) <= 0 or min(w, h) < SMALLEST_SIDE or row.get("area") == 0:
             left_out["without an area within their image"] += 1
             continue
-        outline = _outline(where, row.get("segmentation"), size)
         if outline is None:
             left_out["outlined by polygons of fewer than three corners"] += 1
             continue
@@ -285,41 +276,16 @@ def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], 
     return Objects(boxes, labels, tuple(outline for _, _, outline in kept))
 
 
-def _box(where: str, values: Any) -> tuple[float, float, float, float]:
-    try:
-        x, y, w, h = (float(value) for value in values)
-        if not all(math.isfinite(value) for value in (x, y, w, h)):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{where} has the box {str(values)[:60]}; it must be four numbers: x, y, width, height"
-        ) from None
-    return x, y, w, h
-
-
 def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline | None:
     """None for polygons that all lack corners; an outline without polygons where the file gives none."""
-    if value is None or value == []:
+    if fault := outline_fault(value, size):
+        raise UserError(f"{where} {fault}; {REMEDY}")
+    if not value:
         return Outline()
     if isinstance(value, dict):
-        width, height = size
-        if list(value.get("size", ())) != [height, width]:
-            raise UserError(f"{where} has run lengths for {value.get('size')} (height, width), its image has "
-                            f"{[height, width]}; export it again")  # fmt: skip
-        counts = value.get("counts")
-        if isinstance(counts, list) and sum(counts) != height * width:
-            raise UserError(
-                f"{where} has run lengths for {sum(counts)} pixels, its image has {height * width}; export it again"
-            )
         return Outline(runs=value)
-    try:
-        parts = [np.asarray(part, dtype=np.float64) for part in value]
-        if any(part.ndim != 1 or not np.isfinite(part).all() for part in parts):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has an outline that is neither polygons nor run lengths; export it again") from None
-    solid = [part for part in parts if len(part) % 2 == 0 and len(part) >= POLYGON_VALUES]
-    return Outline(tuple(part.reshape(-1, 2) for part in solid)) if solid else None
+    solid = [np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in value if is_polygon(part)]
+    return Outline(tuple(solid)) if solid else None
 
 
 def _require_unique(path: Path, what: str, values: Sequence[Any]) -> None:

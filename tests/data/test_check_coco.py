@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
     "unknown image": (lambda c: c["annotations"][0].update(image_id=5), "unknown reference", "error"),
     "unknown class": (lambda c: c["annotations"][0].update(category_id=5), "unknown reference", "error"),
     "other classes": (lambda c: c["categories"].append({"id": 9, "name": "x"}), "categories differ", "error"),
-    "no box": (lambda c: c["annotations"][0].update(bbox=[1, 2]), "bad box", "error"),
+    "no box": (lambda c: c["annotations"][0].update(bbox=[1, 2]), "bad annotations", "error"),
     "half an entry": (lambda c: c["annotations"][0].pop("bbox"), "bad annotations", "error"),
     "size": (lambda c: c["images"][0].update(width=10), "bad annotations", "error"),
     "outline": (lambda c: c["annotations"][0].update(segmentation=["a"]), "bad outline", "error"),
@@ -51,6 +51,11 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
     "outside": (lambda c: c["annotations"][0].update(bbox=[-30, 0, 40, 20]), "box outside", "warning"),
     "no area": (lambda c: c["annotations"][0].update(bbox=[3, 3, 0, 20]), "no area", "warning"),
     "two corners": (lambda c: c["annotations"][0].update(segmentation=[[1, 1, 5, 5]]), "no area", "warning"),
+    "ten thousand boxes": (
+        lambda c: c["annotations"].extend({**c["annotations"][0], "id": 1000 + k} for k in range(10_000)),
+        "many objects",
+        "warning",
+    ),
     "empty image": (lambda c: c["annotations"].pop(0), "no object", "warning"),
 }
 

@@ -138,8 +138,8 @@ def rle(content: dict[str, Any], size: list[int], counts: list[int]) -> None:
 REFUSED: dict[str, tuple[Change, str]] = {
     "no annotations": (lambda c: c.update(annotations=[]), "has no annotations"),
     "no categories": (lambda c: c.pop("categories"), "has no categories"),
-    "an entry that is none": (lambda c: c["images"].append("x"), "an entry of images lacks id"),
-    "no size": (lambda c: c["images"][0].pop("width"), "an entry of images lacks width"),
+    "an entry that is none": (lambda c: c["images"].append("x"), "an entry of images is x, not an object"),
+    "no size": (lambda c: c["images"][0].pop("width"), "image 100 lacks width"),
     "an id twice": (lambda c: c["images"].append(c["images"][0]), "image ids twice"),
     "a class twice": (lambda c: c["categories"].append({"id": 99, "name": "box"}), "category names twice"),
     "an unknown image": (lambda c: c["annotations"][0].update(image_id=5), "of image 5, which the file does not list"),

@@ -16,19 +16,9 @@ from convnext.data.images import read_header
 RECIPE = "coco/mask_rcnn/tiny"
 
 
-@pytest.fixture
-def quick() -> dict[str, Any]:
-    """Settings of a detector and a run that take seconds."""
-    return {
-        "model": "convnext_atto", "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "layer_scale": 1.0, "weights": None,
-        "image_size": 64, "batch_size": 2, "micro_batch": None, "steps": 4, "workers": 0, "precision": "fp32",
-        "drop_path": 0.1, "detection.regions": 16, "optim.lr": 1e-3, "eval_every": 0.5, "save_every": 0.5,
-    }  # fmt: skip
-
-
-def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
     data = annotated()
-    result = api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+    result = api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_detection, report=False)
     assert result.best["metric"] == "box_ap"
     assert {"box_ap", "box_ap50", "mask_ap", "mask_ap75"} <= result.best["raw"].keys()
     model = tmp_path / "run" / "model.safetensors"
@@ -38,13 +28,13 @@ def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, quick: dict[str, A
 
 
 def test_a_run_goes_on_bit_for_bit(
-    annotated: Any, quick: dict[str, Any], tmp_path: Path, same_run: Callable[[Path, Path], None],
+    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path, same_run: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from convnext.tasks.detect import Detect
 
-    data, plain, quick["ema"] = annotated(), Detect.losses, 0.9
-    api.train(data, RECIPE, out=tmp_path / "whole", settings=quick, report=False)
+    data, plain, tiny_detection["ema"] = annotated(), Detect.losses, 0.9
+    api.train(data, RECIPE, out=tmp_path / "whole", settings=tiny_detection, report=False)
     calls = iter(range(100))
 
     def failing(self: Any, model: Any, batch: Any) -> Any:
@@ -54,17 +44,17 @@ def test_a_run_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Detect, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
-        api.train(data, RECIPE, out=tmp_path / "cut", settings=quick, report=False)
+        api.train(data, RECIPE, out=tmp_path / "cut", settings=tiny_detection, report=False)
     monkeypatch.undo()
     api.train(out=tmp_path / "cut", resume=True, report=False)
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_predictions_are_coco_results_and_pictures(
-    annotated: Any, quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = annotated()
-    early = quick | {"steps": 1, "optim.lr": 1e-6}  # while a detector still sees something everywhere
+    early = tiny_detection | {"steps": 1, "optim.lr": 1e-6}  # while a detector still sees something everywhere
     api.train(data, RECIPE, out=tmp_path / "run", settings=early, report=False)
     model, picture = str(tmp_path / "run" / "model.safetensors"), data / "val2017" / "000.png"
     broken = tmp_path / "broken.png"
@@ -86,8 +76,8 @@ def test_predictions_are_coco_results_and_pictures(
     assert main(["predict", model, str(broken)]) == 2
 
 
-def test_the_page_of_a_run(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
-    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1, "optim.lr": 1e-6})
+def test_the_page_of_a_run(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | {"steps": 1, "optim.lr": 1e-6})
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     for heading in ("Box AP", "Mask AP", "Precision and recall", "Class by class", "What it takes for what",
                     "Worst images", "Repeat this run"):  # fmt: skip
@@ -96,8 +86,10 @@ def test_the_page_of_a_run(annotated: Any, quick: dict[str, Any], tmp_path: Path
     assert "wedge" in page
 
 
-def test_a_class_that_the_detector_does_not_know(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
-    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+def test_a_class_that_the_detector_does_not_know(
+    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path
+) -> None:
+    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | {"steps": 1}, report=False)
     other = annotated("other")
     for path in (other / "annotations").iterdir():
         path.write_text(path.read_text().replace('"wedge"', '"cone"'))
@@ -117,10 +109,10 @@ def test_a_class_that_the_detector_does_not_know(annotated: Any, quick: dict[str
     ],
 )
 def test_settings_that_cannot_be(
-    annotated: Any, quick: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
+    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        api.train(annotated(), RECIPE, out=tmp_path / "run", settings=quick | change, report=False)
+        api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | change, report=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -129,8 +121,8 @@ def test_detection_without_data_says_what_it_needs(tmp_path: Path) -> None:
         api.train(None, RECIPE, out=tmp_path / "run")
 
 
-def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, quick: dict[str, Any], tmp_path: Path) -> None:
-    settings = {k: v for k, v in quick.items() if k not in ("steps", "batch_size")} | {"epochs": 2}
+def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+    settings = {k: v for k, v in tiny_detection.items() if k not in ("steps", "batch_size")} | {"epochs": 2}
     result = api.train(annotated(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (recipe["batch_size"], recipe["steps"], recipe["schedule"]["warmup_steps"]) == (8, 2, 1)

@@ -15,9 +15,12 @@ import torch
 
 from convnext import api
 from convnext.data import sources
+from convnext.data.coco import open_detection
+from convnext.data.detection import DetectionPreprocess
 from convnext.data.transforms import Preprocess
 from convnext.recipe import Recipe, override
 from convnext.tasks.classify import Classify
+from convnext.tasks.detect import Detect
 from convnext.training.log import read
 from convnext.training.runtime import Runtime
 
@@ -109,3 +112,28 @@ def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_p
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "leaves some of the 2 processes without an image" in done.stderr
+
+
+def test_a_detector_is_judged_on_two_processes_as_on_one(annotated, tiny_detection, tmp_path, as_arguments) -> None:
+    """An odd number of pictures, each counted once; the early detector still sees something everywhere."""
+    data = annotated(val=5)
+    early = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
+    spread([str(data), "--recipe", "coco/mask_rcnn/tiny", "--out", str(tmp_path / "two"), *as_arguments(early)])
+    (judged,) = rows(tmp_path / "two", "eval")
+    alone = api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")
+    assert judged["raw"] == pytest.approx(alone, abs=1e-9)
+    assert alone["box_ar100"] > 0
+
+
+def test_two_processes_learn_from_the_pictures_of_one(annotated, tiny_detection) -> None:
+    splits = open_detection(annotated(train=11))
+    recipe = override(Recipe(task="detect"), tiny_detection | {"batch_size": 4, "micro_batch": 1})
+
+    def steps(rank: int, world: int) -> list[list[str]]:
+        run = Runtime(torch.device("cpu"), rank, world)
+        task = Detect(splits.train, splits.val, recipe, DetectionPreprocess.for_size(64), run)
+        return [[name for batch in parts for name in batch.ids] for parts in task.batches(0, 5)]
+
+    for whole, left, right in zip(steps(0, 1), steps(0, 2), steps(1, 2), strict=True):
+        assert sorted(left + right) == sorted(whole)
+        assert len(whole) == 4
