@@ -28,10 +28,14 @@ def levels_of(boxes: Tensor, levels: int) -> Tensor:
 
 
 class Pooler:
-    """The levels (N, C, H_l, W_l) that regions are read from, laid out once for all the heads that read them."""
+    """The levels (N, C, H_l, W_l) that regions are read from, laid out once for all the heads that read them.
 
-    def __init__(self, maps: Sequence[Tensor], strides: Sequence[int]) -> None:
-        self.strides, self.sparse = tuple(strides), maps[0].device.type == "cpu"
+    `sparse`: by one sparse product instead of torchvision's operator; None: on a CPU.
+    """
+
+    def __init__(self, maps: Sequence[Tensor], strides: Sequence[int], *, sparse: bool | None = None) -> None:
+        self.strides = tuple(strides)
+        self.sparse = maps[0].device.type == "cpu" if sparse is None else sparse
         self.channels = maps[0].shape[1]
         if not self.sparse:
             self.maps = [m.float().contiguous() for m in maps]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from convnext.models.rpn import anchors_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 KINDS = ("mask_rcnn", "cascade_mask_rcnn")
+DEVICE = "cuda"
 # Our names of the losses, and mmdetection's
 LOSSES = {"rpn_cls": "loss_rpn_cls", "rpn_box": "loss_rpn_bbox", "cls": "loss_cls", "box": "loss_bbox",
           "mask": "loss_mask"}  # fmt: skip
@@ -108,15 +110,16 @@ def test_levels(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     torch.testing.assert_close(pooling.levels_of(given["regions"], 4), theirs["parts/levels"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("side", [7, 14])
-def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int) -> None:
+def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int, sparse: bool) -> None:
     """Boxes of every kind: inside, across the border, outside, thin, empty; two images, four levels."""
     from torchvision.ops import roi_align
 
     odd = torch.tensor([[5.0, 5, 5, 30], [-90, -90, -50, -40], [0, 0, 300, 3], [0, 0, 80, 60], [79, 59, 80, 60]])
     sets = [torch.cat((given["boxes"], odd)), given["boxes"] * 12]
     maps = [numbers(f"map {s}", 2, 6, -(-60 // s), -(-80 // s)).requires_grad_() for s in (4, 8, 16, 32)]
-    ours = pooling.Pooler(maps, (4, 8, 16, 32))(sets, side)
+    ours = pooling.Pooler(maps, (4, 8, 16, 32), sparse=sparse)(sets, side)
     every = torch.cat([torch.cat((torch.full((len(b), 1), float(n)), b), 1) for n, b in enumerate(sets)])
     level = pooling.levels_of(every[:, 1:], 4)
     assert level.unique().tolist() == [0, 1, 2, 3]
@@ -130,9 +133,10 @@ def test_pooling_is_torchvisions_roi_align(given: dict[str, Tensor], side: int) 
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_pooling_nothing(given: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("sparse", [True, False])
+def test_pooling_nothing(sparse: bool) -> None:
     maps = [torch.zeros(1, 6, 8, 8)]
-    assert pooling.Pooler(maps, (4,))([torch.zeros(0, 4)], 7).shape == (0, 6, 7, 7)
+    assert pooling.Pooler(maps, (4,), sparse=sparse)([torch.zeros(0, 4)], 7).shape == (0, 6, 7, 7)
 
 
 def test_mask_targets(theirs: dict[str, Tensor], given: dict[str, Tensor]) -> None:
@@ -189,6 +193,28 @@ def test_losses_and_gradients_are_mmdetections(
     parameters = dict(drawn.named_parameters())
     for name in GRADIENTS:
         torch.testing.assert_close(parameters[name].grad.norm(), theirs[f"{drawn.kind}/grad/{name}"], rtol=1e-3, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("drawn", KINDS, indirect=True)
+def test_a_gpu_finds_and_learns_the_same(
+    drawn: Detector, theirs: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(boxes.torch, "randperm", lambda count: torch.arange(count))
+    on_cpu = copy.deepcopy(drawn).train()(images(), [truth_of(i) for i in range(len(SIZES))])
+    drawn.to(DEVICE)
+    pictures = [image.to(DEVICE) for image in images()]
+    with torch.no_grad():
+        found = drawn.eval()(pictures)
+    for i, ours in enumerate(found):
+        torch.testing.assert_close(ours["boxes"].cpu(), theirs[f"{drawn.kind}/{i}/boxes"], rtol=1e-3, atol=1e-3)
+        packed = np.packbits(ours["masks"].cpu().numpy())
+        assert np.unpackbits(packed ^ theirs[f"{drawn.kind}/{i}/masks"].numpy()).mean() < 1e-3
+    targets = [{name: value.to(DEVICE) for name, value in truth_of(i).items()} for i in range(len(SIZES))]
+    for name, loss in drawn.train()(pictures, targets).items():
+        torch.testing.assert_close(loss.detach().cpu(), on_cpu[name].detach(), rtol=1e-3, atol=1e-5)
 
 
 def no_objects(height: int, width: int) -> dict[str, Tensor]:
