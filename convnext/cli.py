@@ -17,7 +17,7 @@ from . import paper_commands
 from . import recipe as recipes_io
 from .errors import UserError
 from .tables import render
-from .variants import RELEASES, VARIANTS
+from .variants import DETECTORS, RELEASES, VARIANTS
 
 GRACE_S = 1.0  # between a process's failure and the end of its siblings
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
@@ -233,6 +233,10 @@ def _models(options: argparse.Namespace) -> None:
     for row in rows:
         figures = f"{row['parameters']:>13,}{row['gmacs_224']:>11.3f}{row['gmacs_384']:>11.3f}"
         print(f"{row['name']:26}{figures}   {_released(row['weights']) or '-'}")
+    print(f"\n{'released detector':44}{'box AP':>9}{'mask AP':>9}   (COCO val2017; costs: convnext bench --table 3)")
+    for detector in DETECTORS:
+        name = detector.filename.removesuffix(".pth")
+        print(f"{name:44}{detector.box_ap:>9}{detector.mask_ap:>9}")
 
 
 def _released(weights: dict[str, float | None]) -> str:

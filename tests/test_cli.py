@@ -74,7 +74,8 @@ def test_help_and_models_answer_without_torch(words: list[str]) -> None:
 def test_models_lists_every_size_with_the_papers_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     text = capsys.readouterr().out
-    for expected in ("28,589,128", "350,196,968", "4.456", "60.921", "convnext_isotropic_large", "in22k_ft_in1k_384"):
+    for expected in ("28,589,128", "350,196,968", "4.456", "60.921", "convnext_isotropic_large", "in22k_ft_in1k_384",
+                     "cascade_mask_rcnn_convnext_xlarge_22k_3x", "55.2"):  # fmt: skip
         assert expected in text
     main(["models", "--json"])
     rows = json.loads(capsys.readouterr().out)
