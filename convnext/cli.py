@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import paper_commands
+from . import paper_commands, use_commands
 from . import recipe as recipes_io
 from .errors import UserError
 from .tables import render
-from .variants import DETECTORS, RELEASES, VARIANTS
+from .variants import DETECTORS, RELEASES, SEGMENTERS, VARIANTS
 
 GRACE_S = 1.0  # between a process's failure and the end of its siblings
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
@@ -62,28 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
     sub.add_argument("--json", action="store_true", help="machine-readable")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
-    sub = command("evaluate", _evaluate, "accuracy as the weights' protocol says")
-    sub.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="model.safetensors of a run, a checkpoint, or a released name"
-    )
-    sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
-    sub.add_argument("--split", choices=("val", "train", "all"), default="val", help="all: of a folder without a split")
-    sub.add_argument("--labels", metavar="CSV", help="labels of a multi-label folder")
-    sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    sub.add_argument(
-        "--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners"
-    )
-    sub.add_argument("--batch-size", type=int, default=256)
-    paper_commands.form_argument(sub, "json")
-    sub = command("predict", _predict, "names and probabilities for images")
-    sub.add_argument("checkpoint", metavar="CHECKPOINT")
-    sub.add_argument(
-        "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
-    )
-    sub.add_argument("--top", type=int, default=5)
-    sub.add_argument("--score", type=float, default=0.3, help="of a detector: the least that is reported")
-    sub.add_argument("--out", metavar="DIR", help="of a detector: the pictures with what was found drawn in")
-    paper_commands.form_argument(sub, "json", "csv")
+    use_commands.add_to(command)
     sub = command("import-yolo", _import_yolo, "COCO annotations for a folder with labels in YOLO's format")
     sub.add_argument("data", metavar="DATA", help="data.yaml, or the folder that holds it")
     sub.add_argument("--out", metavar="DIR", help="where annotations/ is written (default: the data's own folder)")
@@ -117,7 +96,7 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
-    add("--labels", metavar="CSV", help="labels of a multi-label folder: path,label;label")
+    add("--labels", metavar="FILE", help="labels of a multi-label folder: path,label;label; or the classes of masks")
     add("--val-fraction", type=float, default=0.2, help="held out of a folder without val/")
     add("--seed", type=int)
     add("--nproc", type=int, help="processes on this machine (one a GPU)")
@@ -235,8 +214,10 @@ def _models(options: argparse.Namespace) -> None:
         print(f"{row['name']:26}{figures}   {_released(row['weights']) or '-'}")
     print(f"\n{'released detector':44}{'box AP':>9}{'mask AP':>9}   (COCO val2017; costs: convnext bench --table 3)")
     for detector in DETECTORS:
-        name = detector.filename.removesuffix(".pth")
-        print(f"{name:44}{detector.box_ap:>9}{detector.mask_ap:>9}")
+        print(f"{detector.stem:44}{detector.box_ap:>9}{detector.mask_ap:>9}")
+    print(f"\n{'released segmenter':44}{'mIoU':>9}{'mIoU ms':>9}   (ADE20K; costs: convnext bench --table 4)")
+    for segmenter in SEGMENTERS:
+        print(f"{segmenter.stem:44}{segmenter.miou:>9}{segmenter.miou_ms:>9}")
 
 
 def _released(weights: dict[str, float | None]) -> str:
@@ -250,90 +231,6 @@ def _check(options: argparse.Namespace) -> int:
     report = check(options.data)
     print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else report)
     return 0 if report.ok else EXIT_USER
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from .api import evaluate
-
-    result = evaluate(
-        options.checkpoint,
-        options.data,
-        flip=options.flip,
-        crops=options.crops,
-        batch_size=options.batch_size,
-        split=options.split,
-        labels=options.labels,
-        say=lambda note: print(note, file=sys.stderr),
-    )
-    if int(os.environ.get("RANK", 0)):
-        return
-    if options.form == "json":
-        print(json.dumps(result))
-    elif options.form != "text":
-        print(render([result], form=options.form))
-    else:
-        print(
-            "\n".join(
-                f"{name:20}{value:10.4f}" if name != "count" else f"{name:20}{int(value):10d}"
-                for name, value in result.items()
-            )
-        )
-
-
-def _predict(options: argparse.Namespace) -> int:
-    from .api import predict
-
-    lines = (line.rstrip("\n") for line in sys.stdin) if options.images == ["-"] else iter(options.images)
-    images = [line for line in lines if line.strip()]
-    rows: list[Any] = predict(options.checkpoint, images, top=options.top, least_score=options.score, out=options.out)
-    if rows and not hasattr(rows[0], "top"):
-        return _print_found(rows, options.form)
-    if options.form == "json":
-        values = [
-            {"path": r.path, "error": r.error, "top": [{"class": name, "probability": p} for name, p in r.top]}
-            for r in rows
-        ]
-        print(json.dumps(values, indent=2, ensure_ascii=False))
-    elif options.form != "text":
-        flat: list[dict[str, Any]] = []
-        for row in rows:
-            flat += [{"path": row.path, "rank": rank, "class": name, "probability": round(p, 6), "error": row.error}
-                     for rank, (name, p) in enumerate(row.top, 1)]  # fmt: skip
-            if row.error:
-                flat.append({"path": row.path, "error": row.error})
-        print(render(flat, ("path", "rank", "class", "probability", "error"), options.form))
-    else:
-        for row in rows:
-            print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
-    if all(row.error for row in rows):
-        raise UserError(f"none of the {len(rows)} files could be read; the first: {rows[0].error}")
-    return 0
-
-
-def _print_found(found: list[Any], form: str) -> int:
-    """What a detector found; JSON is COCO's result format."""
-    from .detecting import as_results
-
-    sides = ("x", "y", "width", "height")
-    if form == "json":
-        print(json.dumps(as_results(found)))
-    elif form != "text":
-        flat = [
-            {"path": one.path, "class": row["class"], "score": round(row["score"], 6)}
-            | dict(zip(sides, (round(v, 2) for v in row["bbox"]), strict=True))
-            for one in found
-            for row in one.rows
-        ]
-        print(render(flat, ("path", "class", "score", *sides), form))
-    for one in found:
-        names = ", ".join(f"{row['class']} {row['score']:.2f}" for row in one.rows)
-        if form == "text":
-            print(f"{one.path!s:40} " + (one.error or names or "nothing"))
-        elif one.error:
-            print(one.error, file=sys.stderr)
-    if all(one.error for one in found):
-        raise UserError(f"none of the {len(found)} files could be read; the first: {found[0].error}")
-    return 0
 
 
 def _import_yolo(options: argparse.Namespace) -> None:

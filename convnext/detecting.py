@@ -13,8 +13,8 @@ from PIL import Image
 from . import files
 from .average_precision import as_coco
 from .data.coco import DetectionSource, open_detection_for_judging
-from .data.detection import DetectionPreprocess
 from .data.images import open_image
+from .data.kept_shape import KeptShape
 from .drawing import draw_objects
 from .errors import UserError
 from .recipe import Recipe
@@ -47,7 +47,7 @@ def evaluate(
     if say is not None:
         say(f"{len(source):,} images of {data}, {sum(len(o.labels) for o in source.objects):,} objects")
     with runtime.start(precision) as run:
-        preprocess = DetectionPreprocess.from_dict(model.preprocess)
+        preprocess = KeptShape.from_dict(model.preprocess)
         recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)
         return Detect(source, source, recipe, preprocess, run).evaluate(model.to(run.device).eval())
 
@@ -69,7 +69,7 @@ def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> Dete
 def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | None = None,
          precision: str = "auto") -> Iterator[Found]:  # fmt: skip
     """What is in each picture with a score of at least `least_score`; `out` is a folder for the pictures drawn on."""
-    preprocess = DetectionPreprocess.from_dict(model.preprocess)
+    preprocess = KeptShape.from_dict(model.preprocess)
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
         for path in paths:
@@ -97,7 +97,7 @@ def as_results(found: Sequence[Found]) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(model: Any, image: Image.Image, preprocess: DetectionPreprocess, run: runtime.Runtime,
+def _rows(model: Any, image: Image.Image, preprocess: KeptShape, run: runtime.Runtime,
           least_score: float) -> Iterator[dict[str, Any]]:  # fmt: skip
     with torch.inference_mode(), run.autocast():
         detections = model([preprocess(image).to(run.device)], originals=[image.size[::-1]])[0]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import detecting
+from . import detecting, segmenting
 from .data import sources
 from .data.images import IMAGE_SUFFIXES, open_image
 from .data.labelled import Source
@@ -21,13 +21,19 @@ from .data.transforms import Preprocess, views
 from .detecting import Found
 from .errors import UserError
 from .models import from_pretrained
+from .models.dense import DenseModel
 from .models.labels import as_folders_name_them
 from .models.rcnn import Detector
+from .models.upernet import Segmenter
 from .recipe import Recipe
 from .run_folder import DataRequest
+from .segmenting import Areas
 from .tasks.classify import Classify, class_probabilities
+from .tasks.label_maps import Mode
 from .training import runtime
 from .training.runtime import Runtime
+
+Split = Literal["val", "train", "all", "test"]
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,27 @@ class Prediction:
 
 
 def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bool = False, crops: int = 1,
-             batch_size: int = 256, split: Literal["val", "train", "all"] = "val", labels: str | Path | None = None,
+             batch_size: int = 256, split: Split = "val", labels: str | Path | None = None, mode: Mode | None = None,
              precision: str = "auto", say: Callable[[str], None] | None = None) -> dict[str, float]:  # fmt: skip
     """Accuracy of a checkpoint on a data set by the protocol stored with it; `flip` and `crops` average more views.
 
     Classes are matched by name, so a folder may hold fewer of them in any order. Of a folder without a split all
     images count, but for those that the model learned from; `say` is told which were judged. Raises UserError when a
     class of the folder is unknown to the checkpoint, or where one has several labels an image and the other one.
+
+    Of a detector: COCO's figures. Of a segmenter: mIoU, seen as `mode` says (None: in sliding windows).
     """
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
     model = from_pretrained(checkpoint)
+    if isinstance(model, Segmenter):
+        return segmenting.evaluate(
+            model, checkpoint, data, split=split, labels=labels, mode=mode or "slide", precision=precision, say=say
+        )
+    if mode is not None:
+        raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
+    if split == "test":
+        raise UserError("only pictures with masks have a test split here; pass its folder, or choose --split val")
     if isinstance(model, Detector):
         return detecting.evaluate(model, checkpoint, data, split=split, precision=precision, say=say)
     require_classifier(model, checkpoint)
@@ -86,12 +102,13 @@ def matched(
 
 
 def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
-            precision: str = "auto", least_score: float = 0.3,
-            out: str | Path | None = None) -> list[Prediction] | list[Found]:  # fmt: skip
+            precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
+            out: str | Path | None = None) -> list[Prediction] | list[Found] | list[Areas]:  # fmt: skip
     """Names and probabilities for files, folders and glob patterns; an unreadable file has an `error`.
 
     Of a detector: the objects with a score of at least `least_score`; `out` is a folder for the pictures with them
-    drawn in. Raises UserError when nothing is found at a given place, or `out` is asked of a classifier.
+    drawn in. Of a segmenter: the share of each class; `out` is a folder for masks and the pictures under them.
+    Raises UserError when nothing is found at a given place, or `out` is asked of a classifier.
     """
     paths = list(itertools.chain.from_iterable(find_images(str(image)) for image in images))
     if not paths:
@@ -99,8 +116,12 @@ def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 
     if top < 1:
         raise UserError(f"--top {top} names no class; pass at least 1")
     model = from_pretrained(checkpoint)
+    folder = None if out is None else Path(out)
+    if isinstance(model, Segmenter):
+        return list(segmenting.find(model, paths, mode=mode or "slide", out=folder, precision=precision))
+    if mode is not None:
+        raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
     if isinstance(model, Detector):
-        folder = None if out is None else Path(out)
         return list(detecting.find(model, paths, least_score=least_score, out=folder, precision=precision))
     require_classifier(model, checkpoint)
     if out is not None:
@@ -148,9 +169,9 @@ def usable(checkpoint: str | Path) -> Any:
 
 
 def require_classifier(model: Any, checkpoint: str | Path) -> None:
-    """UserError for a model without a head, for a detector, or for other channels."""
-    if isinstance(model, Detector):
-        raise UserError(f"{checkpoint} is a detector; this needs a classifier")
+    """UserError for a model without a head, for a detector or segmenter, or for other channels."""
+    if isinstance(model, DenseModel):
+        raise UserError(f"{checkpoint} is a {type(model).__name__.lower()}; this needs a classifier")
     if not model.num_classes or getattr(model, "dense", False):
         raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")
     if model.in_chans != 3:

@@ -173,3 +173,42 @@ def bootstrap_interval(correct: np.ndarray, *, seed: int = 0, draws: int = 2000)
     accuracy = np.random.default_rng(seed).binomial(count, hits / count, size=draws) / count
     low, high = np.quantile(accuracy, (TAIL, 1 - TAIL))
     return 100 * float(low), 100 * float(high)
+
+
+class SegmentationCounter:
+    """Pixels by their true and predicted class: (K, K), true classes in rows."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, predicted: Tensor, truth: Tensor) -> None:
+        """Counts (H, W) predicted and true labels; pixels whose truth is negative are left out."""
+        classes = len(self.confusion)
+        counted = truth >= 0
+        cells = truth[counted].long() * classes + predicted[counted].long()
+        self.confusion += torch.bincount(cells, minlength=classes**2).view(classes, classes)
+
+    def state(self) -> Tensor:
+        """Everything counted so far, as one vector."""
+        return self.confusion.double().flatten()
+
+    def load(self, state: Tensor) -> None:
+        """Takes over the counts of a `state()`, or of a sum of them."""
+        self.confusion.copy_(state.view_as(self.confusion))
+
+    def iou(self) -> Tensor:
+        """(K,) intersection over union of each class in percent; not a number for those neither there nor predicted."""
+        hits = self.confusion.diagonal().double()
+        return 100 * hits / (self.confusion.sum(0) + self.confusion.sum(1) - hits)
+
+    def result(self) -> dict[str, float]:
+        """mIoU over the classes that are there or predicted, pixel accuracy, mean accuracy of the classes there."""
+        hits, there = self.confusion.diagonal().double(), self.confusion.sum(1)
+        accuracy = (100 * hits / there)[there > 0]
+        iou = self.iou()
+        iou = iou[~iou.isnan()]
+        return {
+            "miou": float(iou.mean()) if len(iou) else 0.0,
+            "aacc": 100 * float(hits.sum() / there.sum().clamp_min(1)),
+            "macc": float(accuracy.mean()) if len(accuracy) else 0.0,
+        }

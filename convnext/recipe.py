@@ -66,7 +66,7 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     layer_decay: float | None = None  # lr factor per depth group, from the head down; None = off
-    layer_rule: Literal["layer", "stage"] = "layer"
+    layer_rule: Literal["layer", "stage", "stage_clean"] = "layer"
     clip_grad: float | None = None  # largest total gradient norm; None = no clipping
     muon: float | None = None  # matrices but the classifier's are Muon's, at this many times `lr`; None = all AdamW's
 
@@ -86,13 +86,14 @@ class Schedule:
     """Linear warm-up including both ends, then cosine to `min_lr`, per optimiser step (official code).
 
     "steps": warm-up from a thousandth over `warmup_steps`, then a tenth of the rate from each milestone on.
+    "poly": warm-up from a millionth over `warmup_steps`, on a line that falls from the start to `min_lr` at the end.
     """
 
-    kind: Literal["cosine", "steps"] = "cosine"
+    kind: Literal["cosine", "steps", "poly"] = "cosine"
     warmup_epochs: float = 20
     min_lr: float = 1e-6
-    warmup_steps: int = 500  # of "steps", as `milestones`
-    milestones: tuple[float, ...] = (27 / 36, 33 / 36)  # shares of the run
+    warmup_steps: int = 500  # of "steps" and "poly"
+    milestones: tuple[float, ...] = (27 / 36, 33 / 36)  # of "steps", as shares of the run
 
     def __post_init__(self) -> None:
         _check(self, "schedule.", 0, math.inf, "warmup_epochs", "min_lr", "warmup_steps")
@@ -116,11 +117,32 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class Segmentation:
+    """What a segmenter is and learns from; crops and the short side of test images are `image_size`."""
+
+    channels: int = 512  # of the decode head
+    auxiliary: float = 0.4  # weight of the auxiliary head's loss; 0 leaves it out
+    scale: tuple[float, float] = (0.5, 2.0)  # of a training image, over a short side of `image_size`
+    most_of_one_class: float = 0.75  # share of a crop; of up to ten crops the first below it is taken
+    hflip: float = 0.5
+    photometric: bool = True
+    ignore: tuple[int, ...] = ()  # values of index masks that count for nothing, beside 255
+    test: Literal["slide", "whole", "multiscale"] = "slide"  # how the validation images are judged
+
+    def __post_init__(self) -> None:
+        _check(self, "segmentation.", 1, math.inf, "channels")
+        _check(self, "segmentation.", 0, math.inf, "auxiliary", "ignore")
+        _check(self, "segmentation.", 0, 1, "most_of_one_class", "hflip")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"segmentation.scale {self.scale} must be positive and rising")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides the numbers of a run, but for the data and the machine."""
 
     name: str = "custom"
-    task: Literal["classify", "detect"] = "classify"
+    task: Literal["classify", "detect", "segment"] = "classify"
     derive: Literal["none", "finetune", "scratch", "probe"] = "none"  # which folder rule still has to fill it in
     model: str = "convnext_tiny"
     weights: str | None = None
@@ -140,6 +162,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     augment: Augment = field(default_factory=Augment)
     detection: Detection = field(default_factory=Detection)
+    segmentation: Segmentation = field(default_factory=Segmentation)
     drop_path: float = 0.1
     dropout: float = 0.0
     layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)

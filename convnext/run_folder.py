@@ -12,7 +12,7 @@ from typing import Any
 
 from . import files
 from . import recipe as recipes_io
-from .data import coco, sources
+from .data import coco, masks, sources
 from .errors import UserError
 from .recipe import Recipe
 from .recipes.folder import Choice
@@ -36,6 +36,12 @@ class DataRequest:
                 raise UserError(f"{recipe.name} needs annotated pictures: pass a folder with COCO annotations")
             return coco.open_detection(
                 self.data, val_fraction=self.val_fraction, keep_empty=recipe.detection.keep_empty
+            )
+        if recipe.task == "segment":
+            if self.data is None:
+                raise UserError(f"{recipe.name} needs pictures with masks: pass a folder with images/ and annotations/")
+            return masks.open_masks(
+                self.data, classes=self.labels, ignore=recipe.segmentation.ignore, val_fraction=self.val_fraction
             )
         return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels)
 

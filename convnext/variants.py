@@ -146,29 +146,48 @@ RELEASES: tuple[Release, ...] = (
 
 
 @dataclass(frozen=True)
-class DetectorRelease:
-    """One released detector, with the COCO val2017 figures published for it (official detection README)."""
+class DenseRelease:
+    """A released detector or segmenter."""
 
     name: str  # that of the recipe it was trained with
     variant: str
     url: str
-    box_ap: float
-    mask_ap: float
+    eval_size: int
     licence: str = "MIT"
     sha256: str | None = None
     which: str = "raw"
-    tag: str = "coco"
-    eval_size: int = 800
+    tag: str = "dense"
 
     @property
     def filename(self) -> str:
         return self.url.rsplit("/", 1)[-1]
 
+    @property
+    def stem(self) -> str:
+        """What the release is called where a name is asked for."""
+        return self.filename.removesuffix(".pth")
+
+
+@dataclass(frozen=True)
+class DetectorRelease(DenseRelease):
+    """One released detector, with the COCO val2017 figures published for it (official detection README)."""
+
+    box_ap: float = 0.0
+    mask_ap: float = 0.0
+
+
+@dataclass(frozen=True)
+class SegmenterRelease(DenseRelease):
+    """One released segmenter, with the ADE20K figures published for it (official segmentation README)."""
+
+    miou: float = 0.0  # sliding window, one scale
+    miou_ms: float = 0.0  # six scales and their mirror images
+
 
 def _detector(kind: str, size: str, box_ap: float, mask_ap: float, pretrained: str = "1k") -> DetectorRelease:
     name = f"coco/{kind}/{size}" + ("_22k" if pretrained == "22k" else "")
     url = f"{OFFICIAL_URL}coco/{kind}_convnext_{size}_{pretrained}_3x.pth"
-    return DetectorRelease(name, f"convnext_{size}", url, box_ap, mask_ap)
+    return DetectorRelease(name, f"convnext_{size}", url, 800, tag="coco", box_ap=box_ap, mask_ap=mask_ap)
 
 
 DETECTORS: tuple[DetectorRelease, ...] = (
@@ -182,9 +201,27 @@ DETECTORS: tuple[DetectorRelease, ...] = (
 )
 
 
-def find_detector(text: str) -> DetectorRelease | None:
-    """The released detector that `text` names, by its recipe or its file; None when it names none."""
-    rows = {key: row for row in DETECTORS for key in (row.name, row.filename, row.filename.removesuffix(".pth"))}
+def _segmenter(size: str, miou: float, miou_ms: float, pretrained: str = "1k") -> SegmenterRelease:
+    side = 640 if pretrained == "22k" else 512
+    name = f"ade20k/upernet/{size}" + ("_22k" if pretrained == "22k" else "")
+    url = f"{OFFICIAL_URL}ade20k/upernet_convnext_{size}_{pretrained}_{side}x{side}.pth"
+    return SegmenterRelease(name, f"convnext_{size}", url, side, tag="ade20k", miou=miou, miou_ms=miou_ms)
+
+
+SEGMENTERS: tuple[SegmenterRelease, ...] = (
+    _segmenter("tiny", 46.0, 46.7),
+    _segmenter("small", 48.7, 49.6),
+    _segmenter("base", 49.1, 49.9),
+    _segmenter("base", 52.6, 53.1, "22k"),
+    _segmenter("large", 53.2, 53.7, "22k"),
+    _segmenter("xlarge", 53.6, 54.0, "22k"),
+)
+AnyRelease = Release | DenseRelease
+
+
+def find_dense(text: str) -> DenseRelease | None:
+    """The released detector or segmenter that `text` names, by its recipe or its file; None when it names none."""
+    rows = {key: row for row in (*DETECTORS, *SEGMENTERS) for key in (row.name, row.filename, row.stem)}
     return rows.get(text)
 
 

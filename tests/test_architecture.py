@@ -32,10 +32,12 @@ LEVELS = (
         "figures",
         "inference",
         "detecting",
+        "segmenting",
         "drawing",
         "report",
         "page",
         "detection_report",
+        "segmentation_report",
         "run_folder",
         "evidence",
         "bench",
@@ -51,6 +53,7 @@ LEVELS = (
     ("serve",),
     ("api",),
     ("paper_commands",),
+    ("use_commands",),
     ("cli",),
     ("__main__", "__init__"),
 )
@@ -64,6 +67,7 @@ LIGHT = (
     "variants",
     "recipe",
     "recipes",
+    "recipes.ade20k",
     "recipes.coco",
     "recipes.folder",
     "recipes.imagenet",
@@ -71,6 +75,7 @@ LIGHT = (
     "recipes.settings",
     "cli",
     "paper_commands",
+    "use_commands",
 )
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
 

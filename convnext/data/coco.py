@@ -20,7 +20,7 @@ from ..errors import UserError
 from .coco_entries import REQUIRED, called, fault_of, is_polygon, outline_fault
 from .folders import TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, open_image, readable
-from .labelled import listed
+from .labelled import held_out, listed
 
 SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
@@ -130,7 +130,7 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
     root = Path(where).expanduser()
     if root.is_file():
         whole = read_coco(root)
-        held = _held_out(whole, val_fraction)
+        held = held_out(whole.ids, val_fraction)
         train, val = whole.take([i for i in range(len(whole)) if i not in held]), whole.take(sorted(held))
     else:
         found = annotation_files(root)
@@ -309,14 +309,3 @@ def _complete_folder(path: Path, names: Sequence[str]) -> Path:
         lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {readable(folder)}"
         raise UserError(f"{lacking}: {listed(missing, 3)}; put them there, or take them out of the file")
     return folder
-
-
-def _held_out(source: DetectionSource, fraction: float) -> set[int]:
-    """Positions of the images whose names hash lowest: at least one, and never all."""
-    if not 0 < fraction < 1:
-        raise UserError(f"val_fraction {fraction} must lie between 0 and 1")
-    if len(source) < 2:
-        raise UserError("one annotated image cannot be both learned from and judged on; annotate more")
-    count = min(len(source) - 1, max(1, round(fraction * len(source))))
-    order = sorted(range(len(source)), key=lambda i: hashlib.sha256(source.ids[i].encode()).digest())
-    return set(order[:count])

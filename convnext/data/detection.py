@@ -6,22 +6,18 @@ All randomness comes from the generator handed in. Shapes: 3 channels, H x W pix
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..average_precision import mask_library
-from ..errors import UserError
 from ..recipe import Detection
 from .coco import DetectionSample, DetectionSource, Objects, Outline
+from .kept_shape import KeptShape, fitting, pixels_of, resized
 from .loader import Key, Order
-from .transforms import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 PAPER_SIDE, PAPER_LONG = 800, 1333  # short and long side of the test image; all other lengths are given for these
 CROP_SHORT_SIDES = (400, 500, 600)  # before a crop
@@ -29,42 +25,9 @@ CROP_RANGE = (384, 600)
 Pair = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class DetectionPreprocess:
-    """How a trained detector is shown an image: shape kept, short side to `size`, long side at most `longest`."""
-
-    size: int
-    longest: int
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
-
-    @classmethod
-    def for_size(cls, size: int) -> DetectionPreprocess:
-        """The paper's protocol (800, at most 1333) in proportion."""
-        return cls(size, round(size * PAPER_LONG / PAPER_SIDE))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DetectionPreprocess:
-        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
-        try:
-            mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
-            return cls(int(values["size"]), int(values["longest"]), mean, std)  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"the stored preprocessing {values} cannot be used; it needs size, longest, mean and std"
-            ) from None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """RGB image -> (3, H, W) float32, normalised."""
-        return self.normalised(resized(pixels_of(image), fitting(image.size[::-1], self.size, self.longest)))
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """(3, H, W) uint8 -> float32."""
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return (pixels.float() / 255 - mean) / std
+def protocol(size: int) -> KeptShape:
+    """How a detector is shown an image with a short side of `size`: 800, at most 1333, in proportion."""
+    return KeptShape(size, round(size * PAPER_LONG / PAPER_SIDE))
 
 
 @dataclass(frozen=True)
@@ -72,7 +35,7 @@ class DetectionTransform:
     """The training transform: mirrored in half of the cases, at one of several sizes, half of them cropped first."""
 
     rules: Detection
-    preprocess: DetectionPreprocess
+    preprocess: KeptShape
 
     def __call__(self, sample: DetectionSample, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """-> (3, H, W) normalised, and "boxes" (G, 4), "labels" (G,), "masks" (G, H, W) of what is still in sight."""
@@ -158,25 +121,6 @@ def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]
     return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
 
 
-def fitting(size: Sequence[int], short: int, longest: int) -> tuple[int, int]:
-    """Height and width that keep the shape of `size`, with the short side at `short` and neither beyond `longest`."""
-    scale = min(short / min(size), longest / max(size))
-    height, width = (max(1, int(side * scale + 0.5)) for side in size)
-    return height, width
-
-
-def pixels_of(image: Image.Image) -> Tensor:
-    """RGB image -> (3, H, W) uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 -> (3, *size) uint8, bilinear between pixel centres without smoothing, as OpenCV does."""
-    if tuple(pixels.shape[-2:]) == size:
-        return pixels
-    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
 @dataclass(frozen=True)
 class DetectionBatch:
     """Images of any sizes, what is in them, and what they are called."""
@@ -211,7 +155,7 @@ class AugmentedDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
 class PlainDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
     """A source seen through the evaluation protocol, without its objects."""
 
-    def __init__(self, source: DetectionSource, preprocess: DetectionPreprocess) -> None:
+    def __init__(self, source: DetectionSource, preprocess: KeptShape) -> None:
         self.source, self.preprocess = source, preprocess
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor], str]:

@@ -70,6 +70,26 @@ def open_image(
             return to_rgb(image, upright=upright)
 
 
+def read_pixels(path: str | Path) -> np.ndarray:
+    """A mask's values as they are stored: (H, W) whole numbers, or (H, W, 3) colours; transparency is dropped.
+
+    Raises BadImage as `open_image` does, and for values with fractions.
+    """
+    shown = readable(path)
+    with _explained(shown), _opened(path, shown) as image:
+        image.load()
+        if image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = image.convert("RGB")
+        elif image.mode == "LA":
+            image = image.getchannel(0)
+        pixels = np.asarray(image)
+    if pixels.dtype.kind == "f":
+        if not (pixels == np.rint(pixels)).all():
+            raise BadImage(f"{shown} holds values with fractions; a mask needs whole numbers")
+        pixels = pixels.astype(np.int64)
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+
+
 def read_header(path: str | Path) -> Header:
     """The header alone, which is quick. Raises BadImage as `open_image` does."""
     shown = readable(path)

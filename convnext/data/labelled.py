@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -169,3 +170,17 @@ def _array(source: Source, index: int) -> np.ndarray | str:
 def listed(names: Sequence[str], most: int = 5) -> str:
     shown = ", ".join(repr(name) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def held_out(ids: Sequence[str], fraction: float) -> set[int]:
+    """Positions of the given share of images, those whose names hash lowest: at least one, and never all.
+
+    Raises UserError for another fraction than one between 0 and 1, and for fewer than two images.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"val_fraction {fraction} must lie between 0 and 1")
+    if len(ids) < 2:
+        raise UserError("one annotated image cannot be both learned from and judged on; annotate more")
+    count = min(len(ids) - 1, max(1, round(fraction * len(ids))))
+    order = sorted(range(len(ids)), key=lambda i: hashlib.sha256(os.fsencode(ids[i])).digest())
+    return set(order[:count])

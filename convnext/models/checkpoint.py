@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import files
 from ..errors import UserError
-from ..variants import RELEASES, DetectorRelease, Release, find_detector, find_release, parse_name
+from ..variants import RELEASES, AnyRelease, Release, find_dense, find_release, parse_name
 from .keymaps import Weights
 
 Source = str | Path | Mapping[str, Any]
@@ -49,7 +49,7 @@ class Checkpoint:
     entry: str  # which entry of the container was taken; "" for a file that is only weights
     weights: Weights
     metadata: dict[str, str] = field(default_factory=dict)
-    release: Release | DetectorRelease | None = None
+    release: AnyRelease | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +68,7 @@ def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | N
     return _unwrapped(values, name, metadata, release, ema)
 
 
-def find(source: str | Path, variant: str | None = None) -> tuple[Path, Release | DetectorRelease | None]:
+def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelease | None]:
     """The file that a path, released name or hub id stands for, fetched if need be; UserError when there is none."""
     path, text = Path(source).expanduser(), str(source)
     if text in TAGS:
@@ -131,8 +131,8 @@ def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]
         raise UserError(f"{path} has no suffix this package writes; end it in .safetensors or .pth")
 
 
-def _released(text: str, variant: str | None) -> tuple[Path, Release | DetectorRelease]:
-    release = find_detector(text) or _release_named(text, variant)
+def _released(text: str, variant: str | None) -> tuple[Path, AnyRelease]:
+    release = find_dense(text) or _release_named(text, variant)
     target = files.cache_folder() / "weights" / release.filename
     return files.download(release.url, target, expected_sha256=release.sha256), release
 
@@ -220,7 +220,7 @@ def _unwrapped(
     values: Mapping[str, Any],
     source: str,
     metadata: dict[str, str],
-    release: Release | DetectorRelease | None,
+    release: AnyRelease | None,
     ema: bool | None,
 ) -> Checkpoint:
     entry, found, notes = _choose(values, source, ema)

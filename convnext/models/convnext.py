@@ -184,14 +184,15 @@ class ConvNeXt(Backbone):
         """Depth group of a parameter (recipes_precisely sections 2 and 3).
 
         "layer": the stem, stages 0 and 1, then groups of three blocks in stage 3; "stage": stem and every downsampling
-        layer 0, then one group a stage. Whatever is not backbone belongs to the head's group.
+        layer 0, then one group a stage. Whatever is not backbone belongs to the head's group, which in "stage" is as
+        far up as in "layer" (as published), in "stage_clean" the next one after the last stage.
         """
-        head = self.num_layer_ids - 1
+        head = len(self.arch.depths) + 1 if rule == "stage_clean" else self.num_layer_ids - 1
         found = re.match(r"(downsample_layers|stages)\.(\d+)(?:\.(\d+))?", name)
         if not found:
             return head
         kind, stage, block = found[1], int(found[2]), int(found[3] or 0)
-        if rule == "stage":
+        if rule != "layer":
             return 0 if kind == "downsample_layers" else stage + 1
         if kind == "downsample_layers":
             return (0, 2, 3, head - 1)[stage]

@@ -40,6 +40,13 @@ def coco() -> tuple[tuple[int, str], ...]:
     return tuple((int(number), name) for number, name in rows)
 
 
+@cache
+def ade20k() -> tuple[tuple[str, tuple[int, int, int]], ...]:
+    """(name, colour) of ADE20K's 150 classes, in the order of the released segmenters' heads."""
+    rows = json.loads(files.asset("ade20k_classes.json"))["classes"]
+    return tuple((str(name), (int(r), int(g), int(b))) for name, (r, g, b) in rows)
+
+
 def as_folders_name_them(names: Sequence[str] | None, folders: Sequence[str]) -> Sequence[str] | None:
     """ImageNet's names as synsets where the folders are called by those; any other names as they are."""
     if names is not None and list(names) == names_for(len(names)) and all(SYNSET.fullmatch(one) for one in folders):

@@ -7,14 +7,15 @@ detection code and mmdetection, so that released files load without a key map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from .boxes import Size
+from .dense import DenseBackbone, DenseModel
 from .pyramid import FPN
 from .roi import RoIHead, Stage
 from .rpn import SIZE_DIVISOR, RPNHead, RPNSettings, Target
@@ -28,19 +29,7 @@ CASCADE = (  # tables.json `coco_settings`: cascade_head
 )
 
 
-class DenseBackbone(Protocol):
-    """What a detector needs of its backbone."""
-
-    @property
-    def channels(self) -> Sequence[int]: ...
-
-    @property
-    def strides(self) -> Sequence[int]: ...
-
-    def features(self, x_nchw: Tensor) -> Sequence[Tensor]: ...
-
-
-class Detector(nn.Module):
+class Detector(DenseModel):
     """Images in; losses out while training, detections otherwise."""
 
     def __init__(self, kind: Kind, backbone: DenseBackbone, neck: FPN, rpn_head: RPNHead, roi_head: RoIHead) -> None:
@@ -68,24 +57,6 @@ class Detector(nn.Module):
             proposals, losses = self.rpn_head.learn(pyramid, sizes, padded)
             return losses | self.roi_head.learn(pyramid, proposals, sizes, padded)
         return self.roi_head.detect(pyramid, self.rpn_head.propose(pyramid, sizes), sizes, originals or sizes)
-
-    @property
-    def variant(self) -> str:
-        """The backbone's size: what a bare name of released weights is for."""
-        return str(self.backbone.variant)
-
-    @property
-    def num_layer_ids(self) -> int:
-        return int(self.backbone.num_layer_ids)
-
-    def layer_id(self, name: str, rule: str = "layer") -> int:
-        """Depth group of a parameter: the backbone's own; output norms, pyramid and heads are the last."""
-        inside = name.removeprefix("backbone.")
-        return int(self.backbone.layer_id(inside, rule)) if inside != name else self.num_layer_ids - 1
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the backbone's blocks in the backward pass: less memory, more time."""
-        self.backbone.set_grad_checkpointing(enable)
 
 
 def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) -> Detector:

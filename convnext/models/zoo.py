@@ -14,26 +14,30 @@ from typing import Any, Literal, cast
 
 from torch import nn
 
-from ..data.detection import PAPER_SIDE, DetectionPreprocess
+from ..data import detection, masks
+from ..data.kept_shape import KeptShape
 from ..data.transforms import Preprocess
 from ..errors import UserError
-from ..variants import CLASSES_22K, VARIANTS, Arch, DetectorRelease, custom, parse_name
+from ..variants import CLASSES_22K, VARIANTS, AnyRelease, Arch, DetectorRelease, SegmenterRelease, custom, parse_name
 from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, write
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_head, fit_norms, fit_stem, some
 from .keymaps import STEMS, Weights, arch_of, from_official, to_official
-from .labels import coco, names_for
+from .labels import ade20k, coco, names_for
 from .loading import LoadReport, fill
 from .peers import build_baseline, is_baseline
 from .rcnn import Detector
+from .segmenters import load_segmenter, segmenter_of, segmenter_weights
+from .upernet import Segmenter
 
 HeadRule = Literal["auto", "drop", "rows"]
 SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
+DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
-CARRIED = ("classes", "category_ids", "preprocess", "task", "metric", "which", "licence", "data")
+CARRIED = ("classes", "category_ids", "mask_coding", "preprocess", "task", "metric", "which", "licence", "data")
 
 
 def list_models() -> list[str]:
@@ -110,6 +114,8 @@ def save_weights(
         weights = from_official(weights, naming, model.arch, model.dense)
     elif isinstance(model, Detector):
         weights = detector_weights(model, naming)
+    elif isinstance(model, Segmenter):
+        weights = segmenter_weights(model, naming)
     elif naming != "official":
         raise UserError(f"a baseline keeps its own library's names; leave out naming={naming!r}")
     kind = FORMAT if naming == "official" else "pt"  # transformers refuses a file whose "format" it does not know
@@ -123,21 +129,26 @@ def from_pretrained(source: str | Path) -> Any:
 
     It carries `.classes` (names; for a file without any ImageNet's, where it has 1,000 classes, else None),
     `.preprocess` (the evaluation protocol as a dict), `.metadata` and `.load_report`; a detector's names are COCO's
-    where it has 80 and says nothing, and it carries `.category_ids`. Raises UserError as `load_weights` does.
+    where it has 80 and says nothing, and it carries `.category_ids`; a segmenter's are ADE20K's where it has 150, and
+    it carries `.mask_coding` (a dict of what masks hold). Raises UserError as `load_weights` does.
     """
     opened = open_checkpoint(source)
     model = cast(Any, _model_of(opened))
     model.load_report = _load(model, opened, "auto", None, True)
     model.metadata = opened.metadata
     model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
-    size = opened.release.eval_size if opened.release else 224
-    protocol: Preprocess | DetectionPreprocess = Preprocess.for_size(size)
     if isinstance(model, Detector):
-        protocol, model = DetectionPreprocess.for_size(PAPER_SIDE), cast(Any, model)
+        model = cast(Any, model)
         model.category_ids = _json(opened, "category_ids", None)
         if model.classes is None and model.num_classes == len(coco()):
             model.category_ids, model.classes = (list(column) for column in zip(*coco(), strict=True))
-    model.preprocess = _json(opened, "preprocess", None) or protocol.to_dict()
+    if isinstance(model, Segmenter):
+        model = cast(Any, model)
+        model.mask_coding = _json(opened, "mask_coding", None)
+        if model.classes is None and model.num_classes == len(ade20k()):
+            model.classes = [name for name, _ in ade20k()]
+            model.mask_coding = masks.ade20k_coding().to_dict()
+    model.preprocess = _json(opened, "preprocess", None) or _protocol(model, opened.release).to_dict()
     return model.eval()
 
 
@@ -177,9 +188,7 @@ def carried(source: Source, variant: str | None = None) -> dict[str, str]:
     opened = open_checkpoint(source, variant=variant)
     kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
     if opened.release is not None:
-        detects = isinstance(opened.release, DetectorRelease)
-        kind: Any = DetectionPreprocess if detects else Preprocess
-        protocol = json.dumps(kind.for_size(opened.release.eval_size).to_dict())
+        protocol = json.dumps(_protocol(None, opened.release).to_dict())
         kept = {"preprocess": protocol, "licence": opened.release.licence, "which": opened.release.which} | kept
     return kept
 
@@ -209,12 +218,16 @@ def _build(arch: Arch, settings: dict[str, Any]) -> Backbone:
 
 
 def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
-    if isinstance(model, Detector):
+    if isinstance(model, Detector | Segmenter):
         if rows is not None:
-            raise UserError("a detector's heads cannot be cut to rows; leave out rows")
-        return load_detector(
-            model, opened, head, strict, lambda backbone: _load(backbone, opened, "auto", None, strict)
-        )
+            raise UserError(f"a {type(model).__name__.lower()}'s heads cannot be cut to rows; leave out rows")
+
+        def load_backbone(backbone: nn.Module) -> LoadReport:
+            return _load(backbone, opened, "auto", None, strict)
+
+        if isinstance(model, Detector):
+            return load_detector(model, opened, head, strict, load_backbone)
+        return load_segmenter(model, opened, head, strict, load_backbone)
     if not isinstance(model, Backbone):
         report = LoadReport(opened.source, str(getattr(model, "variant", "its own")), opened.entry, notes=opened.notes)
         return fill(model, _unprefixed(opened.weights), report, strict=strict)
@@ -233,6 +246,15 @@ def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] |
     return fill(model, weights, report, fresh=fresh, outside=outside, strict=strict)
 
 
+def _protocol(model: nn.Module | None, release: AnyRelease | None) -> Preprocess | KeptShape:
+    """How a model, or what a release holds, is shown pictures, where its file does not say."""
+    if isinstance(model, Detector) or isinstance(release, DetectorRelease):
+        return detection.protocol(detection.PAPER_SIDE)
+    if isinstance(model, Segmenter) or isinstance(release, SegmenterRelease):
+        return masks.protocol(release.eval_size if release else masks.PAPER_SIDE)
+    return Preprocess.for_size(release.eval_size if release else DEFAULT_SIZE)
+
+
 def _unprefixed(weights: Weights) -> Weights:
     """Without the prefix that data-parallel or compiled wrappers put before every name."""
     for prefix in ("module.", "_orig_mod."):
@@ -246,7 +268,7 @@ def _model_of(opened: Checkpoint) -> nn.Module:
     if is_baseline(variant):
         return build_baseline(variant, **_baseline_settings(opened))
     network = _build(*_described(opened))
-    return detector_of(opened.weights, network) or network
+    return detector_of(opened.weights, network) or segmenter_of(opened.weights, network) or network
 
 
 def _baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
@@ -283,6 +305,8 @@ def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
 def _metadata(model: nn.Module) -> dict[str, str]:
     if isinstance(model, Detector):
         return _metadata(model.backbone) | {"detector": model.kind}
+    if isinstance(model, Segmenter):
+        return _metadata(model.backbone) | {"segmenter": "upernet"}
     values: dict[str, Any] = {
         "num_classes": getattr(model, "num_classes", None),
         "in_chans": getattr(model, "in_chans", None),

@@ -15,12 +15,12 @@ from ..data.coco import DetectionSource
 from ..data.detection import (
     AugmentedDetection,
     DetectionBatch,
-    DetectionPreprocess,
     DetectionTransform,
     PlainDetection,
     ShapeOrder,
     collated,
 )
+from ..data.kept_shape import KeptShape
 from ..data.loader import load, share
 from ..recipe import Recipe
 from ..training import Sink
@@ -34,7 +34,7 @@ class Detect:
     train: DetectionSource
     val: DetectionSource
     recipe: Recipe
-    preprocess: DetectionPreprocess
+    preprocess: KeptShape
     run: Runtime
     order: ShapeOrder = field(init=False)
 

@@ -112,4 +112,8 @@ def set_lr(optimiser: Optimiser, lr: float) -> None:
 def _layer_ids(model: nn.Module, settings: AdamW) -> tuple[LayerId, int]:
     if settings.layer_decay is None or not hasattr(model, "layer_id"):
         return (lambda name: 0), 0
-    return (lambda name: model.layer_id(name, settings.layer_rule)), int(model.num_layer_ids) - 1  # type: ignore[operator, arg-type]
+
+    def layer_of(name: str) -> int:
+        return int(model.layer_id(name, settings.layer_rule))  # type: ignore[operator]
+
+    return layer_of, layer_of("head")

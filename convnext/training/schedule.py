@@ -8,7 +8,7 @@ from math import cos, pi
 from ..recipe import Recipe
 
 FALL = 0.1  # mmcv's gamma
-WARMUP_START = 0.001  # mmcv's warmup_ratio
+STEPS_START, POLY_START = 0.001, 1e-6  # mmcv's warmup_ratio in the detection and segmentation configs
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,35 @@ class Steps:
 
     def at(self, step: int) -> float:
         rate = self.base * FALL ** sum(step >= milestone for milestone in self.milestones)
-        return rate * (1 - (1 - step / self.warmup) * (1 - WARMUP_START)) if step < self.warmup else rate
+        return rate * _warmed(step, self.warmup, STEPS_START)
 
 
-def schedule_of(recipe: Recipe, per_epoch: int) -> Cosine | Steps:
+@dataclass(frozen=True)
+class Poly:
+    """A line from `base` to `floor`, times a linear warm-up from a millionth (mmcv, power 1)."""
+
+    base: float
+    total: int
+    warmup: int
+    floor: float = 0.0
+
+    def at(self, step: int) -> float:
+        rate = (self.base - self.floor) * (1 - step / self.total) + self.floor
+        return rate * _warmed(step, self.warmup, POLY_START)
+
+
+def _warmed(step: int, warmup: int, start: float) -> float:
+    """The share of the rate at `step`: from `start` to 1 in a line (mmcv)."""
+    return 1 - (1 - step / warmup) * (1 - start) if step < warmup else 1.0
+
+
+def schedule_of(recipe: Recipe, per_epoch: int) -> Cosine | Steps | Poly:
     """The recipe's schedule, its lengths turned into optimiser steps; the number of steps must be settled."""
     if recipe.steps is None:
         raise ValueError("the recipe's number of steps is not settled")
     rules, lr = recipe.schedule, recipe.optim.lr
     if rules.kind == "cosine":
         return Cosine(lr, recipe.steps, round(rules.warmup_epochs * per_epoch), rules.min_lr)
+    if rules.kind == "poly":
+        return Poly(lr, recipe.steps, rules.warmup_steps, rules.min_lr)
     return Steps(lr, rules.warmup_steps, tuple(round(share * recipe.steps) for share in rules.milestones))

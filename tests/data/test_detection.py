@@ -12,15 +12,13 @@ from PIL import Image
 from convnext import UserError
 from convnext.data.coco import DetectionSample, Objects, Outline, open_detection
 from convnext.data.detection import (
-    DetectionPreprocess,
     DetectionTransform,
     Place,
     ShapeOrder,
     drawn,
-    fitting,
-    pixels_of,
-    resized,
+    protocol,
 )
+from convnext.data.kept_shape import KeptShape, fitting, pixels_of, resized
 from convnext.recipe import Detection
 
 
@@ -35,7 +33,7 @@ def disc_sample(width: int = 90, height: int = 60) -> DetectionSample:
 
 
 def test_picture_box_and_mask_move_together() -> None:
-    preprocess = DetectionPreprocess(64, 120, (0.0,) * 3, (1.0,) * 3)
+    preprocess = KeptShape(64, 120, (0.0,) * 3, (1.0,) * 3)
     transform = DetectionTransform(Detection(short_sides=(600, 800)), preprocess)
     shapes, seen = set(), 0
     for k in range(60):
@@ -58,7 +56,7 @@ def test_picture_box_and_mask_move_together() -> None:
 
 
 def test_the_same_generator_makes_the_same_picture() -> None:
-    transform = DetectionTransform(Detection(), DetectionPreprocess.for_size(64))
+    transform = DetectionTransform(Detection(), protocol(64))
     one, two = (transform(disc_sample(), np.random.default_rng(3)) for _ in range(2))
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[1]["masks"], two[1]["masks"])
@@ -100,11 +98,11 @@ def test_resizing_does_not_smooth() -> None:
 
 
 def test_the_stored_protocol_comes_back_and_another_is_refused() -> None:
-    protocol = DetectionPreprocess.for_size(320)
-    assert protocol.longest == 533
-    assert DetectionPreprocess.from_dict(protocol.to_dict()) == protocol
+    shown = protocol(320)
+    assert shown.longest == 533
+    assert KeptShape.from_dict(shown.to_dict()) == shown
     with pytest.raises(UserError, match="needs size, longest, mean and std"):
-        DetectionPreprocess.from_dict({"size": 3})
+        KeptShape.from_dict({"size": 3})
 
 
 def test_the_order_groups_by_shape_and_loses_nothing() -> None:

@@ -16,7 +16,7 @@ from convnext.models.labels import coco
 from convnext.models.rcnn import Detector, build_detector
 from convnext.models.zoo import load_weights, save_weights
 from convnext.recipes import RECIPES
-from convnext.variants import DETECTORS, find_detector
+from convnext.variants import DETECTORS, find_dense
 
 Weights = dict[str, torch.Tensor]
 
@@ -126,12 +126,12 @@ def test_what_is_left_over_or_missing_is_refused_and_nothing_is_changed(weights:
 def test_released_detectors_are_found_by_recipe_and_by_file() -> None:
     assert len(DETECTORS) == 7
     assert {row.name for row in DETECTORS} == {name for name in RECIPES if name.startswith("coco/")}
-    row = find_detector("cascade_mask_rcnn_convnext_base_22k_3x")
+    row = find_dense("cascade_mask_rcnn_convnext_base_22k_3x")
     assert row is not None
-    assert row is find_detector("coco/cascade_mask_rcnn/base_22k") is find_detector(row.filename)
+    assert row is find_dense("coco/cascade_mask_rcnn/base_22k") is find_dense(row.filename)
     assert (row.box_ap, row.mask_ap, row.variant) == (54.0, 46.9, "convnext_base")
     assert row.url == "https://dl.fbaipublicfiles.com/convnext/coco/cascade_mask_rcnn_convnext_base_22k_3x.pth"
-    assert find_detector("convnext_tiny") is None
+    assert find_dense("convnext_tiny") is None
 
 
 def test_coco_has_eighty_classes_with_gaps() -> None:

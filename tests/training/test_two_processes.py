@@ -16,7 +16,7 @@ import torch
 from convnext import api
 from convnext.data import sources
 from convnext.data.coco import open_detection
-from convnext.data.detection import DetectionPreprocess
+from convnext.data.detection import protocol
 from convnext.data.transforms import Preprocess
 from convnext.recipe import Recipe, override
 from convnext.tasks.classify import Classify
@@ -131,7 +131,7 @@ def test_two_processes_learn_from_the_pictures_of_one(annotated, tiny_detection)
 
     def steps(rank: int, world: int) -> list[list[str]]:
         run = Runtime(torch.device("cpu"), rank, world)
-        task = Detect(splits.train, splits.val, recipe, DetectionPreprocess.for_size(64), run)
+        task = Detect(splits.train, splits.val, recipe, protocol(64), run)
         return [[name for batch in parts for name in batch.ids] for parts in task.batches(0, 5)]
 
     for whole, left, right in zip(steps(0, 1), steps(0, 2), steps(1, 2), strict=True):

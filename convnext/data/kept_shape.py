@@ -1,0 +1,72 @@
+"""Images that keep their shape: how detectors and segmenters are shown them.
+
+Shapes: 3 channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+from .transforms import IMAGENET_MEAN, IMAGENET_STD, Triple
+
+
+@dataclass(frozen=True)
+class KeptShape:
+    """An evaluation protocol: short side to `size`, long side at most `longest`."""
+
+    size: int
+    longest: int
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> KeptShape:
+        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
+        try:
+            mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+            return cls(int(values["size"]), int(values["longest"]), mean, std)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"the stored preprocessing {values} cannot be used; it needs size, longest, mean and std"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __call__(self, image: Image.Image, scale: float = 1.0) -> Tensor:
+        """RGB image -> (3, H, W) float32, normalised; `scale` multiplies both lengths."""
+        short, longest = int(self.size * scale), int(self.longest * scale)
+        return self.normalised(resized(pixels_of(image), fitting(image.size[::-1], short, longest)))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(3, H, W) uint8 -> float32."""
+        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
+        return (pixels.float() / 255 - mean) / std
+
+
+def fitting(size: Sequence[int], short: int, longest: int) -> tuple[int, int]:
+    """Height and width that keep the shape of `size`, with the short side at `short` and neither beyond `longest`."""
+    scale = min(short / min(size), longest / max(size))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size)
+    return height, width
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """RGB image -> (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 -> (3, *size) uint8, bilinear between pixel centres without smoothing, as OpenCV does."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,243 @@
+"""What a mask file's values mean: class indices or colours -> labels, and back; the files that name classes.
+
+Labels are 0 to K - 1 for K classes, and IGNORED where a pixel counts for nothing. Shapes: H x W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import files
+from ..errors import UserError
+from .images import BadImage, read_pixels, readable
+from .labelled import listed
+
+IGNORED = -1
+VOID = {"void", "ignore", "ignored", "unlabelled", "unlabeled", "_void_", "dontcare", "don't care"}  # no classes
+UNLABELLED = 255  # the value that most index masks leave out of everything
+LARGEST = 2**16  # mask values fit 16 bits
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """The classes of a data set and how its masks show them."""
+
+    classes: tuple[str, ...]
+    values: tuple[int, ...]  # of each class, in index masks
+    colours: tuple[Colour, ...]  # of each class, in colour masks and in pictures
+    in_colour: bool = False  # masks hold colours
+    ignored: tuple[int, ...] = (UNLABELLED,)  # values of index masks that count for nothing
+    ignored_colours: tuple[Colour, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MaskCoding:
+        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
+        try:
+            return cls(
+                tuple(values["classes"]), tuple(values["values"]), _colours(values["colours"]),
+                bool(values["in_colour"]), tuple(values["ignored"]), _colours(values["ignored_colours"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError):
+            raise UserError("the stored mask coding cannot be used; save the model again") from None
+
+    def labels(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """A mask file's pixels, (H, W) or (H, W, 3) -> (H, W) int16 labels. Raises BadImage, naming `name`, for values
+        that are no class."""
+        if self.in_colour:
+            return self._of_colours(pixels, name)
+        pixels = one_channel(pixels, name)
+        low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
+        table = self._table()
+        if low < 0 or high >= len(table):
+            raise BadImage(f"{name} holds the value {low if low < 0 else high}; {self._known()}")
+        labels = table[pixels]
+        if (labels == _UNKNOWN).any():
+            raise BadImage(f"{name} holds the value {int(pixels[labels == _UNKNOWN][0])}; {self._known()}")
+        return labels
+
+    def image(self, labels: np.ndarray) -> Image.Image:
+        """(H, W) labels -> the mask as a file of this coding would show it; index masks carry the palette."""
+        safe = np.where(labels == IGNORED, 0, labels)
+        if self.in_colour:
+            shown = np.array(self.colours, np.uint8)[safe]
+            shown[labels == IGNORED] = self.ignored_colours[0] if self.ignored_colours else 0
+            return Image.fromarray(shown)
+        values = np.array(self.values)[safe]
+        values[labels == IGNORED] = self.ignored[0] if self.ignored else 0
+        if values.max(initial=0) > 255:
+            return Image.fromarray(values.astype(np.uint16))
+        image = Image.fromarray(values.astype(np.uint8)).convert("P")
+        palette = np.zeros((256, 3), np.uint8)
+        palette[np.array(self.values)] = self.colours
+        image.putpalette(palette.ravel().tolist())
+        image.frombytes(values.astype(np.uint8).tobytes())
+        return image
+
+    def _table(self) -> np.ndarray:
+        return _table(self.values, self.ignored)
+
+    def _known(self) -> str:
+        held = ", ".join(map(str, self.ignored)) or "none"
+        shown = f"{min(self.values)} to {max(self.values)}" if len(self.values) > 1 else str(self.values[0])
+        return (f"classes have the values {shown} and {held} count for nothing: list the class in classes.txt, or "
+                "add the value to --set segmentation.ignore=")  # fmt: skip
+
+    def _of_colours(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, 2)
+        codes = pixels.astype(np.int64) @ _WEIGHTS
+        every = np.concatenate((_codes(self.colours), _codes(self.ignored_colours)))
+        meaning = np.concatenate((np.arange(len(self.colours)), np.full(len(self.ignored_colours), IGNORED)))
+        order = every.argsort(kind="stable")
+        place = np.searchsorted(every[order], codes).clip(0, len(every) - 1)
+        found = order[place]
+        wrong = every[found] != codes
+        if wrong.any():
+            colour = tuple(int(v) for v in pixels[wrong][0])
+            raise BadImage(f"{name} holds the colour {colour}, which the palette does not have; add it with its class, "
+                           "or as 'void' to leave it out")  # fmt: skip
+        return meaning[found].astype(np.int16)
+
+
+_UNKNOWN = -2
+_WEIGHTS = np.array((65536, 256, 1))
+
+
+@cache
+def _table(values: tuple[int, ...], ignored: tuple[int, ...]) -> np.ndarray:
+    table = np.full(max((*values, *ignored, 255)) + 1, _UNKNOWN, np.int16)
+    table[list(ignored)] = IGNORED
+    table[list(values)] = np.arange(len(values))
+    return table
+
+
+def _codes(colours: Sequence[Colour]) -> np.ndarray:
+    return np.array(colours, np.int64).reshape(-1, 3) @ _WEIGHTS
+
+
+def one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
+    """(H, W) values of an index mask, also of one that was saved as grey RGB. Raises BadImage for colours."""
+    if pixels.ndim == 2:
+        return pixels
+    if not (pixels[..., :1] == pixels).all():
+        raise BadImage(f"{name} is a colour mask and no palette says what its colours mean; put classes.txt with lines "
+                       "such as 'road 128 64 128' beside the folders, or pass it by --labels")  # fmt: skip
+    return pixels[..., 0]
+
+
+def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
+    """(H, W) int16 labels of a mask file. Raises BadImage, naming the file."""
+    return coding.labels(read_pixels(path), readable(path))
+
+
+def ade20k_coding() -> MaskCoding:
+    """SceneParse150: 0 is unlabelled, 1 to 150 are the classes (`reduce_zero_label` in mmsegmentation)."""
+    rows = json.loads(files.asset("ade20k_classes.json"))["classes"]
+    names, colours = zip(*rows, strict=True)
+    return MaskCoding(tuple(names), tuple(range(1, 151)), _colours(colours), ignored=(0, UNLABELLED))
+
+
+def coding_of(names: Sequence[str], colours: Sequence[Colour | None], ignore: Iterable[int] = ()) -> MaskCoding:
+    """The coding of a list of classes: by colour where every one has a colour, else by position. Those that are called
+    void, unlabelled or the like count for nothing."""
+    kept = [i for i, name in enumerate(names) if name.lower() not in VOID]
+    dropped = [i for i in range(len(names)) if i not in kept]
+    palette = spread_colours(len(names))
+    shown = tuple(colours[i] or palette[i] for i in kept)
+    ignored = tuple(dict.fromkeys((*ignore, *dropped, UNLABELLED)))
+    ignored = tuple(value for value in ignored if value not in kept)
+    return MaskCoding(
+        tuple(names[i] for i in kept), tuple(kept), shown, bool(names) and all(c is not None for c in colours), ignored,
+        tuple(c for i in dropped if (c := colours[i]) is not None),
+    )  # fmt: skip
+
+
+def read_classes(path: Path, ignore: Iterable[int] = ()) -> MaskCoding:
+    """A file that names classes, a line each in the order of their values, perhaps with colours.
+
+    Lines such as "road", "road 128 64 128", "128 64 128 road", "road,128,64,128" and CVAT's "road:128,64,128::"; or
+    JSON: a list of names, or an object of names with colours or values. Raises UserError when it is none of them.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)[:80]
+        raise UserError(f"cannot read the classes in {path} ({reason}); check the path") from None
+    names, colours = _from_json(path, text) if path.suffix == ".json" else _from_lines(text)
+    if not names:
+        raise UserError(f"{path} names no class; it needs a line for each")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path} names a class twice: {listed(twice)}; give each a name of its own")
+    given = [colour for colour in colours if colour is not None]
+    if given and len(given) < len(names):
+        raise UserError(f"{path} has colours for {len(given)} of {len(names)} classes; give each a colour or none")
+    if len(set(given)) < len(given):
+        raise UserError(f"{path} gives two classes the same colour; masks could not tell them apart")
+    return coding_of(names, colours, ignore)
+
+
+def spread_colours(count: int) -> tuple[Colour, ...]:
+    """Colours that are far apart, the same for the same position (PASCAL VOC's order, without its black)."""
+    found = []
+    for number in range(1, count + 1):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= ((number >> (3 * bit + channel)) & 1) << (7 - bit)
+        found.append((colour[0], colour[1], colour[2]))
+    return tuple(found)
+
+
+_TRAILING = re.compile(r"(?P<name>.+?)[\s,:;]+(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s:;,]*")
+_LEADING = re.compile(r"(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,:;]+(?P<name>.+?)[\s:;,]*")
+_HEADER = re.compile(r"(name|class)\w*[\s,;]+r\w*[\s,;]+g\w*[\s,;]+b\w*", re.IGNORECASE)
+
+
+def _from_lines(text: str) -> tuple[list[str], list[Colour | None]]:
+    names: list[str] = []
+    colours: list[Colour | None] = []
+    for line in text.splitlines():
+        line = line.strip()
+        if not line or line.startswith("#") or _HEADER.fullmatch(line):
+            continue
+        found = _TRAILING.fullmatch(line) or _LEADING.fullmatch(line)
+        numbers = (int(found["r"]), int(found["g"]), int(found["b"])) if found else None
+        usable = found is not None and numbers is not None and max(numbers) < 256
+        names.append(found["name"].strip() if usable and found else line)
+        colours.append(numbers if usable else None)
+    return names, colours
+
+
+def _from_json(path: Path, text: str) -> tuple[list[str], list[Colour | None]]:
+    wrong = UserError(f"{path} must be a list of names, or an object of names with colours [r, g, b]; mend it")
+    try:
+        content = json.loads(text)
+    except ValueError:
+        raise wrong from None
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return content, [None] * len(content)
+    if not isinstance(content, dict) or not content:
+        raise wrong
+    values = list(content.values())
+    if all(isinstance(v, list) and len(v) == 3 and all(isinstance(n, int) and 0 <= n < 256 for n in v) for v in values):
+        return list(content), [(v[0], v[1], v[2]) for v in values]
+    if sorted(v for v in values if isinstance(v, int)) == list(range(len(values))):
+        return sorted(content, key=content.__getitem__), [None] * len(values)
+    raise wrong
+
+
+def _colours(values: Iterable[Any]) -> tuple[Colour, ...]:
+    return tuple((int(r), int(g), int(b)) for r, g, b in values)

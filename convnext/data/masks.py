@@ -1,0 +1,255 @@
+"""Pictures with a mask for each: the layouts that are known, how files find each other, what is held out.
+
+A mask belongs to the picture of the same name below its folder, but for the suffix and endings such as "_mask".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from .folders import TRAIN_NAMES
+from .images import IMAGE_SUFFIXES, BadImage, open_image, read_pixels, readable
+from .kept_shape import KeptShape
+from .labelled import held_out, listed
+from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, coding_of, one_channel, read_classes, read_mask
+
+PAPER_SIDE = 512  # short side of the test image, and of the training crop
+LONGEST = 4  # times the short side
+VAL_NAMES, TEST_NAMES = ("val", "validation", "valid"), ("test", "testing")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "leftImg8bit")
+MASK_FOLDERS = ("annotations", "masks", "mask", "labels", "segmentations", "SegmentationClass", "gtFine")
+MASK_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_L", "_gtFine_labelIds")
+BESIDE = ("annot", "_annot", "_labels", "_masks", "_annotations")  # CamVid's train/ and trainannot/
+CLASS_FILES = ("classes.txt", "classes.json", "class_names.txt", "labels.txt", "labelmap.txt", "class_dict.csv",
+               "label_colors.txt", "palette.json")  # fmt: skip
+ADE_FILES = ("objectInfo150.csv", "objectInfo150.txt")
+LOOKED_AT = 200  # training masks whose values are read where no file names the classes
+
+
+def protocol(size: int) -> KeptShape:
+    """How a segmenter is shown an image with a short side of `size`: the paper's protocol."""
+    return KeptShape(size, LONGEST * size)
+
+
+@dataclass(frozen=True)
+class SegmentationSample:
+    """One picture and the label of each of its pixels: (H, W) int16, IGNORED where it counts for nothing."""
+
+    image: Image.Image
+    labels: np.ndarray
+    id: str
+
+
+@dataclass(frozen=True)
+class SegmentationSource:
+    """The pictures of one split."""
+
+    coding: MaskCoding
+    ids: tuple[str, ...]  # names below the folder of images
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    multi_label: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.coding.classes
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Something of each mask that changes with it, for the fingerprint of the data."""
+        return tuple(str(path.stat().st_size) for path in self.masks)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        labels = read_mask(self.masks[index], self.coding)
+        return SegmentationSample(
+            picture_of(self.images[index], labels.shape, self.masks[index]), labels, self.ids[index]
+        )
+
+    def take(self, indices: Sequence[int]) -> SegmentationSource:
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in indices),
+            images=tuple(self.images[i] for i in indices),
+            masks=tuple(self.masks[i] for i in indices),
+        )
+
+
+@dataclass(frozen=True)
+class SegmentationSplits:
+    """What to learn from and what to be judged on; `note` says in a sentence what there is."""
+
+    train: SegmentationSource
+    val: SegmentationSource
+    name: str
+    note: str
+
+
+def picture_of(path: Path, shape: tuple[int, ...], mask: Path) -> Image.Image:
+    """The picture in the orientation of its mask, which has `shape`. Raises BadImage where the sizes differ."""
+    for upright in (True, False):  # some tools outline the stored pixels, others what a viewer shows
+        image = open_image(path, upright=upright)
+        if image.size[::-1] == tuple(shape):
+            return image
+    sizes = f"{image.width} x {image.height} pixels, its mask {readable(mask)} has {shape[1]} x {shape[0]}"
+    raise BadImage(f"{readable(path)} has {sizes}; make them agree")
+
+
+def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: Iterable[int] = (),
+               val_fraction: float = 0.2) -> SegmentationSplits:  # fmt: skip
+    """The splits of a folder of images with masks; without a split of its own, a share of the images is held out.
+
+    `classes` is a file that names the classes (None: one in the folder, ADE20K's for its layout, else the values that
+    are found); `ignore` are values of index masks that count for nothing, beside 255. Raises UserError, in a sentence,
+    for whatever makes the data unfit.
+    """
+    root = Path(where).expanduser()
+    found = split_folders(root)
+    if "train" in found and len(found) == 1:
+        raise UserError(
+            f"{readable(root)} has training images but none to be judged on; add val, or leave out the split"
+        )
+    if "train" not in found and "" not in found:
+        raise UserError(f"{readable(root)} has no training images; add train beside {', '.join(found)}")
+    ignored = tuple(ignore)
+    if "" in found:
+        pairs = paired(*found[""])
+        coding = coding_for(root, found, classes, ignored, pairs)
+        whole = _source(coding, pairs)
+        held = held_out(whole.ids, val_fraction)
+        train, val = (whole.take([i for i in range(len(whole)) if (i in held) == part]) for part in (False, True))
+        how = f"no val folder, so {len(val):,} of {len(whole):,} images are held out"
+    else:
+        pairs = paired(*found["train"])
+        coding = coding_for(root, found, classes, ignored, pairs)
+        train, val = _source(coding, pairs), _source(coding, paired(*found["val" if "val" in found else "test"]))
+        how = f"{len(train):,} training and {len(val):,} validation images"
+    note = f"{readable(root)}: {how}, {len(coding.classes)} classes"
+    return SegmentationSplits(train, val, str(where), note)
+
+
+def open_masks_for_judging(where: str | Path, split: str, *, coding: MaskCoding | None = None,
+                           classes: str | Path | None = None) -> SegmentationSource:  # fmt: skip
+    """One split of a folder ("train", "val", "test"), or all of one without splits; `coding` says what its masks hold.
+
+    Raises UserError as `open_masks`, or where there is no such split.
+    """
+    root = Path(where).expanduser()
+    found = split_folders(root)
+    key = "" if "" in found else split
+    if key not in found:
+        advice = f"choose --split {' or --split '.join(found)}"
+        raise UserError(f"{readable(root)} has no {split} split; {advice}")
+    pairs = paired(*found[key])
+    own = class_file(root) if classes is None else Path(classes)
+    if coding is None or own is not None:
+        coding = coding_for(root, found, classes, coding.ignored if coding else (), pairs)
+    return _source(coding, pairs)
+
+
+def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+    """(images, masks) of "train", "val" and "test", or of "" where there is no split. UserError when none is found."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder {readable(root)}; check the path")
+    found: dict[str, tuple[Path, Path]] = {}
+    for split, names in (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES)):
+        for name in names:
+            for images, masks in _candidates(root, name):
+                if split not in found and images.is_dir() and masks.is_dir():
+                    found[split] = (images, masks)
+    if not found:
+        for images, masks in ((root / a, root / b) for a in IMAGE_FOLDERS for b in MASK_FOLDERS):
+            if images.is_dir() and masks.is_dir():
+                return {"": (images, masks)}
+        raise UserError(
+            f"{readable(root)} holds no images with masks: looked for images/ and annotations/ (or masks/, labels/), "
+            "with train and val inside or outside; put them so"
+        )
+    return found
+
+
+def _candidates(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
+    for images in IMAGE_FOLDERS:
+        for masks in MASK_FOLDERS:
+            yield root / images / split, root / masks / split
+            yield root / split / images, root / split / masks
+    for ending in BESIDE:
+        yield root / split, root / f"{split}{ending}"
+
+
+def paired(images: Path, masks: Path) -> list[tuple[str, Path, Path]]:
+    """(name, image, mask) of each picture. Raises UserError for none, for two of one name, for one without a mask."""
+    pictures, drawn = _by_stem(images), _by_stem(masks)
+    if not pictures:
+        raise UserError(f"{readable(images)} holds no images; add some")
+    rows, lacking = [], []
+    for stem, path in sorted(pictures.items()):
+        mask = next((drawn[key] for ending in MASK_ENDINGS if (key := stem + ending) in drawn), None)
+        if mask is None:
+            mask = next((drawn[k] for e in MASK_ENDINGS if (k := stem.removesuffix("_leftImg8bit") + e) in drawn), None)
+        if mask is None:
+            lacking.append(path.name)
+        else:
+            rows.append((path.relative_to(images).as_posix(), path, mask))
+    if lacking:
+        count = f"{len(lacking):,} of the {len(pictures):,} images of {readable(images)} have no mask of their name"
+        raise UserError(f"{count} in {readable(masks)}: {listed(lacking, 3)}; add them or take the images out")
+    return rows
+
+
+def class_file(root: Path) -> Path | None:
+    return next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+
+
+def is_ade20k(root: Path) -> bool:
+    """Whether a folder is laid out as ADE20K's scene parsing data, or says so."""
+    return any((root / name).is_file() for name in ADE_FILES) or (
+        (root / "annotations" / "training").is_dir() and (root / "sceneCategories.txt").is_file()
+    )
+
+
+def coding_for(root: Path, found: dict[str, tuple[Path, Path]], classes: str | Path | None, ignore: tuple[int, ...],
+               pairs: Sequence[tuple[str, Path, Path]]) -> MaskCoding:  # fmt: skip
+    """What the masks hold: by a file that names the classes, by ADE20K's layout, or by the values themselves."""
+    if classes is not None:
+        return read_classes(Path(classes).expanduser(), ignore)
+    if (path := class_file(root)) is not None:
+        return read_classes(path, ignore)
+    if is_ade20k(root):
+        return ade20k_coding()
+    step = -(-len(pairs) // LOOKED_AT)
+    values = set().union(*(_values(mask) for _, _, mask in pairs[::step])) - {UNLABELLED, *ignore}
+    if not values:
+        raise UserError(f"the masks of {readable(root)} hold no class; they need values from 0")
+    return coding_of([str(value) for value in range(max(values) + 1)], [None] * (max(values) + 1), ignore)
+
+
+def _values(mask: Path) -> set[int]:
+    return set(np.unique(one_channel(read_pixels(mask), readable(mask))).tolist())
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Files by their name below the folder without its suffix. Raises UserError for two of one name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise UserError(f"{readable(folder)} holds {found[stem].name} and {path.name}, which have one name but for "
+                            "the suffix; rename one, and its mask or image")  # fmt: skip
+        found[stem] = path
+    return found
+
+
+def _source(coding: MaskCoding, pairs: Sequence[tuple[str, Path, Path]]) -> SegmentationSource:
+    names, images, masks = zip(*pairs, strict=True)
+    return SegmentationSource(coding, tuple(map(readable, names)), images, masks)

@@ -1,0 +1,51 @@
+"""Segmentation, from a request for pictures with masks to the end of the run: what `train` does differently for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data.masks import SegmentationSplits, protocol
+from ..models import from_pretrained
+from ..models.upernet import Segmenter, build_segmenter
+from ..recipe import Recipe
+from ..recipes.folder import Choice
+from ..run_folder import first_row
+from ..segmentation_report import SegmentationEvidence, write_segmentation_report
+from ..tasks.segment import Segment
+from ..training.runtime import Runtime
+from .dense import backbone_of, fitted, placed
+
+EVALUATIONS = 20  # in a run whose length the user chose
+
+
+def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
+           run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
+    """The recipe for this data. Raises UserError for what cannot be."""
+    recipe, choices = fitted(given, splits, settings, run)
+    if "epochs" in settings:
+        often = max(1.0, recipe.epochs / EVALUATIONS)
+        for name in {"eval_every", "save_every"} - settings.keys():
+            choices.append(Choice(name, often, f"the run has {recipe.epochs:g} epochs"))
+            recipe = replace(recipe, **{name: often})  # type: ignore[arg-type]
+    return recipe, sorted(choices, key=lambda choice: choice.field)
+
+
+def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segment:
+    return Segment(splits.train, splits.val, recipe, protocol(recipe.image_size), run)
+
+
+def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
+    rules = recipe.segmentation
+    segmenter = build_segmenter(backbone_of(recipe), task.num_classes, rules.channels, rules.auxiliary > 0)
+    return placed(segmenter, recipe, run)
+
+
+def finish(path: Path, task: Segment) -> None:
+    """Judges the published weights once more and writes the report."""
+    model = from_pretrained(path / "model.safetensors").to(task.run.device)
+    evidence = SegmentationEvidence(task.val, first_row(path)["command"])
+    evidence.result = task.evaluate(model, evidence.add)
+    evidence.counter = task.counter
+    write_segmentation_report(path, evidence)

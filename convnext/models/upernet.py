@@ -1,0 +1,108 @@
+"""UPerNet (Xiao et al., "Unified Perceptual Parsing for Scene Understanding", 2018) with an FCN as auxiliary head.
+
+Shapes: N images, K classes, C channels, H x W positions. Definitions and parameter names are mmsegmentation's, which
+the released models were trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .dense import DenseBackbone, DenseModel
+from .layers import ConvLayer
+from .pyramid import PyramidPooling, resize, top_down
+
+DROPOUT = 0.1  # of whole channels, before the classifiers
+AUXILIARY_WIDTH, AUXILIARY_MAP = 256, 2  # the auxiliary head reads the third map
+HEAD_STD = 0.01
+
+
+class DecodeHead(nn.Module):
+    """Pyramid pooling on the coarsest map, a top-down path, all levels joined at the finest one."""
+
+    def __init__(self, channels: Sequence[int], width: int, num_classes: int) -> None:
+        super().__init__()
+        levels = len(channels)
+        self.psp_modules = PyramidPooling(channels[-1], width)
+        pooled = channels[-1] + len(self.psp_modules) * width
+        self.bottleneck = _layer(pooled, width, 3)
+        self.lateral_convs = nn.ModuleList(_layer(c, width, 1) for c in channels[:-1])
+        self.fpn_convs = nn.ModuleList(_layer(width, width, 3) for _ in channels[:-1])
+        self.fpn_bottleneck = _layer(levels * width, width, 3)
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.conv_seg = _classifier(width, num_classes)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """The backbone's maps (N, C_i, H_i, W_i) -> (N, K, H_0, W_0) logits."""
+        laterals = [lateral(x) for lateral, x in zip(self.lateral_convs, maps, strict=False)]
+        laterals.append(self.bottleneck(self.psp_modules(maps[-1])))
+        laterals = top_down(laterals, "bilinear")
+        levels = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
+        levels.append(laterals[-1])
+        joined = torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], 1)
+        return self.conv_seg(self.dropout(self.fpn_bottleneck(joined)))
+
+
+class AuxiliaryHead(nn.Module):
+    """A convolution and a classifier on one map: a second loss on the way, nothing at test time."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(_layer(channels, AUXILIARY_WIDTH, 3))
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.conv_seg = _classifier(AUXILIARY_WIDTH, num_classes)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """-> (N, K, H_2, W_2) logits."""
+        return self.conv_seg(self.dropout(self.convs(maps[AUXILIARY_MAP])))
+
+
+class Segmenter(DenseModel):
+    """Images in; a class for every pixel out."""
+
+    def __init__(self, backbone: DenseBackbone, decode_head: DecodeHead, auxiliary_head: AuxiliaryHead | None,
+                 num_classes: int) -> None:  # fmt: skip
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone: Any = backbone  # a module, too
+        self.decode_head, self.auxiliary_head = decode_head, auxiliary_head
+
+    def forward(self, x_nchw: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
+        """(N, 3, H, W) -> (N, K, H, W) logits; while training, those and the auxiliary head's (None without one)."""
+        maps = self.backbone.features(x_nchw)
+        size = x_nchw.shape[-2:]
+        logits = resize(self.decode_head(maps), size)
+        if not self.training:
+            return logits
+        return logits, None if self.auxiliary_head is None else resize(self.auxiliary_head(maps), size)
+
+    def coarse(self, x_nchw: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, K, H_0, W_0) logits as the decode head leaves them, at the finest map's positions."""
+        return self.decode_head(self.backbone.features(x_nchw))
+
+
+def build_segmenter(
+    backbone: DenseBackbone, num_classes: int = 150, channels: int = 512, auxiliary: bool = True
+) -> Segmenter:
+    """A segmenter on a backbone of four maps, such as one with `out_norms`. Raises UserError for other maps."""
+    if len(backbone.channels) != 4 or min(num_classes, channels) < 1:
+        raise UserError(f"a segmenter needs four maps, a class and a channel; got {len(backbone.channels)} maps, "
+                        f"{num_classes} classes, {channels} channels")  # fmt: skip
+    second = AuxiliaryHead(backbone.channels[AUXILIARY_MAP], num_classes) if auxiliary else None
+    return Segmenter(backbone, DecodeHead(backbone.channels, channels, num_classes), second, num_classes)
+
+
+def _layer(before: int, after: int, side: int) -> ConvLayer:
+    return ConvLayer(before, after, side, norm=True, relu=True)
+
+
+def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(layer.weight, std=HEAD_STD)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer

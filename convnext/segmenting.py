@@ -1,0 +1,104 @@
+"""A trained segmenter at work: its mIoU on pictures with masks, and the classes of other pictures' pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from . import files
+from .data.images import open_image
+from .data.kept_shape import KeptShape
+from .data.mask_coding import IGNORED, MaskCoding, coding_of
+from .data.masks import SegmentationSource, open_masks_for_judging
+from .drawing import draw_labels
+from .errors import UserError
+from .recipe import Recipe, Segmentation
+from .tasks.label_maps import Mode, label_map
+from .tasks.segment import Segment, per_class
+from .training import runtime
+
+
+@dataclass(frozen=True)
+class Areas:
+    """The share of each class in one image's pixels, largest first."""
+
+    path: str
+    shares: tuple[tuple[str, float], ...] = ()
+    error: str | None = None  # why the file could not be read
+
+
+def evaluate(
+    model: Any, checkpoint: str | Path, data: str | Path | None, *,
+    split: Literal["val", "train", "all", "test"] = "val", labels: str | Path | None = None, mode: Mode = "slide",
+    precision: str = "auto", say: Callable[[str], None] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """mIoU, accuracies and each class's IoU on pictures with masks, in percent; classes are matched by name.
+
+    Raises UserError when no data is named or one of its classes is unknown to the segmenter.
+    """
+    if data is None:
+        raise UserError(f"{checkpoint} is a segmenter: pass a folder of images with masks to judge it on")
+    source = matched(model, checkpoint, open_masks_for_judging(data, split, coding=coding_from(model), classes=labels))
+    if say is not None:
+        say(f"{len(source):,} images of {data}, {len(source.classes)} classes, {mode}")
+    protocol = KeptShape.from_dict(model.preprocess)
+    with runtime.start(precision) as run:
+        recipe = Recipe(task="segment", image_size=protocol.size, batch_size=1, segmentation=Segmentation(test=mode))
+        task = Segment(source, source, recipe, protocol, run)
+        result = task.evaluate(model.to(run.device).eval())
+    return result | {f"iou {name}": value for name, value in per_class(task.counter, source.classes).items()}
+
+
+def matched(model: Any, checkpoint: str | Path, source: SegmentationSource) -> SegmentationSource:
+    """`source` with labels in the order of the model's classes. Raises UserError where they do not meet."""
+    coding = source.coding
+    if model.classes is None or list(coding.classes) == list(model.classes):
+        if model.num_classes != len(coding.classes):
+            counts = f"{model.num_classes} classes without names, the data has {len(coding.classes)}"
+            raise UserError(f"{checkpoint} knows {counts}; they cannot be matched")
+        return source
+    if missing := [name for name in coding.classes if name not in model.classes]:
+        known = ", ".join(model.classes[:5])
+        raise UserError(f"{checkpoint} does not know the class {missing[0]!r}; it knows {known}, …")
+    place = {name: i for i, name in enumerate(coding.classes)}
+    absent = max((*coding.values, *coding.ignored)) + 1  # a value that no mask holds
+    values = tuple(coding.values[place[name]] if name in place else absent + i for i, name in enumerate(model.classes))
+    unseen = tuple((-1 - i, -1, -1) for i in range(len(model.classes)))  # colours that no mask holds
+    colours = tuple(coding.colours[place[name]] if name in place else unseen[i] for i, name in enumerate(model.classes))
+    return replace(source, coding=replace(coding, classes=tuple(model.classes), values=values, colours=colours))
+
+
+def coding_from(model: Any) -> MaskCoding:
+    """How the masks of a model's pictures show its classes; by position where its file does not say."""
+    if model.mask_coding is not None:
+        return MaskCoding.from_dict(model.mask_coding)
+    names = model.classes or [str(i) for i in range(model.num_classes)]
+    return coding_of(names, [None] * len(names))
+
+
+def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | None = None,
+         precision: str = "auto") -> Iterator[Areas]:  # fmt: skip
+    """How much of each picture is what. `out` is a folder for the masks, NAME.png, and pictures under them,
+    NAME_overlay.jpg."""
+    protocol, coding = KeptShape.from_dict(model.preprocess), coding_from(model)
+    with runtime.start(precision) as run:
+        model = model.to(run.device).eval()
+        for path in paths:
+            try:
+                image = open_image(path, name=path)
+            except UserError as error:
+                yield Areas(path, error=str(error))
+                continue
+            labels = label_map(model, image, protocol, mode, run)
+            if out is not None:
+                with files.atomic(out / f"{Path(path).stem}.png") as temporary:
+                    coding.image(labels).save(temporary, "PNG")
+                with files.atomic(out / f"{Path(path).stem}_overlay.jpg") as temporary:
+                    draw_labels(image, labels, coding).save(temporary, "JPEG", quality=92)
+            counts = np.bincount(labels[labels != IGNORED].ravel(), minlength=len(coding.classes)) / labels.size
+            order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
+            yield Areas(path, tuple((coding.classes[k], float(counts[k])) for k in order))
