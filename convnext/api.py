@@ -49,7 +49,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     job = job_of(given)
     with runtime.start(str(settings.get("precision", given.precision))) as run:
         with run.main_first():  # downloads, where they were asked for
-            splits = splits or request.open(given)
+            splits = splits or request.open(override(given, settings))
             resolved, choices = job.derive(given, splits, settings, run)
         path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
         task = job.make_task(splits, resolved, run)

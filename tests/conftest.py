@@ -70,6 +70,34 @@ def annotated(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def masked(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of pictures with masks: ground 0, a red disc 1, a green square 2, a strip of 255."""
+
+    def make(name: str = "masks", train: int = 6, val: int = 3, side: int = 64) -> Path:
+        rng = np.random.default_rng(0)
+        root = tmp_path / name
+        for split, count in (("train", train), ("val", val)):
+            for part in ("images", "annotations"):
+                (root / part / split).mkdir(parents=True)
+            for i in range(count):
+                width, height = (side, side * 3 // 4) if i % 2 == 0 else (side * 3 // 4, side)
+                y, x = np.mgrid[:height, :width]
+                labels = np.zeros((height, width), np.uint8)
+                cx, cy = int(rng.integers(12, width - 12)), int(rng.integers(12, height - 12))
+                labels[(x - cx) ** 2 + (y - cy) ** 2 < 100] = 1
+                left, top = int(rng.integers(0, width - 16)), int(rng.integers(0, height - 16))
+                labels[top : top + 14, left : left + 14] = 2
+                colours = np.array([[60, 60, 60], [220, 40, 40], [40, 200, 40]], np.uint8)
+                pixels = colours[labels] + rng.integers(0, 30, (height, width, 3), dtype=np.uint8)
+                labels[:, -2:] = 255
+                Image.fromarray(pixels).save(root / "images" / split / f"{i:03d}.png")
+                Image.fromarray(labels).save(root / "annotations" / split / f"{i:03d}.png")
+        return root
+
+    return make
+
+
+@pytest.fixture
 def tiny() -> dict[str, Any]:
     """Recipe settings of a network and a run that take a second; every random part of training is on."""
     return {

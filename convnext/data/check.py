@@ -21,6 +21,7 @@ from .. import files
 from ..errors import UserError
 from . import folders
 from .check_coco import check_annotations, is_annotated
+from .check_masks import check_masks, is_masked
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import BadImage, Header, open_image, read_header, readable
 from .sources import NATIVE, Splits, open_data
@@ -63,6 +64,8 @@ def check(where: str | Path, *, progress: Progress | None = None) -> FolderRepor
         return _of_arrays(open_data(where))
     if is_annotated(root):
         return check_annotations(root)
+    if is_masked(root):
+        return check_masks(root)
     folders.require_folder(root, NATIVE)
     if table := find_table(root):
         counts, pictures, problems = _survey_table(root, table)

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ERRORS = ("missing split", "no class folders", "no images", "one class", "class in one split", "empty class",
-          "bad table", "bad annotations", "id twice", "unknown reference", "categories differ",
-          "bad outline", "unreadable folder", "missing", "not regular", "empty", "truncated", "bomb",
-          "corrupt")  # fmt: skip
-WARNINGS = ("leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image", "name twins",
-            "box outside", "no area", "no object",
-            "many objects")  # fmt: skip
+          "bad table", "bad annotations", "id twice", "unknown reference", "categories differ", "bad outline",
+          "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
+          "truncated", "bomb", "corrupt")  # fmt: skip
+WARNINGS = ("leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image",
+            "name twins", "box outside", "no area", "no object", "many objects", "no label",
+            "unseen class")  # fmt: skip
 NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder")
 ROWS = 30  # classes in the printed table; of more, the largest and the smallest
 SHOWN = 10  # findings of a kind in the printed list

@@ -19,6 +19,7 @@ from .kept_shape import KeptShape
 from .labelled import held_out, listed
 from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, coding_of, one_channel, read_classes, read_mask
 
+Pair = tuple[str, Path, Path]  # a picture's name, its file, its mask
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
 LONGEST = 4  # times the short side
 VAL_NAMES, TEST_NAMES = ("val", "validation", "valid"), ("test", "testing")
@@ -185,24 +186,33 @@ def _candidates(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
         yield root / split, root / f"{split}{ending}"
 
 
-def paired(images: Path, masks: Path) -> list[tuple[str, Path, Path]]:
-    """(name, image, mask) of each picture. Raises UserError for none, for two of one name, for one without a mask."""
-    pictures, drawn = _by_stem(images), _by_stem(masks)
+def paired(images: Path, masks: Path) -> list[Pair]:
+    """The pictures and their masks. Raises UserError for none, for two of one name, for one without a mask."""
+    pictures = pictures_of(images)
     if not pictures:
         raise UserError(f"{readable(images)} holds no images; add some")
-    rows, lacking = [], []
-    for stem, path in sorted(pictures.items()):
-        mask = next((drawn[key] for ending in MASK_ENDINGS if (key := stem + ending) in drawn), None)
-        if mask is None:
-            mask = next((drawn[k] for e in MASK_ENDINGS if (k := stem.removesuffix("_leftImg8bit") + e) in drawn), None)
-        if mask is None:
-            lacking.append(path.name)
-        else:
-            rows.append((path.relative_to(images).as_posix(), path, mask))
+    rows, lacking, _ = match(pictures, pictures_of(masks), images)
     if lacking:
         count = f"{len(lacking):,} of the {len(pictures):,} images of {readable(images)} have no mask of their name"
         raise UserError(f"{count} in {readable(masks)}: {listed(lacking, 3)}; add them or take the images out")
     return rows
+
+
+def match(
+    pictures: dict[str, Path], masks: dict[str, Path], images: Path
+) -> tuple[list[Pair], list[str], list[str]]:  # fmt: skip
+    """Pictures with their masks, names of pictures without one, and of masks without a picture."""
+    rows, lacking, used = [], [], set()
+    for stem, path in sorted(pictures.items()):
+        stems = (stem, stem.removesuffix("_leftImg8bit"))
+        key = next((one + ending for one in stems for ending in MASK_ENDINGS if one + ending in masks), None)
+        name = path.relative_to(images).as_posix()
+        if key is None:
+            lacking.append(name)
+        else:
+            rows.append((name, path, masks[key]))
+            used.add(key)
+    return rows, lacking, [masks[key].name for key in masks if key not in used]
 
 
 def class_file(root: Path) -> Path | None:
@@ -217,7 +227,7 @@ def is_ade20k(root: Path) -> bool:
 
 
 def coding_for(root: Path, found: dict[str, tuple[Path, Path]], classes: str | Path | None, ignore: tuple[int, ...],
-               pairs: Sequence[tuple[str, Path, Path]]) -> MaskCoding:  # fmt: skip
+               pairs: Sequence[Pair]) -> MaskCoding:  # fmt: skip
     """What the masks hold: by a file that names the classes, by ADE20K's layout, or by the values themselves."""
     if classes is not None:
         return read_classes(Path(classes).expanduser(), ignore)
@@ -236,7 +246,7 @@ def _values(mask: Path) -> set[int]:
     return set(np.unique(one_channel(read_pixels(mask), readable(mask))).tolist())
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def pictures_of(folder: Path) -> dict[str, Path]:
     """Files by their name below the folder without its suffix. Raises UserError for two of one name."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -250,6 +260,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _source(coding: MaskCoding, pairs: Sequence[tuple[str, Path, Path]]) -> SegmentationSource:
+def _source(coding: MaskCoding, pairs: Sequence[Pair]) -> SegmentationSource:
     names, images, masks = zip(*pairs, strict=True)
     return SegmentationSource(coding, tuple(map(readable, names)), images, masks)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.masks import SegmentationSplits, protocol
+from ..errors import UserError
 from ..models import from_pretrained
 from ..models.upernet import Segmenter, build_segmenter
 from ..recipe import Recipe
@@ -24,12 +25,28 @@ def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
     recipe, choices = fitted(given, splits, settings, run)
+    if run.world == 1 or run.device.type != "cuda":  # elsewhere BatchNorm sees all processes' pictures
+        recipe = _batched(recipe, run.world, choices)
     if "epochs" in settings:
         often = max(1.0, recipe.epochs / EVALUATIONS)
         for name in {"eval_every", "save_every"} - settings.keys():
             choices.append(Choice(name, often, f"the run has {recipe.epochs:g} epochs"))
             recipe = replace(recipe, **{name: often})  # type: ignore[arg-type]
     return recipe, sorted(choices, key=lambda choice: choice.field)
+
+
+def _batched(recipe: Recipe, world: int, choices: list[Choice]) -> Recipe:
+    """Every micro-batch has two pictures: BatchNorm cannot learn from one, whose average over all is one value."""
+    shares = {recipe.batch_size // world, -(-recipe.batch_size // world)}
+    if min(shares) < 2:
+        raise UserError(f"a batch of {recipe.batch_size} on {world} processes leaves one picture to a process, too few "
+                        "for BatchNorm; pass a --batch-size of at least two a process")  # fmt: skip
+    micro = min(recipe.micro_batch or max(shares), max(shares))
+    fits = next(m for m in range(max(2, micro), max(shares) + 1) if all(n // -(-n // m) > 1 for n in shares))
+    if fits != micro:
+        choices.append(Choice("micro_batch", fits, "BatchNorm needs two pictures in each part of a batch"))
+        recipe = replace(recipe, micro_batch=fits)
+    return recipe
 
 
 def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segment:

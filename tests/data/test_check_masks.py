@@ -1,0 +1,78 @@
+"""`convnext check` on pictures with masks: every fault that would stop or spoil training is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.cli import main
+from convnext.data.check import check
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+TRAIN = Path("annotations") / "train"
+
+
+def test_a_sound_folder(masked: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    report = check(masked())
+    assert report.ok
+    assert report.problems == []
+    assert report.counts["val"] == {"0": 3, "1": 3, "2": 3}
+    assert main(["check", str(masked("again"))]) == 0
+    assert "fit to train on" in capsys.readouterr().out
+
+
+def write(values: list[list[int]], kind: type = np.uint8) -> Callable[[Path], None]:
+    return lambda root: Image.fromarray(np.array(values, kind)).save(root / TRAIN / "000.png")
+
+
+def whole(value: int) -> Callable[[Path], None]:
+    return lambda root: Image.fromarray(np.full((48, 64), value, np.uint8)).save(root / TRAIN / "000.png")
+
+
+def named(text: str, then: Callable[[Path], None] | None = None) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / "classes.txt").write_text(text)
+        if then:
+            then(root)
+
+    return change
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "other size": (write([[0, 1]]), "sizes differ", "error"),
+    "value outside": (named("a\nb\nc\n", whole(9)), "bad mask", "error"),
+    "sixteen bits": (named("a\nb\nc\n", write([[0, 40_000]], np.uint16)), "bad mask", "error"),
+    "colours": (lambda root: Image.new("RGB", (64, 48), (9, 8, 7)).save(root / TRAIN / "000.png"), "bad mask", "error"),
+    "no mask": (lambda root: (root / TRAIN / "000.png").unlink(), "no mask", "error"),
+    "one name": (
+        lambda root: Image.new("RGB", (9, 9)).save(root / "images" / "train" / "000.jpg"),
+        "bad annotations",
+        "error",
+    ),
+    "cut short": (lambda root: (root / TRAIN / "000.png").write_bytes(b"\x89PNG"), "bad mask", "error"),
+    "no label": (whole(255), "no label", "warning"),
+    "unseen": (named("a\nb\nc\nd\n"), "unseen class", "warning"),
+    "unused": (lambda root: Image.new("L", (9, 9)).save(root / TRAIN / "extra.png"), "not an image", "note"),
+}
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
+    change, kind, severity = FAULTS[case]
+    root = masked()
+    change(root)
+    report = check(root)
+    assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
+    assert report.ok == (severity != "error")
+    assert kind in str(report)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared pictures are not on this machine")
+@pytest.mark.parametrize("name", ["camvid-320", "ade20k-samples"])
+def test_the_shared_masks_are_sound(name: str) -> None:
+    assert check(SHARED / name).ok
