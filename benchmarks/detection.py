@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from side_by_side import compared
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
@@ -78,16 +77,6 @@ def target(height: int, width: int, first_label: int) -> dict[str, Tensor]:
     return {"boxes": boxes, "labels": labels, "masks": masks}
 
 
-def timed(act: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    mark = time.perf_counter()
-    act()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - mark
-
-
 def pooling(height: int, width: int, device: torch.device) -> dict[str, Callable[[], Any]]:
     """RoIAlign of 512 regions from the four levels of an image, and its backward pass: ours, and torchvision's."""
     generator = torch.Generator().manual_seed(0)
@@ -130,20 +119,6 @@ def detectors(model: str, height: int, width: int, device: torch.device) -> dict
 
     acts = {"detect": detect, "learn": learn}
     return {what: {name: partial(act, name) for name in models} for what, act in acts.items()}
-
-
-def compared(acts: dict[str, Callable[[], Any]], n: int, device: torch.device) -> dict[str, Any]:
-    """Seconds of each, taken in turn, and torchvision's over ours, pair by pair."""
-    times: dict[str, list[float]] = {name: [] for name in acts}
-    for i in range(n + 1):
-        for name, act in acts.items():
-            seconds = timed(act, device)
-            if i:  # the first of each warms up
-                times[name].append(seconds)
-    ratios = [other / ours for ours, other in zip(times["convnext"], times["torchvision"], strict=True)]
-    medians = {f"{name}_s": round(statistics.median(values), 4) for name, values in times.items()}
-    spread = [round(min(ratios), 3), round(max(ratios), 3)]
-    return {"n": n, **medians, "ratio": round(statistics.median(ratios), 3), "spread": spread}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from .errors import UserError
 from .recipes import roadmap as steps_of
 from .tables import FORMS, render
 
-TABLES = ("1", "2", "3", "5", "6", "9", "12")  # of the paper, that `bench` prints
+TABLES = ("1", "2", "3", "4", "5", "6", "7", "9", "12")  # of the paper, that `bench` prints
 Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
 
 
@@ -53,7 +53,8 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--table",
         metavar="N",
-        help="of the paper: 1, 2, 12 (networks, printed and measured), 5, 6 (settings), 9 (layers)",
+        help="of the paper: 1, 2, 12 (networks), 3 (detectors), 4, 7 (segmenters), printed and measured; 5, 6 "
+        "(settings), 9 (layers)",
     )
     sub.add_argument("--image-size", type=int, default=224, metavar="N", help="for named networks (default: 224)")
     sub.add_argument("--no-speed", action="store_true", help="count only")
@@ -125,9 +126,13 @@ def _bench(options: argparse.Namespace) -> None:
     if options.table == "9":
         rows = layer_table.architecture_rows()
     elif options.table == "3":
-        from .detector_table import table3_rows
+        from .dense_tables import table3_rows
 
         rows = table3_rows(speed=speed, say=say)
+    elif options.table in ("4", "7"):
+        from .dense_tables import segmentation_rows
+
+        rows = segmentation_rows(options.table, speed=speed, say=say)
     elif options.table:
         rows = bench.table_rows(options.table, speed=speed, say=say)
         if options.plot:

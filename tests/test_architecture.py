@@ -42,7 +42,7 @@ LEVELS = (
         "evidence",
         "bench",
         "layer_table",
-        "detector_table",
+        "dense_tables",
         "export",
         "robustness",
         "suites",

@@ -43,7 +43,7 @@ def test_steps_are_trained_tabled_and_plotted(pictures: Any, tmp_path: Path, cap
     [
         (["bench"], "name networks to compare"),
         (["bench", "convnext_atto", "--plot", "x.png"], "goes with --table 1"),
-        (["bench", "--table", "4"], "docs/paper.md"),
+        (["bench", "--table", "8"], "docs/paper.md"),
         (["bench", "--no-speed", "convnext_huge"], "unknown model"),
         (["bench", "--table", "1", "--no-speed", "--plot", "x.pdf"], "must end in .png or .svg"),
         (["roadmap"], "say what to do"),

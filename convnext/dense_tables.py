@@ -1,4 +1,4 @@
-"""The paper's Table 3: what detectors cost and reach, as published, and what ours of the same name cost here."""
+"""The paper's Tables 3, 4 and 7: what detectors and segmenters cost, as published and here, and reach, as published."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import files
 from .bench import FLOPS_PER_MULTIPLY_ADD, GPU_TIMED, Cost
+from .data.masks import LONGEST
 from .models import create_model
 from .models.rcnn import Detector, build_detector
 from .models.roi import BOX_SIDE, MASK_SIDE
+from .models.upernet import Segmenter, build_segmenter
 from .recipes import get_recipe
 from .training import runtime
 
+Act = Callable[[], Any]
 IMAGE = (800, 1280)  # height and width that the published figures are for
 BOX_REGIONS, MASK_REGIONS = 1000, 100  # read by each box head and by each mask head: the published counts assume it
 GPU_WARM_UP, CPU_TIMED = 10, 3  # images
@@ -28,6 +31,11 @@ def make_detector(recipe: str) -> Detector:
     """The detector of a recipe such as "coco/cascade_mask_rcnn/tiny", with fresh weights."""
     rules = get_recipe(recipe)
     return build_detector(rules.detection.detector, create_model(rules.model, out_norms=True))  # type: ignore[arg-type]
+
+
+def make_segmenter(recipe: str) -> Segmenter:
+    """The segmenter of a recipe such as "ade20k/upernet/tiny", with fresh weights."""
+    return build_segmenter(create_model(get_recipe(recipe).model, out_norms=True))  # type: ignore[arg-type]
 
 
 def count_detector(recipe: str) -> Cost:
@@ -49,35 +57,76 @@ def count_detector(recipe: str) -> Cost:
     return Cost(parameters, counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD)
 
 
+def count_segmenter(recipe: str) -> Cost:
+    """Parameters, and multiply-adds for one image of four crops in a row, without the auxiliary head, as published."""
+    with torch.device("meta"):
+        model = make_segmenter(recipe).eval()
+        image = torch.empty(1, 3, *segmenter_image(recipe))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.coarse(image)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(parameters, counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD)
+
+
+def segmenter_image(recipe: str) -> tuple[int, int]:
+    """Height and width that the published figures of a segmenter are for."""
+    side = get_recipe(recipe).image_size
+    return side, LONGEST * side
+
+
 def table3_rows(*, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Table 3: what was printed; our counts, and with `speed` images a second, of the detectors that are ours."""
+    labels = {"gflops": "GFLOPs (paper)", "fps_a100": "images/s (paper, A100)"}
+    return _rows("table3.json", "detector", labels, count_detector, _detect if speed else None, say)
+
+
+def segmentation_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Tables 4 (six scales and mirrored) and 7 (one scale), in the same way."""
+    labels = {"gflops": "GFLOPs (paper)", "params": "M parameters (paper)", "miou_ms": "mIoU ms", "miou_ss": "mIoU"}
+    return _rows(f"table{table}.json", "segmenter", labels, count_segmenter, _segment if speed else None, say)
+
+
+def _rows(asset: str, key: str, labels: dict[str, str], count: Callable[[str], Cost],
+          run: Callable[[str], Act] | None, say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
     rows = []
-    for printed in json.loads(files.asset("table3.json"))["rows"]:
-        labels = {"gflops": "GFLOPs (paper)", "fps_a100": "images/s (paper, A100)"}
-        row = {labels.get(key, key): value for key, value in printed.items() if key != "detector"}
-        if name := printed["detector"]:
-            cost = count_detector(name)
+    for printed in json.loads(files.asset(asset))["rows"]:
+        row = {labels.get(name, name): value for name, value in printed.items() if name != key}
+        if recipe := printed[key]:
+            cost = count(recipe)
             row |= {"GFLOPs": round(cost.gmacs, 1), "M parameters": round(cost.parameters / 1e6, 1)}
-            if speed:
-                say(f"{name} …")
-                row |= _speed(name)
+            if run is not None:
+                say(f"{recipe} …")
+                row |= _speed(run(recipe))
         rows.append(row)
     return rows
 
 
-def _speed(recipe: str) -> dict[str, Any]:
-    """Images a second of whole detections, one image of noise at a time, fresh weights."""
+def _detect(recipe: str) -> Act:
+    """Detects in one image of noise with fresh weights."""
+    device = runtime.default_device()
+    model, image = make_detector(recipe).eval().to(device), torch.randn(3, *IMAGE, device=device)
+    return lambda: model([image])
+
+
+def _segment(recipe: str) -> Act:
+    """Labels one image of noise, seen whole, with fresh weights."""
+    device = runtime.default_device()
+    model = make_segmenter(recipe).eval().to(device)
+    image = torch.randn(1, 3, *segmenter_image(recipe), device=device)
+    return lambda: model(image).argmax(1)
+
+
+def _speed(act: Act) -> dict[str, Any]:
+    """Images a second, one at a time."""
     device = runtime.default_device()
     accelerator = device.type != "cpu"
-    model = make_detector(recipe).eval().to(device)
-    image = torch.randn(3, *IMAGE, device=device)
     rates = []
     with torch.inference_mode():
         for i in range((GPU_WARM_UP + GPU_TIMED) if accelerator else 1 + CPU_TIMED):
             if accelerator:
                 torch.accelerator.synchronize()
             mark = time.perf_counter()
-            model([image])
+            act()
             if accelerator:
                 torch.accelerator.synchronize()
             if i >= (GPU_WARM_UP if accelerator else 1):

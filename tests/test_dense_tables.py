@@ -1,4 +1,4 @@
-"""Table 3: our counts are the published ones, for every detector of the paper."""
+"""Tables 3, 4 and 7: our counts are the published ones, for every detector and segmenter of the paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from convnext.cli import main
-from convnext.detector_table import count_detector, table3_rows
+from convnext.dense_tables import count_detector, segmentation_rows, table3_rows
 
 # tables.json `downstream_flops_check`: multiply-adds at 1280 x 800 in 10^9, parameters
 EXPECTED = {
@@ -42,3 +42,22 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert rows[-1]["backbone"] == "ConvNeXt-XL"
     assert (rows[-1]["ap_box"], rows[-1]["ap_mask"], rows[-1]["GFLOPs"]) == (55.2, 47.7, 1897.4)
+
+
+def test_segmenters_cost_what_table_4_prints() -> None:
+    rows = segmentation_rows("4", speed=False)
+    assert len(rows) == 11
+    ours = [row for row in rows if row["backbone"].startswith("ConvNeXt")]
+    assert len(ours) == 6
+    assert all(abs(row["GFLOPs"] - row["GFLOPs (paper)"]) <= 1 for row in ours)
+    assert all(abs(row["M parameters"] - row["M parameters (paper)"]) <= 0.5 for row in ours)
+    assert [row["GFLOPs"] for row in ours] == [938.5, 1026.8, 1169.3, 1827.1, 2457.4, 3334.3]
+
+
+@pytest.mark.parametrize(("table", "name", "value"), [("4", "mIoU ms", 54.0), ("7", "mIoU", 53.6)])
+def test_the_segmentation_tables_are_printed(
+    table: str, name: str, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--table", table, "--no-speed", "--form", "json"]) == 0
+    last = json.loads(capsys.readouterr().out)[-1]
+    assert (last["backbone"], last[name], last["M parameters"]) == ("ConvNeXt-XL", value, 391.1)

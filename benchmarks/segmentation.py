@@ -1,0 +1,156 @@
+"""UPerNet beside transformers' and segmentation_models.pytorch's: a training step, an image labelled, peak memory.
+
+All have the same ConvNeXt, width, classes and image; transformers' has an auxiliary head as ours, the other has none,
+and then ours has none. They are timed in turn; memory is the growth of a process of its own over what it had after
+importing and building. Results go to benchmarks/results. Needs `pip install transformers segmentation-models-pytorch timm`.
+
+    python benchmarks/segmentation.py [--model convnext_tiny] [--height 256] [--width 384] [--n 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from side_by_side import compared
+from torch import Tensor, nn
+
+import convnext
+from convnext.losses import pixel_cross_entropy
+from convnext.models.upernet import build_segmenter
+from convnext.training import runtime
+from convnext.variants import VARIANTS
+
+CLASSES, WIDTH, BATCH = 150, 512, 2
+AUXILIARY = 0.4
+RESULTS = Path(__file__).parent / "results"
+PEERS = {"transformers": True, "smp": False}  # whether it has an auxiliary head
+ACTS = ("learn", "label")
+
+
+def ours(model: str, auxiliary: bool) -> nn.Module:
+    return build_segmenter(convnext.create_model(model, out_norms=True), CLASSES, WIDTH, auxiliary)  # type: ignore[arg-type]
+
+
+def transformers_model(model: str) -> nn.Module:
+    from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
+
+    arch = VARIANTS[model]
+    body = ConvNextConfig(depths=list(arch.depths), hidden_sizes=list(arch.dims),
+                          out_features=["stage1", "stage2", "stage3", "stage4"])  # fmt: skip
+    config = UperNetConfig(backbone_config=body, hidden_size=WIDTH, num_labels=CLASSES,
+                           auxiliary_in_channels=arch.dims[2])  # fmt: skip
+    return UperNetForSemanticSegmentation(config)
+
+
+def smp_model(model: str) -> nn.Module:
+    import segmentation_models_pytorch
+
+    return segmentation_models_pytorch.UPerNet(
+        f"tu-{model}", encoder_weights=None, decoder_channels=WIDTH, classes=CLASSES
+    )
+
+
+def build(name: str, model: str, auxiliary: bool) -> nn.Module:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = {"transformers": transformers_model, "smp": smp_model}
+        network = ours(model, auxiliary) if name == "convnext" else made[name](model)
+    return network.to(runtime.default_device(), memory_format=torch.channels_last)
+
+
+def act(what: str, name: str, network: Any, images: Tensor, labels: Tensor) -> None:
+    """One training step's losses and gradients, or one image labelled."""
+    if what == "label":
+        with torch.inference_mode():
+            found = network.eval()(images[:1])
+            (found.logits if name == "transformers" else found).argmax(1)
+        return
+    network.train()
+    if name == "transformers":
+        loss = network(images, labels=labels).loss
+    elif name == "smp":
+        loss = nn.functional.cross_entropy(network(images), labels)
+    else:
+        main, auxiliary = network(images)
+        loss = pixel_cross_entropy(main, labels)
+        if auxiliary is not None:
+            loss = loss + AUXILIARY * pixel_cross_entropy(auxiliary, labels)
+    loss.backward()
+    network.zero_grad(set_to_none=True)
+
+
+def data(height: int, width: int) -> tuple[Tensor, Tensor]:
+    device = runtime.default_device()
+    images = torch.randn(BATCH, 3, height, width, device=device).to(memory_format=torch.channels_last)
+    return images, torch.randint(0, CLASSES, (BATCH, height, width), device=device)
+
+
+def memory(what: str, name: str, options: argparse.Namespace) -> None:
+    """Prints the growth of this process in MiB while it does `what` (on a GPU: of the memory there)."""
+    network, (images, labels) = build(name, options.model, options.auxiliary), data(options.height, options.width)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for _ in range(2):
+        act(what, name, network, images, labels)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    print(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else grown)
+
+
+def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Namespace) -> float:
+    command = [sys.executable, __file__, "--memory", what, "--of", name, "--model", options.model,
+               "--height", str(options.height), "--width", str(options.width)]  # fmt: skip
+    done = subprocess.run(command + ["--auxiliary"] * auxiliary, capture_output=True, text=True, check=True)
+    return round(float(done.stdout.splitlines()[-1]), 1)
+
+
+def cases(peer: str, auxiliary: bool, options: argparse.Namespace) -> dict[str, dict[str, Callable[[], Any]]]:
+    networks = {name: build(name, options.model, auxiliary) for name in ("convnext", peer)}
+    images, labels = data(options.height, options.width)
+    return {what: {name: partial(act, what, name, network, images, labels) for name, network in networks.items()}
+            for what in ACTS}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="convnext_tiny")
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--n", type=int, default=5)
+    parser.add_argument("--memory", choices=ACTS, help=argparse.SUPPRESS)
+    parser.add_argument("--of", help=argparse.SUPPRESS)
+    parser.add_argument("--auxiliary", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        memory(options.memory, options.of, options)
+        return
+    device = runtime.default_device()
+    rows: list[dict[str, Any]] = []
+    for peer, auxiliary in PEERS.items():
+        for what, acts in cases(peer, auxiliary, options).items():
+            for precision in ("fp32", "bf16"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    rows.append(
+                        {"peer": peer, "what": what, "precision": precision, **compared(acts, options.n, device)}
+                    )
+                print(rows[-1], flush=True)
+            held = {f"{name}_mib": measured_memory(what, name, auxiliary, options) for name in acts}
+            rows.append({"peer": peer, "what": f"{what}: peak memory", "precision": "fp32", **held})
+            print(rows[-1], flush=True)
+    shape = {"model": options.model, "height": options.height, "width": options.width, "batch": BATCH}
+    path = RESULTS / f"segmentation-{options.model.removeprefix('convnext_')}.json"
+    path.write_text(json.dumps({"machine": runtime.describe(), "load": shape, "rows": rows}, indent=2) + "\n")
+    print(f"ratio: the other's time over ours, pair by pair; written to {path}")
+
+
+if __name__ == "__main__":
+    main()
