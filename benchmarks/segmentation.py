@@ -2,8 +2,9 @@
 
 All have the same ConvNeXt, width, classes and image; transformers' has an auxiliary head as ours, the other has none,
 and then ours has none. They are timed in turn; memory is the growth of a process of its own over what it had after
-importing and building. Results go to benchmarks/results. Needs `pip install transformers segmentation-models-pytorch timm`.
+importing and building. Results go to benchmarks/results.
 
+    pip install transformers segmentation-models-pytorch timm
     python benchmarks/segmentation.py [--model convnext_tiny] [--height 256] [--width 384] [--n 5]
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import warnings
@@ -99,11 +99,18 @@ def data(height: int, width: int) -> tuple[Tensor, Tensor]:
 def memory(what: str, name: str, options: argparse.Namespace) -> None:
     """Prints the growth of this process in MiB while it does `what` (on a GPU: of the memory there)."""
     network, (images, labels) = build(name, options.model, options.auxiliary), data(options.height, options.width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of importing and building
+    before = resident("VmRSS")
     for _ in range(2):
         act(what, name, network, images, labels)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    grown = resident("VmHWM") - before
     print(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else grown)
+
+
+def resident(what: str) -> float:
+    """MiB of this process, now ("VmRSS") or at most ("VmHWM"); Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
 def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Namespace) -> float:
@@ -139,9 +146,8 @@ def main() -> None:
         for what, acts in cases(peer, auxiliary, options).items():
             for precision in ("fp32", "bf16"):
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    rows.append(
-                        {"peer": peer, "what": what, "precision": precision, **compared(acts, options.n, device)}
-                    )
+                    found = compared(acts, options.n, device)
+                rows.append({"peer": peer, "what": what, "precision": precision, **found})
                 print(rows[-1], flush=True)
             held = {f"{name}_mib": measured_memory(what, name, auxiliary, options) for name in acts}
             rows.append({"peer": peer, "what": f"{what}: peak memory", "precision": "fp32", **held})
