@@ -34,6 +34,8 @@ def shrunk(name: str, place: Path) -> dict[str, Any]:
     settings["weights"] = None
     if recipe.task == "detect":
         settings |= {"optim.lr": 1e-3, "image_size": 64, "batch_size": 2, "steps": 9, "detection.regions": 16}
+    if recipe.task == "segment":
+        settings |= {"optim.lr": 1e-3, "image_size": 64, "batch_size": 4, "segmentation.channels": 16}
     if recipe.weights is not None or recipe.derive in ("finetune", "probe"):
         torch.manual_seed(0)
         start = create_model(model, num_classes=1000, layer_scale_init_value=1.0, **shape)
@@ -42,14 +44,14 @@ def shrunk(name: str, place: Path) -> dict[str, Any]:
     return settings
 
 
-# The cascades differ in numbers alone, and even shrunk they have 80 million weights: one is fast enough for every day.
-BIG = [name for name in RECIPES if name.startswith("coco/cascade") and not name.endswith("/tiny")]
+# They differ in numbers alone, and even shrunk a cascade has 80 million weights: one of each is enough for every day.
+BIG = [name for name in RECIPES if name.startswith(("coco/cascade", "ade20k")) and not name.endswith("/tiny")]
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in BIG else n for n in RECIPES])
-def test_a_shrunk_recipe_trains(name: str, pictures: Any, annotated: Any, tmp_path: Path) -> None:
-    detects = RECIPES[name].task == "detect"
-    data = annotated() if detects else pictures(train=36, size=32)
+def test_a_shrunk_recipe_trains(name: str, pictures: Any, annotated: Any, masked: Any, tmp_path: Path) -> None:
+    make = {"detect": annotated, "segment": masked, "classify": lambda: pictures(train=36, size=32)}
+    data = make[RECIPES[name].task]()
     settings = shrunk(name, tmp_path)
     result = api.train(data, name, out=tmp_path / "run", settings=settings, report=False)
     losses = [row["loss"] for row in result.history if row["kind"] == "train"]

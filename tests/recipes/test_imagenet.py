@@ -65,7 +65,7 @@ def test_recipe_shares_what_the_tables_hold_constant(group: str, size: str) -> N
 
 def test_there_is_a_recipe_for_every_row_and_no_other() -> None:
     ours = {"roadmap/small"}  # the road on small images is no row of the paper's tables
-    assert {name for name in RECIPES if "/" in name and not name.startswith("coco/")} - ours == {
+    assert {name for name in RECIPES if "/" in name and not name.startswith(("coco/", "ade20k/"))} - ours == {
         f"{group}/{size}" for group, size in ROWS
     }
 
