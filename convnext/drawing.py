@@ -55,7 +55,13 @@ def draw_labels(image: Image.Image, labels: np.ndarray, coding: MaskCoding) -> I
     for k in np.unique(labels[labels != IGNORED]).tolist():
         inside = labels == k
         if inside.mean() >= NAMED_FROM:
-            x, y = _middle(inside)
+            left, top, right, bottom = pen.textbbox((0, 0), coding.classes[k], font=font, anchor="mm", stroke_width=2)
+            x, y = (  # the whole name stays on the picture
+                max(-low, min(place, side - high))
+                for place, low, high, side in zip(
+                    _middle(inside), (left, top), (right, bottom), image.size, strict=True
+                )
+            )
             pen.text((x, y), coding.classes[k], fill=(255, 255, 255), font=font, anchor="mm", stroke_width=2,
                      stroke_fill=(0, 0, 0))  # fmt: skip
     return picture
@@ -63,7 +69,9 @@ def draw_labels(image: Image.Image, labels: np.ndarray, coding: MaskCoding) -> I
 
 def _middle(inside: np.ndarray) -> tuple[int, int]:
     """(x, y) of a place within a region: the middle of the longest run in the row with most of it."""
-    row = int(inside.sum(1).argmax())
+    counts = inside.sum(1)
+    rows = np.flatnonzero(counts == counts.max())
+    row = int(rows[len(rows) // 2])
     edges = np.flatnonzero(np.diff(np.concatenate(([0], inside[row].astype(np.int8), [0]))))
     starts, ends = edges[::2], edges[1::2]
     longest = int((ends - starts).argmax())

@@ -42,14 +42,10 @@ CSS = {
 }
 CELL = np.array([47, 111, 222]) / 255  # of the confusion matrix, made transparent; reads on light and on dark
 
-METRICS = {
-    "top1": "top-1",
-    "macro_f1": "macro F1",
-    "box_ap": "AP",
-    "mask_ap": "AP",
-    "box_ap50": "AP50",
-    "miou": "mIoU",
-}  # on axes
+METRICS = {  # as axes call them
+    "top1": "top-1", "macro_f1": "macro F1", "box_ap": "AP", "mask_ap": "AP", "box_ap50": "AP50", "miou": "mIoU",
+    "aacc": "pixel accuracy",
+}  # fmt: skip
 
 
 def elapsed_minutes(rows: Sequence[dict[str, Any]]) -> list[float]:
