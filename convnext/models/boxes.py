@@ -12,6 +12,8 @@ from math import log
 import torch
 from torch import Tensor
 
+from .layers import at_least_fp32
+
 Size = tuple[int, int]  # height, width
 
 LARGEST_STEP = -log(16 / 1000)  # of log width and log height that one decoding makes: a factor of 62.5
@@ -27,15 +29,16 @@ class Coder:
 
     def encode(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """(R, 4) boxes, (R, 4) boxes to reach -> (R, 4) deltas."""
-        centre, side = _centre_form(boxes.float())
-        target_centre, target_side = _centre_form(targets.float())
+        centre, side = _centre_form(at_least_fp32(boxes))
+        target_centre, target_side = _centre_form(at_least_fp32(targets))
         deltas = torch.cat(((target_centre - centre) / side, (target_side / side).log()), -1)
         return deltas / deltas.new_tensor(self.stds)
 
     def decode(self, boxes: Tensor, deltas: Tensor, size: Size | None = None) -> Tensor:
         """(R, 4) boxes, (R, 4 or K x 4) deltas -> boxes in the shape of the deltas, cut to an image of `size`."""
-        steps = deltas.float().unflatten(1, (-1, 4)) * deltas.new_tensor(self.stds, dtype=torch.float32)
-        centre, side = _centre_form(boxes.float()[:, None])
+        wide = at_least_fp32(deltas)
+        steps = wide.unflatten(1, (-1, 4)) * wide.new_tensor(self.stds)
+        centre, side = _centre_form(at_least_fp32(boxes)[:, None])
         centre = centre + side * steps[..., :2]
         half = side * steps[..., 2:].clamp(-LARGEST_STEP, LARGEST_STEP).exp() * 0.5
         decoded = torch.cat((centre - half, centre + half), -1)

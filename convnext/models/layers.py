@@ -34,6 +34,11 @@ class LayerNormFirst(nn.LayerNorm):
         return y_nhwc.permute(0, 3, 1, 2)
 
 
+def at_least_fp32(x: Tensor) -> Tensor:
+    """What autocast made narrower, as fp32; fp64 stays, so that a network of doubles is exact throughout."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class DropPath(nn.Module):
     """Stochastic depth: drops a sample's branch with probability `rate`, scales the kept ones by 1 / (1 - rate)."""
 

@@ -52,4 +52,4 @@ def _sample(probabilities: Tensor, boxes: Tensor, rows: tuple[int, int], columns
         place = (centres - low[:, None]) / (high - low)[:, None] * 2 - 1
         places.append(torch.where(place.isfinite(), place, OUTSIDE))  # a box without width or height has no mask
     grid = torch.stack((places[0][:, None].expand(-1, len(y), -1), places[1][:, :, None].expand(-1, -1, len(x))), 3)
-    return F.grid_sample(probabilities[:, None].float(), grid, align_corners=False)[:, 0]
+    return F.grid_sample(probabilities[:, None].to(grid), grid, align_corners=False)[:, 0]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .boxes import area
+from .layers import at_least_fp32
 
 FINEST_ROI = 56  # pixels: square root of the area up to which a region is read from the finest level
 
@@ -38,9 +39,9 @@ class Pooler:
         self.sparse = maps[0].device.type == "cpu" if sparse is None else sparse
         self.channels = maps[0].shape[1]
         if not self.sparse:
-            self.maps = [m.float().contiguous() for m in maps]
+            self.maps = [at_least_fp32(m).contiguous() for m in maps]
             return
-        self.flat = torch.cat([m.float().permute(0, 2, 3, 1).reshape(-1, self.channels) for m in maps])
+        self.flat = torch.cat([at_least_fp32(m).permute(0, 2, 3, 1).reshape(-1, self.channels) for m in maps])
         self.heights, self.widths = (torch.tensor([m.shape[axis] for m in maps]) for axis in (-2, -1))
         ends = (len(maps[0]) * self.heights * self.widths).cumsum(0)
         self.starts = torch.cat((torch.zeros(1, dtype=torch.long), ends[:-1]))
@@ -56,7 +57,7 @@ class Pooler:
     def _by_level(self, boxes: Tensor, image: Tensor, level: Tensor, side: int) -> Tensor:
         from torchvision.ops import roi_align
 
-        regions = torch.cat((image[:, None].to(boxes), boxes), 1)
+        regions = torch.cat((image[:, None].to(boxes), boxes), 1).to(self.maps[0].dtype)
         pooled = self.maps[0].new_zeros(len(regions), self.channels, side, side)
         for i, (features, stride) in enumerate(zip(self.maps, self.strides, strict=True)):
             chosen = (level == i).nonzero().flatten()
@@ -67,7 +68,8 @@ class Pooler:
 
     def _by_product(self, boxes: Tensor, image: Tensor, level: Tensor, side: int) -> Tensor:
         height, width = self.heights[level], self.widths[level]
-        scaled = boxes.detach() / torch.tensor(self.strides)[level, None] - 0.5  # positions' centres are whole numbers
+        stride = torch.tensor(self.strides)[level, None]
+        scaled = boxes.detach().to(self.flat.dtype) / stride - 0.5  # positions' centres are whole numbers
         by_row, first_row = _axis(scaled[:, 1], scaled[:, 3], height, side)
         by_column, first_column = _axis(scaled[:, 0], scaled[:, 2], width, side)
         weights = by_row[:, :, None, :, None] * by_column[:, None, :, None, :]  # (R, S, S, rows, columns)
@@ -93,14 +95,14 @@ def _axis(low: Tensor, high: Tensor, limit: Tensor, cells: int) -> tuple[Tensor,
     place = low[:, None, None] + (cell + (number + 0.5) / samples.clamp(1)) * size[:, None, None]
     last = (limit - 1)[:, None, None]
     counts = (number < samples) & (place >= -1) & (place <= limit[:, None, None])
-    place = torch.minimum(place.clamp(0), last.float())
+    place = torch.minimum(place.clamp(0), last.to(place))
     before = place.long()
     after = torch.minimum(before + 1, last)
     share = (place - before) * counts / samples.clamp(1)
     whole = counts / samples.clamp(1)
     first = torch.where(counts, before, last).amin(-1, keepdim=True)
     span = int((torch.where(counts, after, 0) - first).max().clamp(0)) + 1 if len(low) else 1
-    weights = torch.zeros(len(low), cells, span)
+    weights = share.new_zeros(len(low), cells, span)
     weights.scatter_add_(2, (before - first).clamp(0, span - 1), whole - share)
     weights.scatter_add_(2, (after - first).clamp(0, span - 1), share)
     return weights, first[..., 0]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..losses import giou_loss
 from .boxes import Coder, Matcher, Sampler, Size, batched_nms
-from .layers import ConvLayer
+from .layers import ConvLayer, at_least_fp32
 from .masks import mask_targets, paste
 from .pooling import Pooler
 from .rpn import Target
@@ -66,7 +66,7 @@ class BoxHead(nn.Module):
         x = (self.shared_convs(regions) if hasattr(self, "shared_convs") else regions).flatten(1)
         for layer in self.shared_fcs:
             x = F.relu(layer(x))
-        return self.fc_cls(x).float(), self.fc_reg(x).float()
+        return at_least_fp32(self.fc_cls(x)), at_least_fp32(self.fc_reg(x))
 
 
 class MaskHead(nn.Module):
@@ -83,7 +83,7 @@ class MaskHead(nn.Module):
 
     def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
         """(R, C, 14, 14), (R,) classes -> (R, 28, 28) logits of each region's own class."""
-        return self.maps(regions)[torch.arange(len(labels), device=labels.device), labels].float()
+        return at_least_fp32(self.maps(regions)[torch.arange(len(labels), device=labels.device), labels])
 
     def maps(self, regions: Tensor) -> Tensor:
         """(R, C, 14, 14) -> (R, K, 28, 28) logits of every class."""
@@ -171,7 +171,7 @@ class RoIHead(nn.Module):
         if not len(labels):
             return logits.sum()
         truth = torch.cat([mask_targets(d.target["masks"], d.positives, d.truth, logits.shape[-1]) for d in drawn])
-        return F.binary_cross_entropy_with_logits(logits, truth)
+        return F.binary_cross_entropy_with_logits(logits, truth.to(logits))
 
     def _select(self, regions: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> dict[str, Tensor]:
         """(R, 4), (R, K), (R, 4 K) -> boxes in the input image, scores and labels of at most `test.most`."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .boxes import Coder, Matcher, Sampler, Size, batched_nms
+from .layers import at_least_fp32
 
 SCALE = 8  # anchor sides in units of the level's stride
 RATIOS = (0.5, 1.0, 2.0)  # heights over widths
@@ -54,8 +55,8 @@ class RPNHead(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """L maps -> for each level: (N, A_l) objectness logits, (N, A_l, 4) deltas, (A_l, 4) anchors."""
         hidden = [F.relu(self.rpn_conv(x)) for x in pyramid]
-        logits = [self.rpn_cls(h).permute(0, 2, 3, 1).flatten(1).float() for h in hidden]
-        deltas = [self.rpn_reg(h).permute(0, 2, 3, 1).reshape(len(h), -1, 4).float() for h in hidden]
+        logits = [at_least_fp32(self.rpn_cls(h)).permute(0, 2, 3, 1).flatten(1) for h in hidden]
+        deltas = [at_least_fp32(self.rpn_reg(h)).permute(0, 2, 3, 1).reshape(len(h), -1, 4) for h in hidden]
         anchors = [
             anchors_of((h.shape[-2], h.shape[-1]), stride, h.device)
             for h, stride in zip(hidden, self.strides, strict=True)

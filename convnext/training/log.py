@@ -58,7 +58,8 @@ class Log:
     def left(self, step: int, since: int) -> str:
         """Time to the end at the pace since step `since`, as minutes and seconds."""
         seconds = (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}:{rest:02d}"
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -163,12 +163,14 @@ def test_pasting_on_an_accelerator_is_the_same(given: dict[str, Tensor]) -> None
 
 @pytest.mark.parametrize("drawn", KINDS, indirect=True)
 def test_detections_are_mmdetections(drawn: Detector, theirs: dict[str, Tensor]) -> None:
+    """In fp64: in fp32 mmdetection itself differs by 3e-3 pixels from one machine to another."""
     with torch.no_grad():
-        found = drawn.eval()(images())
+        found = drawn.eval().double()([image.double() for image in images()])
     for i, ours in enumerate(found):
         expected = {name: theirs[f"{drawn.kind}/{i}/{name}"] for name in ("boxes", "scores", "labels")}
         assert len(expected["labels"]) > 10
         for name, value in expected.items():
+            assert ours[name].dtype == value.dtype
             torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-4)
         packed = np.packbits(ours["masks"].numpy())
         assert np.unpackbits(packed ^ theirs[f"{drawn.kind}/{i}/masks"].numpy()).mean() < 1e-4
@@ -187,12 +189,13 @@ def test_losses_and_gradients_are_mmdetections(
             names[f"{s}_{part}" if s else part] = f"{s}.{LOSSES[part]}" if s else LOSSES[part]
     assert losses.keys() == names.keys()
     for ours, name in names.items():
-        expected = theirs[f"{drawn.kind}/{name}"].reshape(())
+        expected = theirs[f"{drawn.kind}/{name}"].float().reshape(())
         torch.testing.assert_close(losses[ours].detach(), expected, rtol=1e-4, atol=1e-6)
     torch.stack(list(losses.values())).sum().backward()
     parameters = dict(drawn.named_parameters())
     for name in GRADIENTS:
-        torch.testing.assert_close(parameters[name].grad.norm(), theirs[f"{drawn.kind}/grad/{name}"], rtol=1e-3, atol=0)
+        expected = theirs[f"{drawn.kind}/grad/{name}"].float()
+        torch.testing.assert_close(parameters[name].grad.norm(), expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.gpu
@@ -209,7 +212,8 @@ def test_a_gpu_finds_and_learns_the_same(
     with torch.no_grad():
         found = drawn.eval()(pictures)
     for i, ours in enumerate(found):
-        torch.testing.assert_close(ours["boxes"].cpu(), theirs[f"{drawn.kind}/{i}/boxes"], rtol=1e-3, atol=1e-3)
+        expected = theirs[f"{drawn.kind}/{i}/boxes"].float()
+        torch.testing.assert_close(ours["boxes"].cpu(), expected, rtol=1e-3, atol=1e-2)  # pixels; fp32
         packed = np.packbits(ours["masks"].cpu().numpy())
         assert np.unpackbits(packed ^ theirs[f"{drawn.kind}/{i}/masks"].numpy()).mean() < 1e-3
     targets = [{name: value.to(DEVICE) for name, value in truth_of(i).items()} for i in range(len(SIZES))]
