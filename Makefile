@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRA ?= dev
 
 .PHONY: demo test lint bench clean
 

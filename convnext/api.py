@@ -87,6 +87,7 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
     regime, _, _ = roadmap.parse(chosen.model)
     numbers = range(len(roadmap.STEPS[regime])) if steps is None else sorted(set(steps))
     folder, request = Path(out), DataRequest(str(Path(data).expanduser()))
+    request.open(chosen)  # whatever is wrong with the data is said before the sweep has a folder
 
     def execute(job: Recipe, path: Path, resume: bool) -> None:
         train(None if resume else data, None if resume else job, out=path, resume=resume, report=False)

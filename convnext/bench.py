@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import files
+from . import files, timing
 from .errors import UserError
 from .models import create_model
 from .models.roadmap import build
 from .recipes.roadmap import STEPS, SWIN, Reading
+from .timing import A100, V100, Protocol
 from .training import runtime
 
-AGREES = 0.0055  # GFLOPs: a printed figure has two decimals
-TABLES = ("1", "2", "12")  # of the paper, that state what networks cost
-GPU_WARM_UP, GPU_TIMED, GPU_BATCH = 50, 30, 64  # forwards and images: the paper's protocol, which follows Swin's
-CPU_SECONDS = 20.0  # of timed forwards a network, one image each
-LEAST_FORWARDS = 3
+AGREES = 0.0055  # GFLOPs: a printed figure of the roadmap has two decimals
+ROUNDED = 0.06, 0.01  # GFLOPs, and share of them: tables print one decimal, or none
+TABLES = {"1": V100, "2": V100, "12": A100}  # of the paper, that state what networks cost, and how fast they are
 FLOPS_PER_MULTIPLY_ADD = 2  # torch's counter has both; the paper's FLOPs are multiply-adds
 
 
@@ -76,16 +73,6 @@ def roadmap_rows(regimes: Iterable[str] = tuple(STEPS), reading: Reading | None 
     return rows
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Images per second of forward passes in fp32: the median, the slowest and the fastest, and of how many."""
-
-    median: float
-    slowest: float
-    fastest: float
-    forwards: int
-
-
 def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Table 1, 2 or 12: what was printed, and our counts (and speed) of the same networks, where they can be built.
 
@@ -94,55 +81,44 @@ def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = p
     if table not in TABLES:
         raise UserError(f"no table {table!r} here: {', '.join(TABLES)}; docs/paper.md lists the command for each table")
     published = json.loads(files.asset("speed_tables.json"))["tables"][table]
-    return [_table_row(printed, speed, say) for printed in published]
+    return [_table_row(printed, TABLES[table] if speed else None, say) for printed in published]
 
 
 def network_rows(names: Iterable[str], image_size: int = 224, *, speed: bool = True,
                  say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each named network, of the family or "torchvision:…", "timm:…", "roadmap:…", side by side."""
-    return [{"network": name, "size": image_size} | _measured(name, image_size, speed, say) for name in names]
+    if image_size < 1:
+        raise UserError(f"--image-size {image_size} holds no picture; pass a positive number of pixels")
+    protocol = V100 if speed else None
+    return [{"network": name, "size": image_size} | _measured(name, image_size, protocol, say) for name in names]
 
 
-def throughput(model: nn.Module, image_size: int, device: torch.device) -> Speed:
-    """Forward passes of one resident batch, evaluation mode, fp32; see the constants above for how many."""
-    accelerator = device.type != "cpu"
-    model = model.eval().to(device)
-    batch = torch.randn(GPU_BATCH if accelerator else 1, 3, image_size, image_size, device=device)
-    times: list[float] = []
-    with torch.no_grad():
-        for _ in range(GPU_WARM_UP if accelerator else 1):
-            model(batch)
-        began = time.perf_counter()
-        while len(times) < (GPU_TIMED if accelerator else LEAST_FORWARDS) or (
-            not accelerator and time.perf_counter() - began < CPU_SECONDS and len(times) < GPU_TIMED
-        ):
-            if accelerator:
-                torch.accelerator.synchronize()
-            mark = time.perf_counter()
-            model(batch)
-            if accelerator:
-                torch.accelerator.synchronize()
-            times.append(time.perf_counter() - mark)
-    rates = [len(batch) / seconds for seconds in times]
-    return Speed(median(rates), min(rates), max(rates), len(rates))
-
-
-def _table_row(printed: dict[str, Any], speed: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _table_row(printed: dict[str, Any], protocol: Protocol | None, say: Callable[[str], None]) -> dict[str, Any]:
     labels = {"parameters_m": "M parameters (paper)", "gflops": "GFLOPs (paper)", "images_per_s": "images/s (paper)"}
     row = {labels.get(key, key): value for key, value in printed.items() if key != "network"}
     try:
-        return row | _measured(printed["network"], printed["size"], speed, say)
+        row |= _measured(printed["network"], printed["size"], protocol, say)
     except UserError as error:  # a library that is not installed, or has no such network any more
         return row | {"note": f"as published: {error}"}
-
-
-def _measured(name: str, image_size: int, speed: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    cost = count(lambda: create_model(name), image_size)
-    row: dict[str, Any] = {"M parameters": round(cost.parameters / 1e6, 1), "GFLOPs": round(cost.gmacs, 2)}
-    if speed:
-        device = runtime.default_device()
-        say(f"{name} at {image_size} pixels on {device} …")
-        found = throughput(create_model(name), image_size, device)
-        row["images/s"] = round(found.median, 1)
-        row["spread"] = f"{found.slowest:.1f}-{found.fastest:.1f}, n = {found.forwards}"
+    except RuntimeError as error:  # one network too large for this machine does not cost the others' rows
+        return row | {"note": f"not measured: {str(error).splitlines()[0]}"}
+    difference = row["GFLOPs"] - printed["gflops"]
+    if abs(difference) > max(ROUNDED[0], ROUNDED[1] * printed["gflops"]):
+        row.setdefault("note", f"counts {100 * difference / printed['gflops']:+.0f} % against the print")
     return row
+
+
+def _measured(name: str, image_size: int, protocol: Protocol | None, say: Callable[[str], None]) -> dict[str, Any]:
+    try:
+        cost = count(lambda: create_model(name), image_size)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        why = str(error).splitlines()[0]
+        raise UserError(f"{name} takes no images of {image_size} pixels ({why}); pass another --image-size") from error
+    row: dict[str, Any] = {"M parameters": round(cost.parameters / 1e6, 1), "GFLOPs": round(cost.gmacs, 2)}
+    if protocol is None:
+        return row
+    device = runtime.default_device()
+    say(f"{name} at {image_size} pixels on {device} …")
+    return row | timing.of_network(create_model(name), image_size, protocol, device).cells

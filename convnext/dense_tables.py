@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import files
-from .bench import FLOPS_PER_MULTIPLY_ADD, GPU_TIMED, Cost
+from . import files, timing
+from .bench import FLOPS_PER_MULTIPLY_ADD, Cost
 from .data.masks import LONGEST
 from .models import create_model
 from .models.rcnn import Detector, build_detector
@@ -24,7 +22,6 @@ from .training import runtime
 Act = Callable[[], Any]
 IMAGE = (800, 1280)  # height and width that the published figures are for
 BOX_REGIONS, MASK_REGIONS = 1000, 100  # read by each box head and by each mask head: the published counts assume it
-GPU_WARM_UP, CPU_TIMED = 10, 3  # images
 
 
 def make_detector(recipe: str) -> Detector:
@@ -96,7 +93,7 @@ def _rows(asset: str, key: str, labels: dict[str, str], count: Callable[[str], C
             row |= {"GFLOPs": round(cost.gmacs, 1), "M parameters": round(cost.parameters / 1e6, 1)}
             if run is not None:
                 say(f"{recipe} …")
-                row |= _speed(run(recipe))
+                row |= timing.of_act(run(recipe), 1, timing.SINGLE, runtime.default_device()).cells
         rows.append(row)
     return rows
 
@@ -114,22 +111,3 @@ def _segment(recipe: str) -> Act:
     model = make_segmenter(recipe).eval().to(device)
     image = torch.randn(1, 3, *segmenter_image(recipe), device=device)
     return lambda: model(image).argmax(1)
-
-
-def _speed(act: Act) -> dict[str, Any]:
-    """Images a second, one at a time."""
-    device = runtime.default_device()
-    accelerator = device.type != "cpu"
-    rates = []
-    with torch.inference_mode():
-        for i in range((GPU_WARM_UP + GPU_TIMED) if accelerator else 1 + CPU_TIMED):
-            if accelerator:
-                torch.accelerator.synchronize()
-            mark = time.perf_counter()
-            act()
-            if accelerator:
-                torch.accelerator.synchronize()
-            if i >= (GPU_WARM_UP if accelerator else 1):
-                rates.append(1 / (time.perf_counter() - mark))
-    spread = f"{min(rates):.3g}-{max(rates):.3g}, n = {len(rates)}, {device}"
-    return {"images/s": round(median(rates), 3), "spread": spread}

@@ -19,7 +19,7 @@ Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argpa
 
 def add_to(command: Command) -> None:
     """Adds `bench`, `robustness` and `roadmap` to the command line."""
-    text = "parameters, multiply-adds and speed of networks, side by side; a CPU runs single images, 20 s a network"
+    text = "parameters, multiply-adds and speed of networks, side by side; a CPU runs single images, a minute at most"
     _add_bench(command("bench", _bench, text))
     text = "accuracy on ImageNet's harder test sets (the paper's Table 8), or on corrupted copies of a folder of yours"
     _add_robustness(command("robustness", _robustness, text))
@@ -44,7 +44,7 @@ def add_to(command: Command) -> None:
     form_argument(train)
     plot = kinds.add_parser("plot", help="Figure 2, from the paper's figures or from your own runs")
     plot.add_argument("sweep", metavar="DIR", nargs="?", help="folder of a sweep (default: the paper's figures)")
-    plot.add_argument("--regime", choices=tuple(steps_of.STEPS), default="tiny")
+    plot.add_argument("--regime", choices=tuple(steps_of.STEPS), help="of the paper's figures (default: tiny)")
     plot.add_argument("--out", default="roadmap.png", metavar="FILE", help="ends in .png or .svg")
 
 
@@ -160,8 +160,9 @@ def _robustness(options: argparse.Namespace) -> None:
         judging.require_batch(options.batch_size)  # before hours are spent on copies
         learned = judging.learned_from(options.checkpoint, options.corrupt)
         copies = options.out or Path("runs", "corrupted", Path(options.corrupt).resolve().name)
+        wanted = options.corruptions and [name.strip() for name in options.corruptions.split(",")]
         judging.corrupt_folder(
-            options.corrupt, copies, corruptions=options.corruptions and options.corruptions.split(","),
+            options.corrupt, copies, corruptions=wanted,
             severities=numbers(options.severities, "--severities"), seed=options.seed, frost=options.frost,
             learned=learned, say=_to_stderr,
         )  # fmt: skip
@@ -202,7 +203,9 @@ def _train(options: argparse.Namespace) -> None:
 def _plot(options: argparse.Namespace) -> None:
     from . import figures, sweep
 
-    rows = sweep.table(Path(options.sweep)) if options.sweep else figures.published_roadmap(options.regime)
+    if options.sweep and options.regime:
+        raise UserError("a sweep has its own regime; leave out --regime, or the folder for the paper's figures")
+    rows = sweep.table(Path(options.sweep)) if options.sweep else figures.published_roadmap(options.regime or "tiny")
     print(f"written to {figures.plot_roadmap(rows, Path(options.out))}")
 
 
@@ -213,6 +216,8 @@ def numbers(text: str, flag: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise UserError(f"{flag} {text!r} is not a list of numbers such as 0-7,9,16")
+        if int(last or first) < int(first):
+            raise UserError(f"{flag} {part.strip()!r} counts down; write {last}-{first}")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
 

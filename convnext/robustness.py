@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import files, suites
+from .bench import count
 from .data import folders
 from .data.corrupted import corrupt_folder
 from .data.corruptions import SEVERITIES
@@ -45,7 +47,9 @@ class Result:
 
     model: str
     size: int  # pixels a side that the network was shown
+    gmacs: float  # multiply-adds at that size, 10^9
     parameters_m: float
+    data: str | None = None  # "1K" or "22K" of released weights, what they learned from
     clean: float | None = None
     inc_mce: float | None = None
     incbar_err: float | None = None
@@ -63,7 +67,8 @@ class Result:
         names = ("clean", "inc_mce", "incbar_err", "in_a", "in_r", "in_sketch", "in_v2", "in_real")
         values = {name: getattr(self, name) for name in names}
         known = {name: None if value is None else round(value, 2) for name, value in values.items()}
-        return {"model": self.model, "size": self.size, "params_M": round(self.parameters_m, 1)} | known
+        cost = {"gflops": round(self.gmacs, 2), "params_M": round(self.parameters_m, 1)}
+        return {"model": self.model, "data": self.data, "size": self.size} | cost | known
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,10 @@ def robustness(
         found["inc_mce"] = suites.mean_corruption_error(found["errors"]["c"])
     if "c_bar" in found["errors"]:
         found["incbar_err"] = suites.mean_error(found["errors"]["c_bar"])
-    parameters = sum(value.numel() for value in model.parameters()) / 1e6
-    return Result(str(checkpoint), judge.preprocess.size, parameters, **found)
+    size = judge.preprocess.size
+    cost = count(lambda: copy.deepcopy(model).to("meta"), size)
+    data = None if model.release is None else ("22K" if "22k" in model.release.tag else "1K")
+    return Result(str(checkpoint), size, cost.gmacs, cost.parameters / 1e6, data, **found)
 
 
 def robustness_on_own(

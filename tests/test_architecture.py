@@ -40,6 +40,7 @@ LEVELS = (
         "segmentation_report",
         "run_folder",
         "evidence",
+        "timing",
         "bench",
         "layer_table",
         "dense_tables",

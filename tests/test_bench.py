@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from convnext import bench
+from convnext import bench, timing
 from convnext.errors import UserError
 from convnext.models import create_model
 from convnext.variants import VARIANTS
@@ -41,14 +41,36 @@ def test_a_network_that_cannot_be_built_stays_as_published(monkeypatch: Any) -> 
 
 
 def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: Any) -> None:
-    monkeypatch.setattr(bench, "CPU_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "CPU_SECONDS", 0.0)
     said: list[str] = []
     (row,) = bench.network_rows(["convnext_atto"], 32, say=said.append)
     assert row["images/s"] > 0
-    assert row["spread"].endswith(f"n = {bench.LEAST_FORWARDS}")
+    assert row["spread"].endswith(f"n = {timing.LEAST_FORWARDS}")
+    assert "batch 1, fp32" in row["measured on"]
     assert said == [f"convnext_atto at 32 pixels on {bench.runtime.default_device()} …"]
-    found = bench.throughput(torch.nn.Flatten(), 8, torch.device("cpu"))
-    assert found.slowest <= found.median <= found.fastest
+
+
+def test_a_network_that_does_not_fit_costs_only_its_own_row(monkeypatch: Any) -> None:
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory\nwith details")
+
+    monkeypatch.setattr(timing, "of_network", fails)
+    rows = [row for row in bench.table_rows("2", say=lambda _: None) if row["model"].startswith("ConvNeXt")]
+    assert [row["note"] for row in rows] == ["not measured: out of memory"] * 3
+
+
+def test_counts_that_differ_from_the_print_are_explained() -> None:
+    rows = {(row["model"], row["size"], row["data"]): row for row in bench.table_rows("1", speed=False)}
+    assert rows["EffNetV2-L", 480, "1K"]["note"] == "counts +6 % against the print"
+    assert "misprint" in rows["ConvNeXt-B", 384, "1K"]["note"]
+    assert "512" in rows["EffNetV2-XL", 480, "22K"]["note"]
+    assert "note" not in rows["ConvNeXt-T", 224, "1K"]
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_sizes_that_a_network_does_not_take_are_said(size: int) -> None:
+    with pytest.raises(UserError, match="--image-size"):
+        bench.network_rows(["convnext_atto"], size, speed=False)
 
 
 def test_other_tables_are_refused() -> None:

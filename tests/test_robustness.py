@@ -171,7 +171,8 @@ def test_every_suite_of_a_network_with_one_answer(fixed: Path, folder: Any, corr
         c_bar=corrupted("c_bar", suites.C_BAR, (1, 2.5, 4, 10, 7)), partial=True, precision="fp32", say=notes.append,
     )  # fmt: skip
     assert result.row | {"model": ""} == {
-        "model": "", "size": 32, "params_M": round(result.parameters_m, 1), "clean": 20.0, "in_real": 50.0,
+        "model": "", "data": None, "size": 32, "gflops": round(result.gmacs, 2),
+        "params_M": round(result.parameters_m, 1), "clean": 20.0, "in_real": 50.0,
         "in_a": 75.0, "in_r": 50.0, "in_v2": 50.0, "in_sketch": 75.0, "incbar_err": 75.0,
         "inc_mce": round(sum(75 / error for error in ALEXNET.values()) / 15, 2),
     }  # fmt: skip
@@ -269,12 +270,12 @@ def test_the_network_must_have_imagenets_classes_in_order(folder: Any, tmp_path:
 
 
 def test_our_row_stands_below_the_published_ones() -> None:
-    rows = table(Result("mine", 224, 28.6, clean=80.0, inc_mce=55.123))
+    rows = table(Result("mine", 224, 4.5, 28.6, clean=80.0, inc_mce=55.123))
     assert [row["model"] for row in rows][-2:] == ["ConvNeXt-XL", "mine"]
     assert len(rows) == 11
     text = render(rows).splitlines()
     assert "76.7" in text[1]
-    assert text[-1].split() == ["mine", "-", "224", "-", "28.6", "80.0", "55.12", "-", "-", "-", "-", "-", "-"]
+    assert text[-1].split() == ["mine", "-", "224", "4.5", "28.6", "80.0", "55.12", "-", "-", "-", "-", "-", "-"]
     assert render(rows, form="markdown").count("\n") == 12
     assert json.loads(render(rows, form="json"))[3]["inc_mce"] == 53.2
     assert render(rows, form="csv").splitlines()[0].endswith("in_sketch,in_v2,in_real")

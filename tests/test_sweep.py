@@ -133,6 +133,28 @@ def test_figure_2_is_drawn_from_the_papers_figures(tmp_path: Path) -> None:
     assert figures.plot_roadmap(rows, tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_mistyped_folder_leaves_no_sweep_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder"):
+        ablate(tmp_path / "nowhere", tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(("score", "shown"), [(80.35, "80.4"), (81.85, "81.9"), (83.35, "83.4"), (80.34, "80.3")])
+def test_scores_are_rounded_as_the_paper_does(score: float, shown: str) -> None:
+    assert figures._tenths(score) == shown
+
+
+def test_the_figure_shows_what_the_misprinted_steps_cost() -> None:
+    costs = {row["step"]: row["cost"] for row in figures.published_roadmap("tiny")}
+    assert (costs[14], costs[15], costs[16]) == (4.15, 4.15, 4.46)
+
+
+def test_a_wide_spread_stays_in_the_picture(tmp_path: Path) -> None:
+    rows = [{"step": 0, "change": "a", "top-1": 50.0, "std": 30.0, "MMACs": 1.0},
+            {"step": 1, "change": "b", "top-1": 51.0, "std": 25.0, "MMACs": 2.0}]  # fmt: skip
+    assert figures.plot_roadmap(rows, tmp_path / "wide.png").stat().st_size > 5000  # warnings are errors here
+
+
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no sweep\.json"):
         sweep.table(tmp_path)

@@ -128,14 +128,15 @@ def from_pretrained(source: str | Path) -> Any:
     """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
 
     It carries `.classes` (names; for a file without any ImageNet's, where it has 1,000 classes, else None),
-    `.preprocess` (the evaluation protocol as a dict), `.metadata` and `.load_report`; a detector's names are COCO's
-    where it has 80 and says nothing, and it carries `.category_ids`; a segmenter's are ADE20K's where it has 150, and
-    it carries `.mask_coding` (a dict of what masks hold). Raises UserError as `load_weights` does.
+    `.preprocess` (the evaluation protocol as a dict), `.metadata`, `.release` (the record of released weights, else
+    None) and `.load_report`; a detector's names are COCO's where it has 80 and says nothing, and it carries
+    `.category_ids`; a segmenter's are ADE20K's where it has 150, and it carries `.mask_coding` (a dict of what masks
+    hold). Raises UserError as `load_weights` does.
     """
     opened = open_checkpoint(source)
     model = cast(Any, _model_of(opened))
     model.load_report = _load(model, opened, "auto", None, True)
-    model.metadata = opened.metadata
+    model.metadata, model.release = opened.metadata, opened.release
     model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
     if isinstance(model, Detector):
         model = cast(Any, model)

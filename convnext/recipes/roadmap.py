@@ -13,6 +13,7 @@ Standard library only. A network is named "roadmap:REGIME/STEP", with `Reading`'
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -53,6 +54,7 @@ class Step:
     top1: float
     std: float | None = None
     note: str = ""
+    counts: float | None = None  # GFLOPs, where what is printed is not the network's
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Reading:
     width: float = 1.0  # factor on every width, to multiples of 8
     depth: float = 1.0  # factor on every stage's depth, at least one block
 
+    def __post_init__(self) -> None:
+        if not (0 < self.width < math.inf and 0 < self.depth < math.inf and 0 <= self.layer_scale < math.inf):
+            factors = f"width {self.width} and depth {self.depth} of a step must be positive"
+            raise UserError(f"{factors}, and its layer scale {self.layer_scale} not negative")
+
 
 _GELU_FROM = 9  # kernel 7; 9 and 11 are side steps
 _KERNELS_FROM = 7
@@ -80,7 +87,7 @@ _MISPRINT_LAST = (
 
 
 def _steps(ratio: Step, width: int, rows: tuple[tuple[float, float, float | None], ...], first: tuple[Step, Step],
-           notes: dict[int, str]) -> tuple[Step, ...]:  # fmt: skip
+           misprints: dict[int, tuple[str, float]]) -> tuple[Step, ...]:  # fmt: skip
     """The steps that both regimes share, with their published (GFLOPs, top-1, std)."""
     shared: tuple[tuple[str, int, dict[str, Any]], ...] = (
         ("patchify stem", 2, {"stem": "patchify"}),
@@ -99,7 +106,7 @@ def _steps(ratio: Step, width: int, rows: tuple[tuple[float, float, float | None
         ("separate downsampling conv", 15, {"downsampling": "separate"}),
     )
     rest = (
-        Step(name, base, change, *row, notes.get(i, ""))
+        Step(name, base, change, *row, *misprints.get(i, ()))
         for i, ((name, base, change), row) in enumerate(zip(shared, rows, strict=True), start=3)
     )
     return (*first, ratio, *rest)
@@ -118,7 +125,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
         Step("stage ratio", 1, {"depths": (3, 3, 9, 3)}, 4.53, 79.36, 0.07), 96, _TINY,
         (Step("ResNet-50", None, {}, 4.09, 76.13, note="PyTorch's own weights"),
          Step("enhanced recipe", 0, {}, 4.09, 78.82, 0.07)),
-        {15: _MISPRINT_LN, 16: _MISPRINT_LAST}),
+        {15: (_MISPRINT_LN, 4.15), 16: (_MISPRINT_LAST, 4.46)}),
     "base": _steps(
         Step("stage ratio", 1, {"depths": (3, 3, 27, 3), "width": 84}, 14.52, 81.33, note="and width 84"), 128, _BASE,
         (Step("ResNet-200", None, {}, 15.01, 78.20, note="quoted from the pre-activation ResNet paper"),
@@ -192,10 +199,7 @@ def parse(name: str) -> tuple[str, int, Reading]:
         if field not in kinds:
             raise UserError(f"the roadmap leaves no {field!r} open; open are {', '.join(kinds)}")
         values[field] = convert(kinds[field], value, field)
-    reading = Reading(**values)
-    if min(reading.width, reading.depth) <= 0 or reading.layer_scale < 0:
-        raise UserError(f"width and depth of {name!r} must be positive, and its layer scale not negative")
-    return regime, find_step(regime, step), reading
+    return regime, find_step(regime, step), Reading(**values)
 
 
 def jobs(recipe: Recipe, steps: Iterable[int], seeds: Iterable[int]) -> dict[str, Recipe]:
