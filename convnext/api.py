@@ -51,12 +51,13 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         with run.main_first():  # downloads, where they were asked for
             splits = splits or request.open(override(given, settings))
             resolved, choices = job.derive(given, splits, settings, run)
+        run = replace(run, precision=resolved.precision)
         path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
         task = job.make_task(splits, resolved, run)
         with run.main_first():
             model = job.make_model(resolved, task, run)
         if run.main:
-            files.make_writable_folder(path)
+            path = run_folder.make(path, resolved, numbered=out is None)
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
                 session = Session(path, task, model, splits, request, run)

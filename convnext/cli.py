@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import socket
@@ -25,6 +26,9 @@ EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for what the user can mend, 1 for what failed while running."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be text in the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
@@ -60,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     paper_commands.form_argument(sub, "json")
     sub = command("check", _check, "is this folder fit to train on?")
     sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
-    sub.add_argument("--json", action="store_true", help="machine-readable")
+    paper_commands.form_argument(sub, "json")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
     use_commands.add_to(command)
     sub = command("import-yolo", _import_yolo, "COCO annotations for a folder with labels in YOLO's format")
@@ -79,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--ema", action=argparse.BooleanOptionalAction, help="take the averaged weights of a training checkpoint"
     )
     paper_commands.add_to(command)
-    command("doctor", _doctor, "machine, versions, devices, what is installed")
+    paper_commands.form_argument(command("doctor", _doctor, "machine, versions, devices, what is installed"), "json")
     return parser
 
 
@@ -229,7 +233,12 @@ def _check(options: argparse.Namespace) -> int:
     from .api import check
 
     report = check(options.data)
-    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else report)
+    if options.form == "text":
+        print(report)
+    elif options.form == "json":
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print(render(report.to_dict()["problems"], ("severity", "kind", "path", "detail"), options.form))
     return 0 if report.ok else EXIT_USER
 
 
@@ -271,4 +280,7 @@ def _doctor(options: argparse.Namespace) -> None:
             facts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             facts[name] = "not installed"
-    print("\n".join(f"{name:18}{value}" for name, value in facts.items()))
+    if options.form == "text":
+        print("\n".join(f"{name:18}{value}" for name, value in facts.items()))
+    else:
+        print(render([{"fact": name, "value": value} for name, value in facts.items()], form=options.form))

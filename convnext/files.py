@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
 
@@ -66,17 +67,29 @@ def sha256(path: Path) -> str:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process; UserError when another does. A killed holder leaves nothing behind."""
-    handle = (folder / LOCK_NAME).open("a")
-    try:
+    with (folder / LOCK_NAME).open("a") as handle:
+        if not _lock(handle, wait=False):
+            raise UserError(f"{folder} is in use by another run; wait for it or choose another --out")
+        _held.add(handle)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise UserError(f"{folder} is in use by another run; wait for it or choose another --out") from None
-        yield
-    finally:
-        handle.close()
+            yield
+        finally:
+            _held.discard(handle)
+
+
+def _lock(handle: IO[str], *, wait: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+
+
+# A forked child, such as a loader process, shares its parent's locks and would hold them some seconds after its death.
+_held: set[IO[str]] = set()
+os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _held])
 
 
 def make_writable_folder(folder: Path) -> None:
@@ -101,40 +114,68 @@ def cache_folder() -> Path:
 def download(url: str, target: Path, *, expected_sha256: str | None = None) -> Path:
     """Fetches `url` to `target` unless it is there, continuing a part file; checks the hash where one is known.
 
-    Raises UserError when the server cannot be reached, the answer is cut short or the hash differs.
+    Of several processes one fetches, the others wait for it. Raises UserError when the server cannot be reached, the
+    answer is cut short or the hash differs.
     """
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.parent / (target.name + ".part")
+    lock = target.with_name(f".{target.name}.lock")
+    with lock.open("a") as handle:
+        _lock(handle, wait=True)
+        if not target.exists():
+            _fetch_whole(url, target, expected_sha256)
+            lock.unlink(missing_ok=True)
+    return target
+
+
+def _fetch_whole(url: str, target: Path, expected_sha256: str | None) -> None:
+    part = target.with_name(f"{target.name}.part")
+    stamp = target.with_name(f"{target.name}.part.version")  # which version of the file on the server it is part of
     try:
-        _fetch(url, part)
+        _fetch(url, part, stamp)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(f"cannot download {url} ({reason}); fetch it elsewhere and place it at {target}") from None
+    stamp.unlink(missing_ok=True)
     if expected_sha256 is not None and (found := sha256(part)) != expected_sha256:
         part.unlink()
         raise UserError(f"{url} arrived with sha256 {found}, expected {expected_sha256}; removed, try again")
     part.replace(target)
-    return target
 
 
-def _fetch(url: str, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+def _fetch(url: str, part: Path, stamp: Path) -> None:
+    """Continues `part` where the server still has the version that `stamp` names; begins anew in any other case."""
+    version = stamp.read_text(encoding="utf-8") if stamp.exists() and part.exists() else ""
+    have = part.stat().st_size if version else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part file already holds everything
+        if error.code != 416:  # nothing lies behind what is there
+            raise
+        if error.headers.get("Content-Range", "").endswith(f"/{have}"):
             return
-        raise
-    with response, part.open("ab" if response.status == 206 else "wb") as handle:
+        stamp.unlink()
+        _fetch(url, part, stamp)
+        return
+    with response:
+        if response.status != 206:
+            part.unlink(missing_ok=True)
+            write_text(stamp, _version(response.headers))
         expected = int(response.headers.get("Content-Length", -1))
         received = 0
-        while chunk := response.read(CHUNK):
-            received += handle.write(chunk)
+        with part.open("ab") as handle:
+            while chunk := response.read(CHUNK):
+                received += handle.write(chunk)
     if expected >= 0 and received != expected:
         raise OSError(f"got {received} of {expected} bytes; run again to continue")
+
+
+def _version(headers: http.client.HTTPMessage) -> str:
+    """What tells one version of a file on a server from another; "" where the server does not say."""
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _sync_folder(folder: Path) -> None:

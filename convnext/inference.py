@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,9 @@ def find_images(where: str) -> list[str]:
     if path.exists():
         return [where]
     if found := sorted(glob.glob(where, recursive=True)):
-        return found
+        folders = {place for place in found if os.path.isdir(place)}
+        within = (p for place in found for p in (find_images(place) if place in folders else [place]))
+        return list(dict.fromkeys(within))  # "**" finds a folder and, again, what lies in it
     raise UserError(f"nothing found at {where}; give image files, folders or glob patterns")
 
 

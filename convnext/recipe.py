@@ -14,6 +14,7 @@ import types
 import typing
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any, Literal, TypeVar, Union
 
 from .errors import UserError
@@ -254,6 +255,13 @@ def field_names(kind: type = Recipe, prefix: str = "") -> list[str]:
         nested = isinstance(hint, type) and dataclasses.is_dataclass(hint)
         names += field_names(hint, f"{prefix}{name}.") if nested else [prefix + name]
     return names
+
+
+def differing(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+    """The fields in which two recipes differ, dotted, as the first one has them."""
+    names = [name for name in field_names() if name not in ("name", "derive")]
+    pairs = {name: tuple(reduce(getattr, name.split("."), one) for one in (recipe, base)) for name in names}
+    return {name: value for name, (value, other) in pairs.items() if value != other}
 
 
 def check_field(path: str) -> None:

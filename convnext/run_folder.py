@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,27 @@ def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
 
     Raises UserError for one that holds anything already, unless it is to be resumed.
     """
-    if out is None:
-        names = (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
-        out = next(path for path in names if not path.exists())
-    path = Path(out)
+    path = next(path for path in _numbered(recipe) if not path.exists()) if out is None else Path(out)
     if not resume and path.exists() and (path.is_file() or _holds_anything(path)):
         raise UserError(f"{path} exists and is not empty; pass --resume to continue that run, or choose another --out")
     return path
+
+
+def make(path: Path, recipe: Recipe, *, numbered: bool) -> Path:
+    """Makes the folder that was chosen; of a `numbered` one the next, where another run has taken it since."""
+    if numbered:
+        for free in _numbered(recipe):
+            with contextlib.suppress(FileExistsError):
+                free.parent.mkdir(parents=True, exist_ok=True)
+                free.mkdir()
+                path = free
+                break
+    files.make_writable_folder(path)
+    return path
+
+
+def _numbered(recipe: Recipe) -> Iterator[Path]:
+    return (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
 
 
 def _holds_anything(path: Path) -> bool:

@@ -76,9 +76,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from .api import predict
+    from .data.images import readable
 
-    lines = (line.rstrip("\n") for line in sys.stdin) if options.images == ["-"] else iter(options.images)
-    images = [line for line in lines if line.strip()]
+    images = [line for word in options.images for line in (_standard_input() if word == "-" else [word])]
     rows: list[Any] = predict(options.checkpoint, images, top=options.top, least_score=options.score, out=options.out,
                               mode=options.test_mode)  # fmt: skip
     if hasattr(rows[0], "rows"):
@@ -101,14 +101,19 @@ def _predict(options: argparse.Namespace) -> int:
         print(render(flat, ("path", "rank", "class", "probability", "error"), options.form))
     else:
         for row in rows:
-            print(f"{row.path!s:40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
+            print(f"{readable(row.path):40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
     if all(row.error for row in rows):
         raise UserError(f"none of the {len(rows)} files could be read; the first: {rows[0].error}")
     return 0
 
 
+def _standard_input() -> list[str]:
+    return [name for line in sys.stdin if (name := line.rstrip("\n")).strip()]
+
+
 def _print_found(found: list[Any], form: str) -> None:
     """What a detector found; JSON is COCO's result format."""
+    from .data.images import readable
     from .detecting import as_results
 
     sides = ("x", "y", "width", "height")
@@ -125,13 +130,15 @@ def _print_found(found: list[Any], form: str) -> None:
     for one in found:
         names = ", ".join(f"{row['class']} {row['score']:.2f}" for row in one.rows)
         if form == "text":
-            print(f"{one.path!s:40} " + (one.error or names or "nothing"))
+            print(f"{readable(one.path):40} " + (one.error or names or "nothing"))
         elif one.error:
             print(one.error, file=sys.stderr)
 
 
 def _print_areas(found: list[Any], form: str) -> None:
     """How much of each picture is what."""
+    from .data.images import readable
+
     if form == "json":
         rows = [{"path": one.path, "error": one.error, "areas": dict(one.shares)} for one in found]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -143,4 +150,7 @@ def _print_areas(found: list[Any], form: str) -> None:
         print(render(flat, ("path", "class", "share", "error"), form))
     else:
         for one in found:
-            print(f"{one.path!s:40} " + (one.error or ", ".join(f"{name} {share:.1%}" for name, share in one.shares)))
+            print(
+                f"{readable(one.path):40} "
+                + (one.error or ", ".join(f"{name} {share:.1%}" for name, share in one.shares))
+            )

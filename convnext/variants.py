@@ -270,6 +270,8 @@ def parse_name(name: str) -> ModelName:
 
 
 def _known(name: str, variant: str, tag: str | None) -> ModelName:
+    if family := next((word for word in ("dinov3", "eupe") if word in name.lower()), None):
+        raise UserError(f"{name!r} names weights of {family}, another family; this package builds ConvNeXt (V1)")
     if variant not in VARIANTS:
         if "convnextv2" in name or "convnext_v2" in name:
             raise UserError(f"{name!r} is ConvNeXt-V2, another architecture; this package builds ConvNeXt (V1)")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 import convnext
-from convnext import api
+from convnext import api, run_folder
 from convnext.errors import UserError
+from convnext.inference import find_images
 from convnext.models import load_checkpoint_metadata
 from convnext.training.log import read
 
@@ -253,3 +256,40 @@ def test_pictures_that_vanish_in_the_network_are_refused_before_the_folder_is_ma
     with pytest.raises(UserError, match="16 pixels vanish in a network of stride 32"):
         api.train(pictures(), out=tmp_path / "run", settings=tiny | {"patch_size": 4})
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_changed_of_a_recipe_is_kept(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    recipe = convnext.get_recipe("scratch", **tiny)
+    convnext.train(pictures(), recipe, out=tmp_path / "run", report=False)
+    saved = recipe_of(tmp_path / "run")
+    assert (saved["steps"], saved["batch_size"], saved["optim"]["lr"]) == (12, 8, 2e-3)
+    assert (saved["ema"], saved["drop_path"], saved["image_size"]) == (0.9, 0.2, 16)
+
+
+def test_a_baseline_on_tiny_pictures_is_not_trained_in_bf16_on_a_cpu(pictures: Any, tmp_path: Path) -> None:
+    settings = {"model": "torchvision:resnet18", "image_size": 16, "steps": 2, "batch_size": 8, "workers": 0}
+    picked = mock.patch("convnext.training.runtime._pick_precision", return_value="bf16")
+    cpu = mock.patch("convnext.training.runtime.default_device", return_value=torch.device("cpu"))
+    with picked, cpu:
+        convnext.train(pictures(), settings=settings, out=tmp_path / "tiny", report=False)
+        convnext.train(pictures("more"), settings=settings | {"image_size": 32}, out=tmp_path / "run", report=False)
+        forced = settings | {"precision": "bf16", "steps": 1}
+        with contextlib.suppress(RuntimeError):  # it may well diverge
+            convnext.train(pictures("most"), settings=forced, out=tmp_path / "forced", report=False)
+    assert [recipe_of(tmp_path / name)["precision"] for name in ("tiny", "run", "forced")] == ["fp32", "bf16", "bf16"]
+
+
+def test_two_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = convnext.get_recipe("scratch")
+    chosen = [run_folder.choose(None, recipe, resume=False) for _ in range(2)]
+    assert chosen == [Path("runs/scratch-1")] * 2
+    made = [run_folder.make(path, recipe, numbered=True) for path in chosen]
+    assert made == [Path("runs/scratch-1"), Path("runs/scratch-2")]
+
+
+def test_patterns_find_pictures_in_folders_and_each_once(pictures: Any) -> None:
+    data = pictures(train=6, val=3)
+    direct = find_images(str(data / "train"))
+    assert find_images(str(data / "train" / "*")) == direct
+    assert sorted(find_images(str(data / "train" / "**"))) == direct

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from convnext.cli import main, make_parser
 
 COMMANDS = {
     "models": {"--form", "--json"},
-    "check": {"data", "--json"},
+    "check": {"data", "--form", "--json"},
     "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
               "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
@@ -32,7 +33,7 @@ COMMANDS = {
                    "--partial", "--corrupt", "--out", "--corrupted", "--corruptions", "--severities", "--frost",
                    "--seed", "--batch-size", "--form"},
     "roadmap": {"what"},
-    "doctor": set(),
+    "doctor": {"--form", "--json"},
 }  # fmt: skip
 ROADMAP = {
     "show": {"--regime", "--stem-norm", "--no-conv-bias", "--layer-scale", "--form"},
@@ -180,9 +181,25 @@ def test_predict_takes_files_folders_patterns_and_standard_input(
     assert main(["predict", model, str(folder / "*" / "0*.png"), "--csv"]) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {row["rank"] for row in table} == {"1", "2", "3", "4", "5"}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{one}\n"))
-    assert main(["predict", model, "-"]) == 0
-    assert one.name in capsys.readouterr().out
+    for places, count in ((["-"], 1), ([str(one), "-"], 2)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{one}\n"))
+        assert main(["predict", model, *places]) == 0
+        assert capsys.readouterr().out.count(one.name) == count
+
+
+def test_names_that_are_no_text_and_names_of_several_lines_are_printed(trained: Path, tmp_path: Path) -> None:
+    model, digit = trained / "model.safetensors", Image.new("RGB", (8, 8))
+    odd = [os.fsencode(tmp_path) + b"/odd\xff.png", os.fsencode(tmp_path) + b"/two\nlines.png"]
+    for name in odd:
+        with open(name, "wb") as handle:
+            digit.save(handle, "png")
+    command = [sys.executable, "-m", "convnext", "predict", str(model), "-"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for words, lines in (([*command], 1), ([*command[:-1], *odd], 2), ([*command[:-1], *odd, "--csv"], 16)):
+        done = subprocess.run(words, input=odd[0], capture_output=True, env=strict, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"odd" in done.stdout
+        assert done.stdout.count(b"\n") == lines
 
 
 def test_predict_of_nothing_but_broken_files_fails(trained: Path, tmp_path: Path) -> None:
@@ -208,6 +225,19 @@ def test_doctor_names_machine_versions_and_precision(capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     for expected in ("torch", "cpu", "precision", "timm", "loader processes"):
         assert expected in text
+    assert main(["doctor", "--json"]) == 0
+    facts = {row["fact"]: row["value"] for row in json.loads(capsys.readouterr().out)}
+    assert facts["torch"]
+
+
+@pytest.mark.parametrize(("form", "begins"), [("csv", "severity,kind,path,detail"), ("markdown", "| severity | kind")])
+def test_findings_are_a_table_too(form: str, begins: str, pictures: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pictures()
+    (folder / "train" / "class 0" / "broken.png").write_bytes(b"")
+    assert main(["check", str(folder), "--form", form]) == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith(begins)
+    assert "broken.png" in printed
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -127,6 +128,29 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path: Path) -
         pass
 
 
+@pytest.mark.fault
+def test_a_child_of_a_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
+    hold = (
+        "import os, sys, time, pathlib, convnext.files as f\n"
+        "with f.locked(pathlib.Path(sys.argv[1])):\n"
+        "    child = os.fork()\n"
+        "    print(os.getpid(), flush=True) if not child else None\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        with pytest.raises(UserError, match="in use"), files.locked(tmp_path):
+            pytest.fail("two at once")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        try:
+            with files.locked(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
 def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     for _ in range(2):
@@ -173,10 +197,12 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Web(ThreadingHTTPServer):
-    """Serves PAYLOAD; breaks off after `cut` bytes, or takes no notice of ranges, when told to."""
+    """Serves PAYLOAD; breaks off after `cut` bytes, takes no notice of ranges or is slow, when told to."""
 
     cut: int | None = None
     ranges = True
+    slow_s = 0.0
+    version = '"one"'
     garbled = False
 
     def __init__(self) -> None:
@@ -197,11 +223,18 @@ class Answer(BaseHTTPRequestHandler):
         if "missing" in self.path:
             self.send_error(404)
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        same = self.headers.get("If-Range") == self.server.version
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges and same else 0
         if start >= len(PAYLOAD):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(PAYLOAD)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
+        time.sleep(self.server.slow_s)
         self.send_response(206 if start else 200)
+        if self.server.version:
+            self.send_header("ETag", self.server.version)
         self.send_header("Content-Length", str(len(PAYLOAD) - start))
         self.end_headers()
         self.wfile.write(PAYLOAD[start:][: self.server.cut])
@@ -245,6 +278,7 @@ def test_a_download_that_is_cut_short_goes_on_where_it_stopped(web: Web, tmp_pat
 
 def part_of(target: Path, content: bytes) -> None:
     target.with_name(target.name + ".part").write_bytes(content)
+    target.with_name(target.name + ".part.version").write_text(Web.version)
 
 
 def test_a_server_without_ranges_starts_over(web: Web, tmp_path: Path) -> None:
@@ -261,11 +295,45 @@ def test_a_part_file_that_is_whole_already_is_taken(web: Web, tmp_path: Path) ->
     assert web.asked == [f"bytes={len(PAYLOAD)}-"]
 
 
+@pytest.mark.parametrize("length", [400, len(PAYLOAD), len(PAYLOAD) + 500])
+@pytest.mark.parametrize("version", ['"two"', ""])
+def test_a_part_of_another_version_is_not_continued(web: Web, tmp_path: Path, length: int, version: str) -> None:
+    target = tmp_path / "weights.pth"
+    part_of(target, b"x" * length)
+    web.version = version
+    assert files.download(web.url, target).read_bytes() == PAYLOAD
+    assert names(tmp_path) == ["weights.pth"]
+
+
+def test_a_part_that_is_too_long_is_begun_anew(web: Web, tmp_path: Path) -> None:
+    target = tmp_path / "weights.pth"
+    part_of(target, PAYLOAD + b"x")
+    assert files.download(web.url, target).read_bytes() == PAYLOAD
+
+
+def test_a_part_that_no_version_vouches_for_is_begun_anew(web: Web, tmp_path: Path) -> None:
+    target = tmp_path / "weights.pth"
+    target.with_name("weights.pth.part").write_bytes(b"x" * 400)
+    assert files.download(web.url, target).read_bytes() == PAYLOAD
+    assert web.asked == [None]
+
+
+def test_two_that_want_the_same_file_fetch_it_once(web: Web, tmp_path: Path) -> None:
+    web.slow_s = 0.2
+    code = "import sys, pathlib, convnext.files as f; f.download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    target = tmp_path / "weights.pth"
+    fetching = [subprocess.Popen([sys.executable, "-c", code, web.url, str(target)]) for _ in range(2)]
+    assert [process.wait() for process in fetching] == [0, 0]
+    assert target.read_bytes() == PAYLOAD
+    assert len(web.asked) == 1
+    assert names(tmp_path) == ["weights.pth"]
+
+
 def test_a_wrong_hash_is_refused_and_nothing_of_it_stays(web: Web, tmp_path: Path) -> None:
     target = tmp_path / "weights.pth"
     with pytest.raises(UserError, match=f"arrived with sha256 {DIGEST}, expected 00ff"):
         files.download(web.url, target, expected_sha256="00ff")
-    assert names(tmp_path) == []
+    assert names(tmp_path) == [".weights.pth.lock"]
 
 
 def test_a_spoilt_part_file_is_thrown_away_so_that_trying_again_helps(web: Web, tmp_path: Path) -> None:

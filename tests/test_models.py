@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convnext import create_model
+from convnext import UserError, create_model
 from convnext.models.convnext import Block
 from convnext.models.layers import DropPath
 from convnext.variants import VARIANTS
@@ -257,3 +257,10 @@ def test_channels_last_gives_the_same_numbers() -> None:
 def test_wrong_out_indices_are_refused() -> None:
     with pytest.raises(ValueError, match="out_indices"):
         small(features_only=True, out_indices=(7,))
+
+
+@pytest.mark.parametrize("indices", [(0, 9), (-1,), ()])
+def test_maps_that_are_not_there_are_refused(indices: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="between 0 and 3"):
+        create_model("convnext_atto", features_only=True, out_indices=indices)
+    assert create_model("convnext_isotropic_small", features_only=True, depths=(1,), dims=(8,)).out_indices == (0,)

@@ -96,6 +96,8 @@ def test_every_spelling_is_read(text: str, variant: str, tag: str | None) -> Non
     [
         ("convnext_tinny", "did you mean 'convnext_tiny'"),
         ("convnextv2_tiny", "ConvNeXt-V2"),
+        ("convnext_tiny.dinov3_lvd1689m", "dinov3"),
+        ("facebook/dinov3-convnext-tiny-pretrain-lvd1689m", "dinov3"),
         ("resnet50", "unknown model"),
     ],
 )

@@ -6,6 +6,7 @@ read or that it is left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -86,10 +87,14 @@ def _findings(problems: list[Problem]) -> Iterator[str]:
         mine = [problem for problem in problems if problem.kind == kind]
         yield f"{mine[0].severity}: {kind} ({len(mine):,})"
         for problem in mine[:SHOWN]:
-            # A file's own message names it already, with the whole path.
-            yield f"  {problem.detail}" if problem.path in problem.detail else f"  {problem.path}: {problem.detail}"
+            yield f"  {problem.detail}" if _named(problem) else f"  {problem.path}: {problem.detail}"
         if len(mine) > SHOWN:
             yield f"  … and {len(mine) - SHOWN:,} more"
+
+
+def _named(problem: Problem) -> bool:
+    """Whether the detail begins with the file's name, as a file's own message does, with the whole path."""
+    return problem.path == "." or re.match(rf"(.*/)?{re.escape(problem.path)}(\s|$)", problem.detail) is not None
 
 
 def _verdict(report: FolderReport) -> str:

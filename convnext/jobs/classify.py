@@ -28,11 +28,14 @@ from ..training import log, optim
 from ..training.runtime import Runtime
 from ..variants import parse_name
 
+BASELINE_STRIDE = 32  # pixels to a position of a baseline's last map
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
 
 
 def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
             run: Runtime) -> tuple[Recipe, list[folder.Choice]]:  # fmt: skip
+    """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
+    settings |= {name: value for name, value in folder.own_settings(given).items() if name not in settings}
     start: list[folder.Choice] = []
     weights = settings.get("weights", given.weights)
     if given.derive in ("finetune", "probe") and weights:
@@ -56,8 +59,10 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     if "steps" not in settings and {"epochs", "minutes", "batch_size"} & settings.keys():
         resolved = replace(resolved, steps=None)  # a replayed recipe names its steps; the new length counts
         resolved = replace(resolved, minutes=settings.get("minutes") and resolved.minutes)
-    choices = start + choices
-    resolved = replace(resolved, precision=run.precision, num_classes=resolved.num_classes or facts.classes)
+    exact = _exact(resolved, settings, run)
+    choices = start + choices + exact
+    precision = "fp32" if exact else run.precision
+    resolved = replace(resolved, precision=precision, num_classes=resolved.num_classes or facts.classes)
     if resolved.batch_size > facts.images:
         raise UserError(
             f"the batch of {resolved.batch_size} is larger than the {facts.images} training images; "
@@ -76,10 +81,22 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     return resolved, choices
 
 
+def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folder.Choice]:
+    """fp32 where bf16 cannot be trusted: torch 2.14's gradient of a 3 x 3 convolution of single positions, in bf16 on a
+    CPU, differs from run to run and is at times not a number; a ResNet has some below 32 pixels.
+    """
+    small = ":" in recipe.model and recipe.image_size < BASELINE_STRIDE and run.device.type == "cpu"
+    if not small or run.precision != "bf16" or "precision" in settings:
+        return []
+    return [folder.Choice("precision", "fp32", "bf16 gradients of single positions are not reliable on a CPU")]
+
+
 def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
     """The sources of a data set under a recipe; decoded images stay in memory where they fit."""
     limit = int(_free_memory() * CACHE_SHARE / run.world)
     train_source, val_source = sources.cached(splits.train, limit), sources.cached(splits.val, limit)
+    if run.main and train_source is splits.train and not isinstance(train_source.read, sources.ArrayReader):
+        print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
     return Classify(train_source, val_source, recipe, Preprocess.for_size(recipe.image_size), run)
 
 

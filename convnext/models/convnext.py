@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import UserError
 from ..variants import KERNEL_SIZE, MLP_RATIO, Arch
 from .depthwise import DepthwiseConv
 from .layers import DropPath, LayerNormFirst, LayerNormLast, drop_path_ramp, init_weights, make_head
@@ -59,9 +60,7 @@ class Backbone(nn.Module, ABC):
         self.num_features = arch.dims[-1]
         self.num_classes = num_classes
         self.dense = features_only or out_norms
-        self.out_indices = tuple(i for i in range(len(arch.dims)) if i in set(out_indices))
-        if not self.out_indices:
-            raise ValueError(f"out_indices must name maps between 0 and {len(arch.dims) - 1}")
+        self.out_indices = _map_indices(arch, out_indices)
         self.dropout = nn.Dropout(drop_rate)
         self.grad_checkpointing = False
         if out_norms:
@@ -147,6 +146,16 @@ class Backbone(nn.Module, ABC):
         for block in blocks.children():
             x_nchw = checkpoint(block, x_nchw, use_reentrant=False)
         return x_nchw
+
+
+def _map_indices(arch: Arch, given: Iterable[int]) -> tuple[int, ...]:
+    """Which maps to return, fine to coarse; an isotropic network has one, whatever the default asks for."""
+    wanted, last = sorted(set(given)), len(arch.dims) - 1
+    if arch.isotropic and wanted == [0, 1, 2, 3]:
+        return (0,)
+    if not wanted or wanted[0] < 0 or wanted[-1] > last:
+        raise UserError(f"out_indices {tuple(wanted)} must name maps between 0 and {last}")
+    return tuple(wanted)
 
 
 class ConvNeXt(Backbone):

@@ -12,7 +12,7 @@ from math import sqrt
 from typing import Any
 
 from ..errors import UserError
-from ..recipe import AdamW, Augment, Recipe, Schedule, override
+from ..recipe import AdamW, Augment, Recipe, differing, override
 from ..variants import parse_name
 
 REFERENCE_BATCH = 128
@@ -74,8 +74,13 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 
 
+def own_settings(recipe: Recipe) -> dict[str, Any]:
+    """What a user has changed of a folder recipe before the run, by dotted name; {} for one that derives nothing."""
+    return {} if recipe.derive == "none" else differing(recipe, RECIPES[recipe.derive])
+
+
 def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
-    """Fills in what follows from the data; `fixed` are the user's own settings, which win.
+    """Fills in what follows from the data; `fixed` are the user's own settings (see `own_settings`), which win.
 
     Raises UserError when `finetune` or `probe` has no weights to start from.
     """
@@ -109,7 +114,7 @@ def settle(recipe: Recipe, rule: str, steps: int, per_epoch: int, fixed: dict[st
         choices.append(Choice("ema", recipe.ema, f"a horizon of {horizon} steps, {EMA_SHARE:.0%} of the run's {steps}"))
     if "schedule.warmup_epochs" not in fixed:
         epochs = round(min(5.0, 0.1 * steps / per_epoch), 3)
-        recipe = replace(recipe, schedule=Schedule(warmup_epochs=epochs, min_lr=recipe.schedule.min_lr))
+        recipe = replace(recipe, schedule=replace(recipe.schedule, warmup_epochs=epochs))
         choices.append(Choice("schedule.warmup_epochs", epochs, "a tenth of the run, at most 5"))
     if rule == "scratch" and recipe.image_size > TINY_SIDE:
         mixing = {name: (value, why) for name, (value, why) in _mixing(steps / per_epoch).items() if name not in fixed}

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..recipe import Recipe
 from . import Task
-from .engine import step, train_mode
+from .engine import prepared, step, train_mode
 from .optim import make_optimiser
 from .runtime import Runtime
 from .state import TrainState
@@ -29,10 +29,11 @@ MARGIN = 0.97  # of the budget: the rest is for saving, the report and a noisy m
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for one optimiser step and for one evaluation of one set of weights."""
+    """Seconds for one optimiser step, for one evaluation of one set of weights, and once for compiling the network."""
 
     step_s: float
     evaluation_s: float
+    start_s: float = 0.0
 
 
 def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed:
@@ -41,13 +42,13 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     state = TrainState(trial, make_optimiser(trial, replace(recipe.optim, lr=0.0)))
     if recipe.ema is not None:
         state.start_average()
-    distributed = run.distribute(trial)
+    running = prepared(trial, recipe, run)
     train_mode(trial)
     times: list[float] = []
     began = time.perf_counter()
     for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):
         mark = time.perf_counter()
-        step(task, distributed, state, batches, recipe, run)
+        step(task, running, state, batches, recipe, run)
         run.synchronise()
         times.append(time.perf_counter() - mark)
         enough = len(times) > WARM_STEPS and time.perf_counter() - began > MEASURE_SECONDS
@@ -58,8 +59,9 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     mark = time.perf_counter()
     task.evaluate(trial)
     evaluation = time.perf_counter() - mark
-    worst = run.gather((sum(kept) / len(kept), evaluation))
-    return Speed(max(s for s, _ in worst), max(e for _, e in worst))
+    mean = sum(kept) / len(kept)
+    start = max(0.0, sum(times[:WARM_STEPS]) - WARM_STEPS * mean) if recipe.compile else 0.0
+    return Speed(*(max(of_each) for of_each in zip(*run.gather((mean, evaluation, start)), strict=True)))
 
 
 def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *, relative_cost: float = 1.0) -> int:
@@ -69,7 +71,7 @@ def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *
     step_s = speed.step_s * relative_cost
     evaluation_s = (1 if recipe.ema is None else 2) * speed.evaluation_s  # raw and averaged are both evaluated
     every = max(1, round(recipe.eval_every * per_epoch))
-    budget_s = minutes * 60 * MARGIN
+    budget_s = minutes * 60 * MARGIN - speed.start_s
     fitting = budget_s / (every * step_s + evaluation_s)  # intervals, each closed by an evaluation
     steps = (min(k * every, int((budget_s - k * evaluation_s) / step_s)) for k in (int(fitting), ceil(fitting)))
     return max(1, *steps)

@@ -78,7 +78,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     schedule = schedule_of(recipe, per_epoch)
     total = recipe.steps or 0
     end = state.step if _stale(state, recipe) else total  # a run killed after its early stop has nothing to do
-    model = run.distribute(torch.compile(state.model) if recipe.compile else state.model)  # type: ignore[arg-type]
+    model = prepared(state.model, recipe, run)
     due = _Due(recipe, per_epoch)
     window: list[Tensor] = []
     pending: deque[_Pending] = deque()
@@ -106,7 +106,8 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             if due.evaluation(state.step):
                 _check(pending, 0, run)
                 _check_weights(state, lr)
-                run.broadcast_buffers(state.model)
+                run.broadcast_buffers(state.model.buffers())
+                run.broadcast_buffers(state.averaged_buffers())
                 _evaluate(task, state, recipe, run, log, publish, mean, per_epoch, speed, first)
             stop = _stale(state, recipe)
             if due.checkpoint(state.step) or stop:
@@ -121,6 +122,11 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             mark = time.perf_counter()
         log.row("end", state.step, steps=total)
     return state
+
+
+def prepared(model: nn.Module, recipe: Recipe, run: Runtime) -> nn.Module:
+    """The network as steps run it: compiled where the recipe says so, its gradients averaged over processes."""
+    return run.distribute(torch.compile(model) if recipe.compile else model)  # type: ignore[arg-type]
 
 
 def train_mode(model: nn.Module) -> None:

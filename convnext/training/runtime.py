@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,11 +67,13 @@ class Runtime:
         if self.world == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
+        # Of depthwise kernels: their channel axis of length 1 may have any stride in the same memory, at no cost.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
-    def broadcast_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Gives every process the main one's buffers: BatchNorm's averages drift apart between forward passes."""
-        for buffer in model.buffers() if self.world > 1 else ():
+        for buffer in buffers if self.world > 1 else ():
             dist.broadcast(buffer, src=0)
 
     @contextlib.contextmanager

@@ -72,6 +72,10 @@ class TrainState:
         finally:
             self.model.load_state_dict(raw)
 
+    def averaged_buffers(self) -> list[Tensor]:
+        """The averages of the model's buffers. Unlike those of weights, they may differ from process to process."""
+        return [] if self.ema is None else [self.ema[name] for name in _saved_buffers(self.model)]
+
     def weights(self, which: str) -> dict[str, Tensor]:
         """The raw or averaged state_dict, contiguous and on the CPU."""
         source = self.model.state_dict() if which == "raw" or self.ema is None else self.ema
@@ -158,6 +162,12 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError) as error:
         return f"incomplete: {error}"
     return None
+
+
+def _saved_buffers(model: nn.Module) -> list[str]:
+    """Names of the buffers in a model's state_dict."""
+    known = model.state_dict().keys()
+    return [name for name, _ in model.named_buffers() if name in known]
 
 
 def _load(state: TrainState, folder: Path) -> None:

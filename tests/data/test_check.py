@@ -275,6 +275,23 @@ def test_long_lists_are_cut_in_print_only() -> None:
     assert len(report.to_dict()["problems"]) == 25
 
 
+def test_the_name_is_printed_unless_the_message_begins_with_it() -> None:
+    problems = [
+        Problem("class in one split", "a", "in train, not in val"),
+        Problem("no images", "val", "no class holds an image"),
+        Problem("corrupt", "cat/1.png", "/data/cat/1.png is not an image"),
+        Problem("missing split", ".", "no val"),
+    ]
+    lines = str(FolderReport("d", {}, problems)).splitlines()
+    for expected in (
+        "  a: in train, not in val",
+        "  val: no class holds an image",
+        "  /data/cat/1.png is not an image",
+        "  no val",
+    ):
+        assert expected in lines
+
+
 def test_only_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         check(tmp_path / "none")

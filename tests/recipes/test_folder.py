@@ -22,6 +22,7 @@ from convnext.recipes.folder import (
     Choice,
     Facts,
     derive,
+    own_settings,
     settle,
 )
 
@@ -288,3 +289,17 @@ def test_settling_leaves_the_users_settings(rule: str) -> None:
 def test_settling_keeps_the_floor_of_the_rate() -> None:
     recipe = derived(RECIPES["scratch"], FLOWERS, {"schedule.min_lr": 3e-5})[0]
     assert settle(recipe, "scratch", 1000, 50, {"schedule.min_lr": 3e-5})[0].schedule.min_lr == 3e-5
+
+
+def test_settling_keeps_the_users_schedule() -> None:
+    mine = {"schedule.kind": "poly", "schedule.warmup_steps": 3}
+    schedule = settle(derived(RECIPES["scratch"], FLOWERS, mine)[0], "scratch", 1000, 50, mine)[0].schedule
+    assert (schedule.kind, schedule.warmup_steps) == ("poly", 3)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_was_changed_of_a_recipe_counts_as_the_users(rule: str) -> None:
+    assert own_settings(RECIPES[rule]) == {}
+    mine = {"epochs": 7.0, "optim.lr": 3e-3, "augment.mixup": 0.7}
+    assert own_settings(override(RECIPES[rule], mine)) == mine
+    assert own_settings(replace(override(RECIPES[rule], mine), derive="none")) == {}
