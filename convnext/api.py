@@ -58,6 +58,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             model = job.make_model(resolved, task, run)
         if run.main:
             path = run_folder.make(path, resolved, numbered=out is None)
+        path = Path(run.from_main(str(path)))
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
                 session = Session(path, task, model, splits, request, run)

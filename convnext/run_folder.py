@@ -89,15 +89,15 @@ def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
 
 def make(path: Path, recipe: Recipe, *, numbered: bool) -> Path:
     """Makes the folder that was chosen; of a `numbered` one the next, where another run has taken it since."""
-    if numbered:
-        for free in _numbered(recipe):
-            with contextlib.suppress(FileExistsError):
-                free.parent.mkdir(parents=True, exist_ok=True)
-                free.mkdir()
-                path = free
-                break
-    files.make_writable_folder(path)
-    return path
+    if not numbered:
+        files.make_writable_folder(path)
+        return path
+    files.make_writable_folder(path.parent)
+    for free in _numbered(recipe):
+        with contextlib.suppress(FileExistsError):
+            free.mkdir()
+            return free
+    raise AssertionError("numbers do not end")
 
 
 def _numbered(recipe: Recipe) -> Iterator[Path]:

@@ -288,6 +288,13 @@ def test_two_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, mo
     assert made == [Path("runs/scratch-1"), Path("runs/scratch-2")]
 
 
+def test_a_file_in_the_place_of_runs_is_said(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").touch()
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        run_folder.make(Path("runs/scratch-1"), convnext.get_recipe("scratch"), numbered=True)
+
+
 def test_patterns_find_pictures_in_folders_and_each_once(pictures: Any) -> None:
     data = pictures(train=6, val=3)
     direct = find_images(str(data / "train"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any, Literal
 
@@ -45,6 +46,21 @@ def class_probabilities(logits: Tensor, *, several: bool) -> Tensor:
     return logits.sigmoid() if several else logits.softmax(-1)
 
 
+@dataclass(frozen=True)
+class MixedOnArrival:
+    """A batch that is mixed where it is moved to: a GPU does at once what the host would hold it up with."""
+
+    batch: Batch
+    mix: Callable[[Batch], Batch]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.batch.ids
+
+    def to(self, device: torch.device, *, channels_last: bool = False) -> Batch:
+        return self.mix(self.batch.to(device, channels_last=channels_last))
+
+
 @dataclass
 class Classify:
     """One training and one validation source under a recipe, on this process."""
@@ -81,8 +97,8 @@ class Classify:
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 
-    def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
-        """This process's micro-batches of each step, mixed; same samples in the same order on any number of them."""
+    def batches(self, start: int, stop: int) -> Iterator[list[MixedOnArrival]]:
+        """This process's micro-batches of each step; same samples in the same order on any number of processes."""
         micro = self.recipe.micro_batch or self.recipe.batch_size
         dataset = Augmented(self.train, self.transform_of, self.recipe.seed)
 
@@ -92,7 +108,7 @@ class Classify:
         flat = (part for parts in plan() for part in parts)
         loaded = load(dataset, flat, self.collate, self.workers, pin=self.run.device.type == "cuda")
         for step, parts in enumerate(plan(), start):
-            yield [self._mixed(next(loaded), step, i) for i in range(len(parts))]
+            yield [MixedOnArrival(next(loaded), partial(self._mixed, step, i)) for i in range(len(parts))]
 
     def transform_of(self, epoch: int) -> TrainTransform:
         """The training transform of an epoch: with `progressive`, early epochs see smaller pictures."""
@@ -141,7 +157,7 @@ class Classify:
         workers = min(self.workers, len(chunks)) if len(chunks) > 2 else 0  # starting processes takes longer than that
         return load(Plain(self.val, transform), chunks, self.collate, workers)
 
-    def _mixed(self, batch: Batch, step: int, part: int) -> Batch:
+    def _mixed(self, step: int, part: int, batch: Batch) -> Batch:
         rng = np.random.default_rng((self.recipe.seed, step, self.run.rank, part, 1))
         images, targets = mix(batch.images, batch.targets, self.num_classes, self.recipe.augment, rng)
         return Batch(images, targets, batch.ids)

@@ -40,7 +40,7 @@ def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
     splits = sources.open_data(pictures(size=32))
     recipe = override(Recipe(), {**tiny, "image_size": 32, "progressive": 0.5, "steps": 12})
     task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(32), CPU)
-    sides = [batch.images.shape[-1] for (batch,) in task.batches(0, 12)]
+    sides = [batch.to(CPU.device).images.shape[-1] for (batch,) in task.batches(0, 12)]
     assert sides[0] == 20  # a quarter of the way from 16 to 32, in steps of 4
     assert sides[-1] == 32
     assert sides == sorted(sides)
@@ -55,7 +55,7 @@ def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -
         Recipe(), {**tiny, "sampling": "balanced", "augment.mixup": 0, "augment.cutmix": 0, "augment.smoothing": 0}
     )
     task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(16), CPU)
-    seen = Counter(int(label) for (batch,) in task.batches(0, 60) for label in batch.targets.argmax(1))
+    seen = Counter(int(label) for (batch,) in task.batches(0, 60) for label in batch.to(CPU.device).targets.argmax(1))
     assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
 
 

@@ -80,7 +80,9 @@ def test_two_processes_draw_the_same_picture_of_a_sample(pictures, tiny) -> None
             splits.train, splits.val, recipe, Preprocess.for_size(16), Runtime(torch.device("cpu"), rank, world)
         )
         return {
-            name: image for (batch,) in task.batches(0, 3) for name, image in zip(batch.ids, batch.images, strict=True)
+            name: image
+            for (batch,) in task.batches(0, 3)
+            for name, image in zip(batch.ids, batch.to(torch.device("cpu")).images, strict=True)
         }
 
     alone = images(0, 1)
