@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LABELS_UP_TO = 30  # classes whose names fit beside the confusion matrix
 COUNTS_UP_TO = 12  # classes whose cells have room for a number
+LONGEST_COUNT = 10_000  # the first that does not fit into a cell
 MOST_CELLS = 200  # a side of the confusion matrix; more classes are added up in groups
 SIDE_STEPS = (10, 11)  # of the roadmap: kernels 9 and 11 lead nowhere
 WIDTH = 3.7  # inches of a figure that stands in a row of three
@@ -110,7 +111,10 @@ def _raw_and_ema(axes: Axes, evals: list[dict[str, Any]], name: str) -> None:
 
 
 def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:
-    """(K, K) counts with true classes in rows -> SVG; each row is shaded by its share of the row's images."""
+    """(K, K) counts with true classes in rows -> SVG; each cell is shaded by its share of its row.
+
+    Where there is room cells have a number: the count, or of counts too long for a cell the share in percent.
+    """
     counts = _grouped(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     strength = np.where(shares > 0, 0.15 + 0.85 * np.sqrt(shares), 0)  # a rare confusion must be seen too
@@ -134,12 +138,18 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:
             extent = (-0.5, len(classes) - 0.5, len(classes) - 0.5, -0.5)
             axes.images[0].set_extent(extent)
         if len(classes) <= COUNTS_UP_TO:
-            for (row, column), count in np.ndenumerate(counts):
-                colour = "white" if shares[row, column] > 0.4 else INK
-                axes.text(
-                    column, row, f"{count:,}" if count else "", ha="center", va="center", color=colour, fontsize=7
-                )
+            texts = _cell_texts(counts, shares)
+            for place, text in np.ndenumerate(texts):
+                colour = "white" if shares[place] > 0.4 else INK
+                axes.text(place[1], place[0], text, ha="center", va="center", color=colour, fontsize=7)
         return _svg(figure)
+
+
+def _cell_texts(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    if counts.max(initial=0) < LONGEST_COUNT:
+        return np.vectorize(lambda count: f"{count:,}" if count else "", otypes=[object])(counts)
+    percent = np.vectorize(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "<1", otypes=[object])(shares)
+    return np.where(counts > 0, percent, "")
 
 
 def precision_recall(curves: dict[str, np.ndarray]) -> str:

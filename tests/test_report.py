@@ -264,3 +264,9 @@ def test_comparison_of_runs(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text('{"kind": "start", "step": 0}\n')
     with pytest.raises(UserError, match=r"empty\.jsonl holds no evaluation"):
         plot_curves({"empty": tmp_path / "empty.jsonl"}, out)
+
+
+def test_cells_hold_counts_or_where_those_are_long_shares() -> None:
+    few, many = np.array([[12, 3], [0, 1200]]), np.array([[79_000, 2_533], [100, 200_000]])
+    texts = [figures._cell_texts(c, c / c.sum(1, keepdims=True)).tolist() for c in (few, many)]
+    assert texts == [[["12", "3"], ["", "1,200"]], [["97", "3"], ["<1", "100"]]]
