@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from . import files
-from .average_precision import as_coco
+from .average_precision import by_class
 from .data.coco import DetectionSource, open_detection_for_judging
 from .data.images import open_image
 from .data.kept_shape import KeptShape
-from .drawing import draw_objects
+from .drawing import draw_objects, targets
 from .errors import UserError
 from .recipe import Recipe
-from .tasks.detect import Detect
+from .tasks.detect import Detect, found_in
 from .training import runtime
 
 UNKNOWN_CATEGORY = -1  # of classes that the data does not have: COCO's evaluation leaves their detections out
@@ -37,7 +37,7 @@ def evaluate(
     model: Any, checkpoint: str | Path, data: str | Path | None, *, split: Literal["val", "train", "all"] = "val",
     precision: str = "auto", say: Callable[[str], None] | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """COCO's figures of a detector on annotated pictures, in percent; classes are matched by name.
+    """COCO's figures of a detector on annotated pictures and each class's AP, in percent; classes go by their names.
 
     Raises UserError when no data is named or one of its classes is unknown to the detector.
     """
@@ -45,11 +45,13 @@ def evaluate(
         raise UserError(f"{checkpoint} is a detector: pass a folder with COCO annotations to judge it on")
     source = matched(model, checkpoint, open_detection_for_judging(data, split))
     if say is not None:
-        say(f"{len(source):,} images of {data}, {sum(len(o.labels) for o in source.objects):,} objects")
+        say(f"{len(source):,} images of {data}, {source.judged:,} objects")
     with runtime.start(precision) as run:
         preprocess = KeptShape.from_dict(model.preprocess)
         recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)
-        return Detect(source, source, recipe, preprocess, run).evaluate(model.to(run.device).eval())
+        task = Detect(source, source, recipe, preprocess, run)
+        figures = task.evaluate(model.to(run.device).eval())
+    return figures | by_class(source.raw, task.details)
 
 
 def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> DetectionSource:
@@ -68,7 +70,11 @@ def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> Dete
 
 def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | None = None,
          precision: str = "auto") -> Iterator[Found]:  # fmt: skip
-    """What is in each picture with a score of at least `least_score`; `out` is a folder for the pictures drawn on."""
+    """What is in each picture with a score of at least `least_score`; `out` is a folder for the pictures drawn on.
+
+    Raises UserError, before anything is done, where a drawing would take the place of another or of a picture.
+    """
+    drawn = {} if out is None else targets(paths, out)
     preprocess = KeptShape.from_dict(model.preprocess)
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
@@ -79,8 +85,8 @@ def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | No
                 yield Found(path, error=str(error))
                 continue
             rows = tuple(_rows(model, image, preprocess, run, least_score))
-            if out is not None:
-                with files.atomic(out / f"{Path(path).stem}.png") as temporary:
+            if path in drawn:
+                with files.atomic(drawn[path]) as temporary:
                     draw_objects(image, rows).save(temporary, "PNG")
             yield Found(path, rows)
 
@@ -99,11 +105,11 @@ def as_results(found: Sequence[Found]) -> list[dict[str, Any]]:
 
 def _rows(model: Any, image: Image.Image, preprocess: KeptShape, run: runtime.Runtime,
           least_score: float) -> Iterator[dict[str, Any]]:  # fmt: skip
-    with torch.inference_mode(), run.autocast():
-        detections = model([preprocess(image).to(run.device)], originals=[image.size[::-1]])[0]
-    kept = detections["scores"] >= least_score
-    detections = {name: value[kept] for name, value in detections.items()}
     numbers = model.category_ids or list(range(model.num_classes))
-    for row, label in zip(as_coco(detections, 0, numbers), detections["labels"].tolist(), strict=True):
+    classes = model.classes or [str(label) for label in range(model.num_classes)]
+    name = dict(zip(numbers, classes, strict=True))
+    with torch.inference_mode():
+        rows = found_in(model, preprocess(image).to(run.device), image.size[::-1], run, 0, numbers, least_score)
+    for row in rows:
         del row["image_id"]
-        yield {"class": model.classes[label] if model.classes else str(label), **row}
+        yield {"class": name[row["category_id"]], **row}

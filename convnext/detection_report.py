@@ -5,6 +5,7 @@ Shapes: G objects and D detections of an image, K classes. Number K stands for t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from . import figures
-from .average_precision import Details, details, evaluate
+from .average_precision import Details, judge
 from .data.coco import DetectionSource
+from .data.coco_entries import is_crowd
 from .drawing import draw_objects
 from .page import (
     Part,
@@ -51,6 +53,25 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What an image holds: boxes as x1, y1, x2, y2, and labels as positions among the classes."""
+
+    boxes: np.ndarray  # (G, 4)
+    labels: np.ndarray  # (G,)
+    crowds: np.ndarray  # (C, 4) regions with more objects than were marked one by one
+    crowd_labels: np.ndarray  # (C,)
+
+    @classmethod
+    def of(cls, annotations: Sequence[dict[str, Any]], place: dict[int, int]) -> Truth:
+        """From an annotation file's rows; `place` is the position of each category id."""
+        boxes = np.array([row["bbox"] for row in annotations], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = np.array([place[row["category_id"]] for row in annotations], dtype=np.int64)
+        crowd = np.array([is_crowd(row) for row in annotations], dtype=bool)
+        return cls(boxes[~crowd], labels[~crowd], boxes[crowd], labels[crowd])
+
+
+@dataclass(frozen=True)
 class DetectionEvidence:
     """What a detector found in the validation images: COCO result rows by image name."""
 
@@ -62,23 +83,37 @@ class DetectionEvidence:
     def rows(self) -> list[dict[str, Any]]:
         return [row for rows in self.found.values() for row in rows]
 
-    @cached_property
+    @property
     def result(self) -> dict[str, float]:
-        return evaluate(self.source.raw, self.rows, masks=self.source.masks)
+        return self._judged[0]
 
-    @cached_property
+    @property
     def details(self) -> dict[str, Details]:
         """Of boxes, and of masks where there are any."""
-        kinds = ("box", "mask")[: 1 + self.source.masks]
-        return {kind: details(self.source.raw, self.rows, kind) for kind in kinds}
+        return self._judged[1]
+
+    @cached_property
+    def _judged(self) -> tuple[dict[str, float], dict[str, Details]]:
+        return judge(self.source.raw, self.rows, masks=self.source.masks)
 
     @cached_property
     def errors(self) -> list[Errors]:
+        """By the objects that average precision counts: all of the file, also those that are too thin to learn from."""
         place = {number: k for k, number in enumerate(self.source.category_ids)}
+        of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for row in self.source.raw["annotations"]:
+            of_image[row["image_id"]].append(row)
         return [
-            Errors(name, _matched(objects.boxes, objects.labels, self._sure(name), place, len(place)))
-            for name, objects in zip(self.source.ids, self.source.objects, strict=True)
+            Errors(name, _matched(Truth.of(of_image[number], place), self._sure(name), place))
+            for name, number in zip(self.source.ids, self.source.image_ids, strict=True)
         ]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(K,) objects of each class that are judged."""
+        place = {number: k for k, number in enumerate(self.source.category_ids)}
+        labels = [place[row["category_id"]] for row in self.source.raw["annotations"] if not is_crowd(row)]
+        return np.bincount(labels, minlength=len(place))
 
     def picture(self, name: str) -> Image.Image:
         """The image with what was found drawn in."""
@@ -119,10 +154,9 @@ def _headline(evidence: DetectionEvidence, rows: list[dict[str, Any]], start: di
     tiles = [
         (label, percent(result[key]), whats.get(key, "COCO's measure")) for key, label in names.items() if key in result
     ]
-    count = sum(len(objects.labels) for objects in source.objects)
     score = (
         f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>%</small></div>'
-        f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} validation images, {count:,} objects, '
+        f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} validation images, {source.judged:,} objects, '
         f"{len(source.classes):,} classes.</p></div>"
     )
     boxes = "".join(tile(*one) for one in [*tiles, *run_tiles(rows, start, recipe)])
@@ -144,12 +178,12 @@ def _precision(evidence: DetectionEvidence) -> str:
 
 def _classes(evidence: DetectionEvidence) -> str:
     source, kinds = evidence.source, evidence.details
-    counts = np.bincount(np.concatenate([o.labels for o in source.objects]), minlength=len(source.classes))
     rows = []
     for number, value in sorted(kinds["box"].ap.items(), key=lambda item: item[1]):
         k = source.category_ids.index(number)
         values = [percent(found.ap[number]) for found in kinds.values()]
-        rows.append((escaped(source.classes[k]), f"{counts[k]:,}", *values, f'<i style="width:{value:.1f}%"></i>'))
+        bar = f'<i style="width:{value:.1f}%"></i>'
+        rows.append((escaped(source.classes[k]), f"{evidence.counts[k]:,}", *values, bar))
     columns = [("class", "name"), ("objects", "n"), *((f"{kind} AP", "n") for kind in kinds), ("", "bar")]
     return note("Average precision of each class that has objects; lowest first.") + html_table(columns, rows)
 
@@ -162,7 +196,8 @@ def _confusion(evidence: DetectionEvidence) -> str:
             counts[truth, said] += 1
     how = (
         f"Rows are objects, columns what was found there with a score of at least {LEAST_SCORE:g} and an overlap of at "
-        f"least {MATCH:.0%}; “nothing” is an object that was missed, or a find where no object is."
+        f"least {MATCH:.0%}; “nothing” is an object that was missed, or a find where no object is. Finds in a region "
+        "marked as a crowd of their class are not counted."
     )
     order = np.argsort(-(counts * (1 - np.eye(len(counts), dtype=counts.dtype))), axis=None, kind="stable")[:PAIRS]
     places = [divmod(int(cell), len(counts)) for cell in order]
@@ -189,27 +224,39 @@ def _worst(evidence: DetectionEvidence) -> str:
     return note(how) + f'<div class="shots">{"".join(shots)}</div>'
 
 
-def _matched(boxes: np.ndarray, labels: np.ndarray, rows: Sequence[dict[str, Any]], place: dict[int, int],
-             background: int) -> list[tuple[int, int]]:  # fmt: skip
-    """Each detection, surest first, takes the free object that it overlaps most, whatever the class."""
+def _matched(truth: Truth, rows: Sequence[dict[str, Any]], place: dict[int, int]) -> list[tuple[int, int]]:
+    """Each detection, surest first, takes the free object that it overlaps most, whatever the class.
+
+    One that takes none is an error, but not within a crowd of its class: COCO's measure leaves it out, too.
+    """
+    boxes, labels, background = truth.boxes, truth.labels, len(place)
     free = np.ones(len(boxes), dtype=bool)
     pairs = []
     for row in sorted(rows, key=lambda row: -row["score"]):
         x, y, w, h = row["bbox"]
-        said = place[row["category_id"]]
-        overlap = np.where(free, _overlap(boxes, np.array((x, y, x + w, y + h))), 0) if len(boxes) else np.zeros(1)
+        said, box = place[row["category_id"]], np.array((x, y, x + w, y + h))
+        overlap = np.where(free, _overlap(boxes, box), 0) if len(boxes) else np.zeros(1)
         best = int(overlap.argmax())
         if overlap[best] >= MATCH:
             free[best] = False
             pairs.append((int(labels[best]), said))
-        else:
+        elif not (_share_within(truth.crowds[truth.crowd_labels == said], box) >= MATCH).any():
             pairs.append((background, said))
     return pairs + [(int(label), background) for label in labels[free]]
 
 
 def _overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(G, 4), (4,) -> (G,) intersection over union."""
-    sides = (np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])).clip(0)
-    shared = sides.prod(1)
+    shared = _shared(boxes, box)
     both = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     return np.asarray(shared / np.maximum(both - shared, 1e-9))
+
+
+def _share_within(crowds: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(C, 4), (4,) -> (C,) share of the box that lies within each crowd."""
+    return np.asarray(_shared(crowds, box) / max((box[2:] - box[:2]).prod(), 1e-9))
+
+
+def _shared(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(G, 4), (4,) -> (G,) pixels that both cover."""
+    return np.asarray((np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])).clip(0).prod(1))

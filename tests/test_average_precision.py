@@ -16,7 +16,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convnext.average_precision import as_coco, details, evaluate
+from convnext.average_precision import as_coco, by_class, complete, details, evaluate, judge
 
 MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini" / "annotations" / "instances_val2017.json"
 
@@ -117,6 +117,27 @@ def test_what_exports_leave_out_is_filled_in(annotated: Any) -> None:
     assert evaluate(bare, rows, masks=False).keys() == {k for k in evaluate(truth, rows) if k.startswith("box")}
 
 
+def test_a_box_far_beyond_its_image_makes_no_endless_outline(annotated: Any) -> None:
+    """Without an outline a box is its own; one of 10^12 pixels took all memory."""
+    truth = truth_of(annotated)
+    rows = perturbed(truth)
+    truth["annotations"][1] |= {"bbox": [0, 0, 1e12, 1e12], "segmentation": []}
+    height, width = next((i["height"], i["width"]) for i in truth["images"]
+                         if i["id"] == truth["annotations"][1]["image_id"])  # fmt: skip
+    assert complete(truth)["annotations"][1]["segmentation"] == [[0, 0, width, 0, width, height, 0, height]]
+    assert evaluate(truth, rows)["mask_ap"] > 0
+
+
+def test_each_classs_precision_by_its_name(annotated: Any) -> None:
+    truth = truth_of(annotated)
+    figures, behind = judge(truth, perturbed(truth))
+    table = by_class(truth, behind)
+    assert list(table) == ["box_ap box", "box_ap wedge", "mask_ap box", "mask_ap wedge"]
+    for kind in ("box", "mask"):
+        mean = np.mean([value for name, value in table.items() if name.startswith(kind)])
+        assert mean == pytest.approx(figures[f"{kind}_ap"])
+
+
 def test_detections_as_rows() -> None:
     masks = torch.zeros(2, 5, 6, dtype=torch.bool)
     masks[0, 1:3, 2:4] = True
@@ -128,4 +149,7 @@ def test_detections_as_rows() -> None:
     assert rows[0]["segmentation"]["size"] == [5, 6]
     assert faster.decode(rows[0]["segmentation"]).tolist() == masks[0].int().tolist()
     assert json.loads(json.dumps(rows)) == rows
+    few = {name: value for name, value in found.items() if name != "masks"}
+    assert as_coco(few, 7, (3, 17), (masks[:1], masks[1:])) == rows  # a part at a time
+    assert all("segmentation" not in row for row in as_coco(few, 7, (3, 17)))
     assert as_coco({k: v[:0] for k, v in found.items()}, 7, (3, 17)) == []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from convnext import dense_tables
 from convnext.cli import main
-from convnext.dense_tables import count_detector, segmentation_rows, table3_rows
+from convnext.dense_tables import MASK_REGIONS, _detect, count_detector, segmentation_rows, table3_rows
+from convnext.models import create_model
 
 # tables.json `downstream_flops_check`: multiply-adds at 1280 x 800 in 10^9, parameters
 EXPECTED = {
@@ -42,6 +45,17 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert rows[-1]["backbone"] == "ConvNeXt-XL"
     assert (rows[-1]["ap_box"], rows[-1]["ap_mask"], rows[-1]["GFLOPs"]) == (55.2, 47.7, 1897.4)
+
+
+@pytest.mark.parametrize("recipe", ["coco/mask_rcnn/tiny", "coco/cascade_mask_rcnn/tiny"])
+def test_what_is_timed_finds_a_hundred_objects(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh weights found none, so the mask heads ran on nothing."""
+    monkeypatch.setattr(dense_tables, "IMAGE", (128, 160))
+    monkeypatch.setattr(dense_tables, "create_model", lambda *_, **options: create_model("convnext_atto", **options))
+    with torch.no_grad():
+        (found,) = _detect(recipe)()
+    assert len(found["masks"]) == MASK_REGIONS
+    assert found["masks"].shape[1:] == (128, 160)
 
 
 def test_segmenters_cost_what_table_4_prints() -> None:

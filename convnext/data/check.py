@@ -63,7 +63,7 @@ def check(where: str | Path, *, progress: Progress | None = None) -> FolderRepor
     if (text in NATIVE and not os.path.isdir(root)) or (root.suffix == ".npz" and os.path.isfile(root)):
         return _of_arrays(open_data(where))
     if is_annotated(root):
-        return check_annotations(root)
+        return check_annotations(root, progress)
     if is_masked(root):
         return check_masks(root)
     folders.require_folder(root, NATIVE)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +19,15 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .coco_entries import REQUIRED, called, fault_of, is_polygon, outline_fault
+from .coco_entries import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
 from .folders import TRAIN_NAMES, VAL_NAMES
-from .images import BadImage, open_image, readable
+from .images import BadImage, Header, open_image, read_header, readable
 from .labelled import held_out, listed
 
-SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 REMEDY = "mend it or export it again"
+SHOWN = 3  # pictures that a message names
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
@@ -69,7 +72,7 @@ class DetectionSource:
     folder: Path
     raw: dict[str, Any] = field(repr=False)
     masks: bool  # whether any object has an outline
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # of what nothing can be learned from
     multi_label: bool = False
 
     def __len__(self) -> int:
@@ -77,6 +80,11 @@ class DetectionSource:
 
     def __getitem__(self, index: int) -> DetectionSample:
         return DetectionSample(self.image(index), self.objects[index], self.ids[index])
+
+    @property
+    def judged(self) -> int:
+        """Objects that a detector should find: all of the file but crowds, also those that it cannot learn from."""
+        return sum(not is_crowd(row) for row in self.raw["annotations"])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -146,12 +154,14 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
         raise UserError(f"{readable(root)} has no object to be judged on in {len(val)} validation images; annotate "
                         "some, or hold out more")  # fmt: skip
     note = (f"{len(train):,} training and {len(val):,} validation images, "
-            f"{sum(len(o.labels) for o in train.objects):,} and {sum(len(o.labels) for o in val.objects):,} objects of "
+            f"{sum(len(o.labels) for o in train.objects):,} and {val.judged:,} objects of "
             f"{len(train.classes)} classes")  # fmt: skip
     if empty and not keep_empty:
         train = train.take([i for i in range(len(train)) if len(train.objects[i].labels)])
         note += f"; {len(empty):,} training images without objects left out"
-    remarks = [f"{split}: {text}" for split, part in (("train", train), ("val", val)) for text in part.notes]
+    # Figures are COCO's own, for which every object of the file counts (tasks/detect.py): so it is said, not changed.
+    remarks = [f"train: {text}, left out" for text in train.notes]
+    remarks += [f"val: {text}, judged all the same, as COCO's evaluation does" for text in val.notes]
     return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks)))
 
 
@@ -215,6 +225,8 @@ def read_coco(path: Path) -> DetectionSource:
     left_out: Counter[str] = Counter()
     objects = tuple(_objects(path, of_image[row["id"]], sizes[row["id"]], label_of, left_out) for row in rows)
     names = tuple(str(row["file_name"]) for row in rows)
+    folder = _complete_folder(path, names)
+    _require_sizes(path, folder, names, tuple(sizes.values()))
     return DetectionSource(
         classes=tuple(str(row["name"]) for row in categories),
         category_ids=tuple(row["id"] for row in categories),
@@ -222,10 +234,10 @@ def read_coco(path: Path) -> DetectionSource:
         image_ids=tuple(row["id"] for row in rows),
         sizes=tuple(sizes.values()),
         objects=objects,
-        folder=_complete_folder(path, names),
+        folder=folder,
         raw=raw,
         masks=any(o.polygons or o.runs for per_image in objects for o in per_image.outlines),
-        notes=tuple(f"{count:,} objects {why}, left out" for why, count in left_out.items()),
+        notes=tuple(f"{count:,} objects {why}" for why, count in left_out.items()),
     )
 
 
@@ -252,7 +264,10 @@ def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], 
     kept: list[tuple[tuple[float, ...], int, Outline]] = []
     for row in rows:
         outline = _outline(f"{path}: {called('annotations', row)}", row.get("segmentation"), size)
-        if row.get("iscrowd") or row.get("ignore"):
+        if is_crowd(row):
+            continue
+        if why := why_useless(row, size):
+            left_out[why] += 1
             continue
         x, y, w, h = row["bbox"]
         box = (
@@ -261,12 +276,6 @@ def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], 
             max(min(x + w, width), 0.0),
             max(min(y + h, height), 0.0),
         )
-        if min(box[2] - box[0], box[3] - box[1]) <= 0 or min(w, h) < SMALLEST_SIDE or row.get("area") == 0:
-            left_out["without an area within their image"] += 1
-            continue
-        if outline is None:
-            left_out["outlined by polygons of fewer than three corners"] += 1
-            continue
         kept.append((box, label_of[row["category_id"]], outline))
     if len(kept) > MOST_OBJECTS:
         left_out[f"beyond the {MOST_OBJECTS} largest of an image"] += len(kept) - MOST_OBJECTS
@@ -276,21 +285,43 @@ def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], 
     return Objects(boxes, labels, tuple(outline for _, _, outline in kept))
 
 
-def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline | None:
-    """None for polygons that all lack corners; an outline without polygons where the file gives none."""
+def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline:
+    """Those of the polygons that outline something; an outline without polygons where the file gives none."""
     if fault := outline_fault(value, size):
         raise UserError(f"{where} {fault}; {REMEDY}")
     if not value:
         return Outline()
     if isinstance(value, dict):
         return Outline(runs=value)
-    solid = [np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in value if is_polygon(part)]
-    return Outline(tuple(solid)) if solid else None
+    solid = [part for part in value if not polygon_fault(part, size)]
+    return Outline(tuple(np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in solid))
 
 
 def _require_unique(path: Path, what: str, values: Sequence[Any]) -> None:
     if twice := [value for value, count in Counter(values).items() if count > 1]:
         raise UserError(f"{path} has {what} twice: {listed([str(v) for v in twice])}; number them anew")
+
+
+def sizes_of(header: Header) -> set[tuple[int, int]]:
+    """Width and height that annotations of a picture may be for: as it is stored and as viewers turn it."""
+    return {header.size, header.size[::-1] if header.orientation in SIDEWAYS else header.size}
+
+
+def _require_sizes(path: Path, folder: Path, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
+    """UserError where pictures have other sizes than their annotations, or no header that can be read."""
+
+    def difference(name: str, said: tuple[int, int]) -> str | None:
+        header = read_header(folder / name)
+        found = header.size
+        words = f"{readable(name)} has {found[0]} x {found[1]} pixels, not {said[0]} x {said[1]}"
+        return None if said in sizes_of(header) else words
+
+    with ThreadPoolExecutor() as pool:
+        differences = [one for one in pool.map(difference, names, sizes) if one]
+    if differences:
+        other = f"{len(differences):,} of the {len(names):,} images of {path} are not of the size that it says"
+        shown = ", ".join(differences[:SHOWN]) + (", …" if len(differences) > SHOWN else "")
+        raise UserError(f"{other}: {shown}; export the annotations again")
 
 
 def image_folder(path: Path, names: Sequence[str]) -> Path:
@@ -299,13 +330,13 @@ def image_folder(path: Path, names: Sequence[str]) -> Path:
     above = parent.parent
     own = (above / stem, above / "images" / stem, above / stem / "images", parent / stem)
     candidates = (*own, above / "images", parent / "images", parent, above)
-    return max(candidates, key=lambda folder: sum((folder / name).is_file() for name in names))
+    return max(candidates, key=lambda folder: sum(os.path.isfile(folder / name) for name in names))
 
 
 def _complete_folder(path: Path, names: Sequence[str]) -> Path:
     """The folder that has all the pictures; UserError, naming some, when they are not there."""
     folder = image_folder(path, names)
-    if missing := [name for name in names if not (folder / name).is_file()]:
+    if missing := [name for name in names if not os.path.isfile(folder / name)]:
         lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {readable(folder)}"
-        raise UserError(f"{lacking}: {listed(missing, 3)}; put them there, or take them out of the file")
+        raise UserError(f"{lacking}: {listed(missing, SHOWN)}; put them there, or take them out of the file")
     return folder

@@ -5,6 +5,8 @@ Shapes: P regions, G ground-truth masks, S mask side, H x W image. Definitions a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,8 @@ from .boxes import Size
 
 OUTSIDE = 3.0  # in grid_sample's units a mask reaches from -1 to 1
 PASTE_VALUES = 2**28  # grid values held at once on an accelerator: 1 GiB of fp32
+BAND_VALUES = 2**23  # the same on a CPU: 32 MiB, about what its caches hold
+PART_PIXELS = 2**26  # of the masks that `paste_in_parts` makes at once: 64 MiB
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, which: Tensor, side: int) -> Tensor:
@@ -25,6 +29,14 @@ def mask_targets(masks: Tensor, boxes: Tensor, which: Tensor, side: int) -> Tens
     return (roi_align(masks[:, None].to(boxes), regions, side, 1.0, 0, True)[:, 0] >= 0.5).to(boxes)
 
 
+def paste_in_parts(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float) -> Iterator[Tensor]:
+    """The masks of `paste` a few at a time: a hundred of a picture of 9000 x 9000 pixels take 8 GB."""
+    step = max(1, PART_PIXELS // (size[0] * size[1]))
+    for first in range(0, len(boxes), step):
+        part = slice(first, first + step)
+        yield paste(probabilities[part], boxes[part], size, threshold)
+
+
 def paste(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float) -> Tensor:
     """(P, S, S) probabilities within (P, 4) boxes -> (P, H, W) masks: bilinear, true from `threshold` on."""
     height, width = size
@@ -33,9 +45,13 @@ def paste(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float) ->
         for mask, probability, box in zip(masks, probabilities, boxes, strict=True):
             left, top = (int(v) for v in (box[:2].floor() - 1).clamp(0))
             right, bottom = (min(int(v), most) for v, most in zip(box[2:].ceil() + 1, (width, height), strict=True))
-            if left < right and top < bottom:
-                sampled = _sample(probability[None], box[None], (top, bottom), (left, right))
-                mask[top:bottom, left:right] = sampled[0] >= threshold
+            if left >= right:
+                continue
+            rows = max(1, BAND_VALUES // (2 * (right - left)))
+            for first in range(top, bottom, rows):
+                last = min(first + rows, bottom)
+                sampled = _sample(probability[None], box[None], (first, last), (left, right))
+                mask[first:last, left:right] = sampled[0] >= threshold
         return masks
     step = max(1, PASTE_VALUES // (2 * height * width))
     for first in range(0, len(boxes), step):

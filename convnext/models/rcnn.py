@@ -39,13 +39,14 @@ class Detector(DenseModel):
         self.neck, self.rpn_head, self.roi_head = neck, rpn_head, roi_head
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, *,
-                originals: Sequence[Size] | None = None) -> dict[str, Tensor] | list[dict[str, Tensor]]:  # fmt: skip
+                originals: Sequence[Size] | None = None,
+                pasted: bool = True) -> dict[str, Tensor] | list[dict[str, Tensor]]:  # fmt: skip
         """Normalised images (3, H, W), of any sizes.
 
         Training: `targets` holds, for each image, "boxes" (G, 4) in pixels as x1, y1, x2, y2, "labels" (G,) from 0 and
         "masks" (G, H, W); returns named losses. Evaluation: returns, for each image, "boxes" (D, 4), "scores" (D,),
         "labels" (D,) and "masks" (D, H, W), best first, in the frame of `originals` (height and width before the image
-        was resized; None: as given).
+        was resized; None: as given). Not `pasted`: "probabilities" instead of "masks", for `roi_head.masks`.
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch = pad(images)
@@ -56,7 +57,8 @@ class Detector(DenseModel):
             padded = [target | {"masks": _pad(target["masks"], batch.shape[-2:])} for target in targets]
             proposals, losses = self.rpn_head.learn(pyramid, sizes, padded)
             return losses | self.roi_head.learn(pyramid, proposals, sizes, padded)
-        return self.roi_head.detect(pyramid, self.rpn_head.propose(pyramid, sizes), sizes, originals or sizes)
+        proposals = self.rpn_head.propose(pyramid, sizes)
+        return self.roi_head.detect(pyramid, proposals, sizes, originals or sizes, pasted=pasted)
 
 
 def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) -> Detector:

@@ -6,7 +6,7 @@ and parameter names are mmdetection's. One stage is a cascade of length one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..losses import giou_loss
 from .boxes import Coder, Matcher, Sampler, Size, batched_nms
 from .layers import ConvLayer, at_least_fp32
-from .masks import mask_targets, paste
+from .masks import mask_targets, paste, paste_in_parts
 from .pooling import Pooler
 from .rpn import Target
 
@@ -134,8 +134,11 @@ class RoIHead(nn.Module):
         return losses
 
     def detect(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
-               originals: Sequence[Size]) -> list[dict[str, Tensor]]:  # fmt: skip
-        """Detections of each image, best first, boxes and masks in pixels of the original image."""
+               originals: Sequence[Size], *, pasted: bool = True) -> list[dict[str, Tensor]]:  # fmt: skip
+        """Detections of each image, best first, boxes and masks in pixels of the original image.
+
+        Not `pasted`: instead of "masks" the "probabilities" (D, S, S) within the boxes, which `masks` takes.
+        """
         read, regions = Pooler(pyramid[: len(self.strides)], self.strides), list(proposals)
         counts = [len(r) for r in regions]
         total = torch.zeros((), device=pyramid[0].device)
@@ -152,8 +155,15 @@ class RoIHead(nn.Module):
         for result, probabilities, size, original in zip(found, masks, sizes, originals, strict=True):
             scale = result["boxes"].new_tensor((original[1] / size[1], original[0] / size[0]))
             result["boxes"] = result["boxes"] * scale.repeat(2)
-            result["masks"] = paste(probabilities, result["boxes"], original, self.test.mask)
+            if pasted:
+                result["masks"] = paste(probabilities, result["boxes"], original, self.test.mask)
+            else:
+                result["probabilities"] = probabilities
         return found
+
+    def masks(self, found: dict[str, Tensor], size: Size) -> Iterator[Tensor]:
+        """The masks (part of D, H, W) of an image's detections that are not pasted yet, a few at a time."""
+        return paste_in_parts(found["probabilities"], found["boxes"], size, self.test.mask)
 
     def _box_loss(self, stage: Stage, deltas: Tensor, labels: Tensor, drawn: Sequence[Drawn]) -> Tensor:
         """Over positives, divided by the number of all regions."""

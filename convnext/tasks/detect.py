@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..average_precision import as_coco, evaluate
+from ..average_precision import Details, as_coco, judge
 from ..data.coco import DetectionSource
 from ..data.detection import (
     AugmentedDetection,
@@ -37,6 +37,7 @@ class Detect:
     preprocess: KeptShape
     run: Runtime
     order: ShapeOrder = field(init=False)
+    details: dict[str, Details] = field(init=False, default_factory=dict)  # behind the last evaluation's figures
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -87,15 +88,27 @@ class Detect:
         batches = load(PlainDetection(self.val, self.preprocess), [[i] for i in mine], collated, workers)
         for i, batch in zip(mine, batches, strict=True):
             width, height = self.val.sizes[i]
-            with self.run.autocast():
-                found = model(batch.to(self.run.device).images, originals=[(height, width)])[0]
-            own = as_coco(found, self.val.image_ids[i], self.val.category_ids)
+            image = batch.to(self.run.device).images[0]
+            own = found_in(model, image, (height, width), self.run, self.val.image_ids[i], self.val.category_ids)
             rows += own
             if sink is not None:
                 sink({"id": self.val.ids[i], "index": i, "rows": own})
         every = [row for part in self.run.gather(rows) for row in part]
-        return evaluate(self.val.raw, every, masks=self.val.masks)
+        # All that the file lists is judged, also what nothing could be learned from: pycocotools does so, and figures
+        # on the same file must be the same. What cannot be found costs recall; `check` and the run's note say so.
+        figures, self.details = judge(self.val.raw, every, masks=self.val.masks)
+        return figures
 
     def _micro(self) -> int:
         share = -(-self.recipe.batch_size // self.run.world)
         return min(self.recipe.micro_batch or share, share)
+
+
+def found_in(model: Any, image: Tensor, size: tuple[int, int], run: Runtime, image_id: int,
+             category_ids: Sequence[int], least_score: float = 0.0) -> list[dict[str, Any]]:  # fmt: skip
+    """COCO result rows of a picture (3, H, W) that had height and width `size` before it was resized, surest first."""
+    with run.autocast():
+        found = model([image], originals=[size], pasted=False)[0]
+    kept = found["scores"] >= least_score  # before masks are pasted: those of a large picture take long
+    found = {name: value[kept] for name, value in found.items()}
+    return as_coco(found, image_id, category_ids, model.roi_head.masks(found, size))

@@ -11,12 +11,13 @@ import pytest
 
 from convnext.cli import main
 from convnext.data.check import check
+from convnext.data.check_coco import check_annotations
 
 MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 
 
-def changed(root: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    path = root / "annotations" / "instances_train2017.json"
+def changed(root: Path, change: Callable[[dict[str, Any]], Any], split: str = "train2017") -> Path:
+    path = root / "annotations" / f"instances_{split}.json"
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -56,6 +57,37 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
         "many objects",
         "warning",
     ),
+    "outline without end": (
+        lambda c: c["annotations"][0].update(segmentation=[[1e12, 1e12, -1e12, 5, 7, 1e12]]),
+        "bad outline",
+        "error",
+    ),
+    "equal corners": (
+        lambda c: c["annotations"][0].update(segmentation=[[5, 5, 5, 5, 5, 5]]),
+        "no area",
+        "warning",
+    ),
+    "corners in a line": (
+        lambda c: c["annotations"][0].update(segmentation=[[5, 5, 9, 9, 7.5, 7.5]]),
+        "no area",
+        "warning",
+    ),
+    "outline outside": (
+        lambda c: c["annotations"][0].update(segmentation=[[-9, 5, -3, 5, -3, 9]]),
+        "no area",
+        "warning",
+    ),
+    "box far outside": (lambda c: c["annotations"][0].update(bbox=[500, 5, 20, 10]), "no area", "warning"),
+    "sizes swapped": (
+        lambda c: c["images"][0].update(width=c["images"][0]["height"], height=c["images"][0]["width"]),
+        "bad annotations",
+        "error",
+    ),
+    "crowds only": (
+        lambda c: [row.update(iscrowd=1) for row in c["annotations"]],
+        "bad annotations",
+        "error",
+    ),
     "empty image": (lambda c: c["annotations"].pop(0), "no object", "warning"),
 }
 
@@ -67,6 +99,54 @@ def test_a_fault_is_named(annotated: Any, case: str) -> None:
     assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
     assert report.ok == (severity == "warning")
     assert kind in str(report)
+
+
+def test_a_picture_that_ends_too_early_is_found(annotated: Any) -> None:
+    """Headers alone let it pass, and training stopped at it."""
+    path = annotated() / "train2017" / "003.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    counted: list[tuple[int, int]] = []
+    report = check_annotations(path.parents[1], lambda done, every: counted.append((done, every)))
+    assert [(problem.kind, problem.path) for problem in report.problems] == [("truncated", "003.png")]
+    assert counted[-1] == (4, 4)
+    assert (8, 8) in counted
+
+
+def test_what_is_said_depends_on_what_the_pictures_are_for(annotated: Any) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][0]["bbox"] = [3, 3, 0, 20]
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 102]
+
+    root = changed(annotated(), spoil)
+    said = {problem.path: problem.detail for problem in check(root).problems}
+    assert said["annotation 1"] == "not learned from: its box is 0 x 20"
+    assert said["002.png"] == "not learned from: it has no annotation"
+    root = changed(annotated("other"), spoil, "val2017")
+    said = {problem.path: problem.detail for problem in check(root).problems}
+    assert said["annotation 1"] == "judged all the same, and hardly ever found: its box is 0 x 20"
+    assert said["002.png"] == "whatever is found in it counts as wrong: it has no annotation"
+
+
+def test_what_training_refuses_is_an_error(annotated: Any) -> None:
+    def make_crowds(content: dict[str, Any]) -> None:
+        for row in content["annotations"]:
+            row["iscrowd"] = 1
+
+    (problem,) = check(changed(annotated(), make_crowds, "val2017")).problems
+    assert (problem.kind, problem.severity) == ("bad annotations", "error")
+    assert problem.detail.startswith("no object to be judged on: all 6 are crowds")
+
+
+def test_an_entry_with_a_fault_is_not_missing(annotated: Any) -> None:
+    """Its objects were said to be of an image that is not listed, and two remedies followed each other."""
+    root = changed(annotated(), lambda content: content["images"][0].update(width=20_000, height=20_000))
+    assert [problem.kind for problem in check(root).problems] == ["bad annotations"]
+
+
+def test_one_bad_polygon_does_not_cost_the_object(annotated: Any) -> None:
+    root = changed(annotated(), lambda content: content["annotations"][0]["segmentation"].append([1, 1, 5, 5]))
+    (problem,) = check(root).problems
+    assert problem.detail == ("one of its 2 polygons has fewer than three corners or half a point; the others are used")
 
 
 def test_files_that_are_no_annotations(annotated: Any, tmp_path: Path) -> None:

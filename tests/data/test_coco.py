@@ -93,17 +93,66 @@ def two_corners(content: dict[str, Any]) -> None:
     content["annotations"][0]["segmentation"] = [[1, 1, 5, 5]]
 
 
+def equal_corners(content: dict[str, Any]) -> None:
+    content["annotations"][0]["segmentation"] = [[5, 5, 5, 5, 5, 5]]
+
+
+def outline_outside(content: dict[str, Any]) -> None:
+    content["annotations"][0]["segmentation"] = [[-9, 5, -3, 5, -3, 9]]
+
+
+def no_pixel(content: dict[str, Any]) -> None:
+    content["annotations"][0]["segmentation"] = {"size": [64, 48], "counts": [64 * 48]}
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
-    [(useless_box, "without an area"), (outside_box, "without an area"), (two_corners, "fewer than three corners")],
+    [
+        (useless_box, "without an area"),
+        (outside_box, "without an area"),
+        (two_corners, "outlined by nothing"),
+        (equal_corners, "outlined by nothing"),
+        (outline_outside, "outlined by nothing"),
+        (no_pixel, "outlined by nothing"),
+    ],
 )
 def test_useless_objects_are_left_out_and_counted(annotated: Any, change: Change, why: str) -> None:
     root = annotated()
     changed(root, change)
     splits = open_detection(root)
     assert sum(len(o.labels) for o in splits.train.objects) == 11
-    assert "train: 1 objects" in splits.note
-    assert why in splits.note
+    assert f"train: 1 objects {why}" in splits.note
+    assert splits.note.endswith("left out")
+
+
+def test_what_cannot_be_learned_from_is_judged_all_the_same(annotated: Any) -> None:
+    """COCO's evaluation counts every object of the file; the note said that those of validation are left out."""
+    root = annotated()
+    changed(root, useless_box, "val2017")
+    splits = open_detection(root)
+    assert (sum(len(o.labels) for o in splits.val.objects), splits.val.judged) == (5, 6)
+    assert "12 and 6 objects" in splits.note
+    assert splits.note.endswith("val: 1 objects without an area within their image, judged all the same, as COCO's "
+                                "evaluation does")  # fmt: skip
+
+
+def test_one_bad_polygon_does_not_cost_the_others(annotated: Any) -> None:
+    root = annotated()
+
+    def add(content: dict[str, Any]) -> None:
+        content["annotations"][0]["segmentation"].append([1, 1, 5, 5])
+
+    source = read_coco(changed(root, add))
+    assert len(source.objects[0].outlines[0].polygons) == 1
+    assert source.notes == ()
+
+
+def test_outlines_that_stick_out_a_little_are_kept(annotated: Any) -> None:
+    root = annotated()
+    outline = [-5.5, -4, 70, -4, 30, 80]
+    source = read_coco(changed(root, lambda content: content["annotations"][0].update(segmentation=[outline])))
+    assert source.objects[0].outlines[0].polygons[0].ravel().tolist() == outline
+    assert source.notes == ()
 
 
 def test_crowds_are_not_learned_from_but_judged_by(annotated: Any) -> None:
@@ -149,6 +198,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a box without end": (lambda c: c["annotations"][0].update(bbox=[0, 0, float("inf"), 2]), "four numbers"),
     "runs of another size": (lambda c: rle(c, [10, 10], [100]), "run lengths for"),
     "runs that end early": (lambda c: rle(c, [64, 48], [100]), "run lengths for 100 pixels"),
+    "an outline without end": (
+        lambda c: c["annotations"][0].update(segmentation=[[1e12, 1e12, -1e12, 5, 7, 1e12]]),
+        r"reaches to -1e\+12, far outside its image of 48 x 64",
+    ),
+    "a number that no float holds": (
+        lambda c: c["annotations"][0].update(segmentation=[[10**400, 1, 2, 3, 4, 5]]),
+        "neither polygons nor",
+    ),
+    "a picture beyond all bounds": (
+        lambda c: c["images"][0].update(width=20_000, height=20_000),
+        "more than the 89,478,485 of the largest that are read; mend it or export it again$",
+    ),
     "an outline of words": (lambda c: c["annotations"][0].update(segmentation=["abc"]), "neither polygons nor"),
     "a missing picture": (lambda c: c["images"][0].update(file_name="no.png"), "1 of the 8 images of"),
 }
@@ -187,8 +248,19 @@ def test_splits_of_other_classes_are_refused(annotated: Any) -> None:
 def test_a_picture_of_another_size_than_annotated_is_named(annotated: Any) -> None:
     root = annotated()
     Image.new("RGB", (10, 10)).save(root / "train2017" / "000.png")
+    with pytest.raises(UserError, match=r"1 of the 8 images of .* 000\.png has 10 x 10 pixels, not 48 x 64; export"):
+        open_detection(root)  # before anything is learned
+    (root / "train2017" / "000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"000\.png is empty"):
+        open_detection(root)
+
+
+def test_a_picture_that_shrank_in_the_meantime_is_named(annotated: Any) -> None:
+    root = annotated()
+    train = open_detection(root).train
+    Image.new("RGB", (10, 10)).save(root / "train2017" / "000.png")
     with pytest.raises(UserError, match="10 x 10 pixels, its annotations are for 48 x 64"):
-        open_detection(root).train[0]
+        train[0]
 
 
 def test_a_turned_photo_annotated_as_stored_is_read_as_stored(annotated: Any) -> None:

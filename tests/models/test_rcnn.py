@@ -20,6 +20,7 @@ from convnext.models import boxes, masks, pooling
 from convnext.models.convnext import ConvNeXt
 from convnext.models.rcnn import Detector, build_detector
 from convnext.models.rpn import anchors_of
+from convnext.variants import VARIANTS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 KINDS = ("mask_rcnn", "cascade_mask_rcnn")
@@ -161,6 +162,28 @@ def test_pasting_on_an_accelerator_is_the_same(given: dict[str, Tensor]) -> None
     assert torch.equal(masks.paste(given["probabilities"][:, 0], inside, (60, 80), 0.5), whole)
 
 
+def test_pasting_in_bands_is_the_same(given: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, inside = given["probabilities"][:, 0], given["boxes"].clamp(0, 60)
+    whole = masks.paste(probabilities, inside, (60, 80), 0.5)
+    monkeypatch.setattr(masks, "BAND_VALUES", 200)
+    assert torch.equal(masks.paste(probabilities, inside, (60, 80), 0.5), whole)
+
+
+@pytest.mark.parametrize("drawn", ["mask_rcnn"], indirect=True)
+def test_masks_a_few_at_a_time_are_the_same(drawn: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a picture of 9000 x 9000 pixels took 10 GB."""
+    with torch.no_grad():
+        whole = drawn.eval()(images()[:1])[0]
+        found = drawn(images()[:1], pasted=False)[0]
+    assert found.keys() == {"boxes", "scores", "labels", "probabilities"}
+    assert torch.equal(found["boxes"], whole["boxes"])
+    for at_once in (1, 3, 1000):
+        monkeypatch.setattr(masks, "PART_PIXELS", at_once * SIZES[0][0] * SIZES[0][1])
+        parts = list(drawn.roi_head.masks(found, SIZES[0]))
+        assert max(len(part) for part in parts) == min(at_once, len(whole["masks"]))
+        assert torch.equal(torch.cat(parts), whole["masks"])
+
+
 @pytest.mark.parametrize("drawn", KINDS, indirect=True)
 def test_detections_are_mmdetections(drawn: Detector, theirs: dict[str, Tensor]) -> None:
     """In fp64: in fp32 mmdetection itself differs by 3e-3 pixels from one machine to another."""
@@ -272,14 +295,56 @@ def test_detections_come_in_the_frame_of_the_original(drawn: Detector) -> None:
     assert (grown == doubled["masks"]).float().mean() > 0.97
 
 
-def test_released_parameters_have_our_names_and_shapes() -> None:
+def released_backbone(size: str) -> dict[str, list[int]]:
+    """Names and shapes of a released file's backbone, written down anew from the official detection code."""
+    arch = VARIANTS[f"convnext_{size}"]
+    shapes: dict[str, list[int]] = {}
+
+    def layer(name: str, *weight: int) -> None:
+        shapes.update({f"backbone.{name}.weight": list(weight), f"backbone.{name}.bias": [weight[0]]})
+
+    for i, width in enumerate(arch.dims):
+        before = arch.dims[i - 1] if i else 3
+        convolution, norm = (1, 0) if i else (0, 1)
+        layer(f"downsample_layers.{i}.{norm}", before if i else width)
+        layer(f"downsample_layers.{i}.{convolution}", width, before, *(2 * [2 if i else 4]))
+        layer(f"norm{i}", width)
+        for block in range(arch.depths[i]):
+            name = f"stages.{i}.{block}"
+            shapes[f"backbone.{name}.gamma"] = [width]
+            layer(f"{name}.dwconv", width, 1, 7, 7)
+            layer(f"{name}.norm", width)
+            layer(f"{name}.pwconv1", 4 * width, width)
+            layer(f"{name}.pwconv2", width, 4 * width)
+    return shapes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large", "xlarge"])
+def test_a_released_file_has_the_names_and_shapes_of_the_whole_detector(size: str, kind: str) -> None:
     released = json.loads((FIXTURES / "released_detectors.json").read_text())
-    for size, neck in released["necks"].items():
-        for kind, heads in released["heads"].items():
-            with torch.device("meta"):
-                detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
-            ours = {n: list(v.shape) for n, v in detector.state_dict().items() if not n.startswith("backbone.")}
-            assert ours == heads | neck
+    with torch.device("meta"):
+        detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
+    ours = {name: list(value.shape) for name, value in detector.state_dict().items()}
+    assert ours == released["heads"][kind] | released["necks"][size] | released_backbone(size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_released_file_loads_with_nothing_left_over(kind: str, tmp_path: Path) -> None:
+    """The container of the released files, of the smallest of them, filled with numbers that differ by name."""
+    released = json.loads((FIXTURES / "released_detectors.json").read_text())
+    shapes = released["heads"][kind] | released["necks"]["tiny"] | released_backbone("tiny")
+    weights = {  # one number a tensor, shown as many: a file of a kilobyte each
+        name: torch.tensor(i if name.endswith("tracked") else i / 1000).expand(shape)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    torch.save({"meta": {}, "state_dict": weights}, tmp_path / "released.pth")
+    detector = build_detector(kind, convnext.create_model("convnext_tiny", out_norms=True))
+    report = convnext.load_weights(detector, tmp_path / "released.pth")
+    assert report.ok
+    assert (report.loaded, report.head, report.naming) == (len(shapes), "loaded", "official")
+    loaded = detector.state_dict()
+    assert all(bool((loaded[name] == value).all()) for name, value in weights.items())
 
 
 @pytest.mark.parametrize(
