@@ -25,8 +25,8 @@ from side_by_side import compared
 from torch import Tensor, nn
 
 import convnext
-from convnext.losses import pixel_cross_entropy
 from convnext.models.upernet import build_segmenter
+from convnext.pixel_loss import pixel_cross_entropy
 from convnext.training import runtime
 from convnext.variants import VARIANTS
 
@@ -82,7 +82,7 @@ def act(what: str, name: str, network: Any, images: Tensor, labels: Tensor) -> N
     elif name == "smp":
         loss = nn.functional.cross_entropy(network(images), labels)
     else:
-        main, auxiliary = network(images)
+        main, auxiliary = network(images, coarse=True)
         loss = pixel_cross_entropy(main, labels)
         if auxiliary is not None:
             loss = loss + AUXILIARY * pixel_cross_entropy(auxiliary, labels)

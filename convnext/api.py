@@ -98,9 +98,9 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
     return sweep.table(folder)
 
 
-def check(data: str | Path) -> FolderReport:
-    """What is in a folder, and whether it is fit to train on."""
-    return check_folder(data)
+def check(data: str | Path, *, labels: str | Path | None = None) -> FolderReport:
+    """What is in a folder, and whether it is fit to train on; `labels` as `train` takes it."""
+    return check_folder(data, labels=labels)
 
 
 def import_yolo(data: str | Path, out: str | Path | None = None) -> list[str]:

@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     paper_commands.form_argument(sub, "json")
     sub = command("check", _check, "is this folder fit to train on?")
     sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
+    sub.add_argument("--labels", metavar="FILE", help="as for train")
     paper_commands.form_argument(sub, "json")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
     use_commands.add_to(command)
@@ -232,7 +233,7 @@ def _released(weights: dict[str, float | None]) -> str:
 def _check(options: argparse.Namespace) -> int:
     from .api import check
 
-    report = check(options.data)
+    report = check(options.data, labels=options.labels)
     if options.form == "text":
         print(report)
     elif options.form == "json":

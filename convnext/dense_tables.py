@@ -63,7 +63,7 @@ def count_segmenter(recipe: str) -> Cost:
         model = make_segmenter(recipe).eval()
         image = torch.empty(1, 3, *segmenter_image(recipe))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.coarse(image)
+        model(image, coarse=True)
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters, counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD)
 

@@ -60,6 +60,9 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
     model = from_pretrained(checkpoint)
+    if isinstance(model, DenseModel) and (flip or crops > 1):
+        instead = "; --test-mode multiscale averages mirrored images, too" if isinstance(model, Segmenter) else ""
+        raise UserError(f"{checkpoint} is no classifier; leave out --flip and --crops{instead}")
     if isinstance(model, Segmenter):
         return segmenting.evaluate(
             model, checkpoint, data, split=split, labels=labels, mode=mode or "slide", precision=precision, say=say

@@ -30,14 +30,6 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor 
     return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), weight=class_weights)
 
 
-def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of (N, K, H, W) logits and (N, H, W) labels, -1 left out; summed over all pixels'
-    number, the left out ones too, as mmsegmentation does (so a batch without any label costs 0).
-    """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
-    return total / labels.numel()
-
-
 def balanced_class_weights(counts: Sequence[int] | np.ndarray) -> Tensor:
     """(K,) images a class -> (K,) weights inverse to them, with mean 1 over the images; an empty class weighs 0."""
     images = np.asarray(counts, dtype=np.float64)

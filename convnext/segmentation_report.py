@@ -118,7 +118,7 @@ def _classes(evidence: SegmentationEvidence) -> str:
 def _confusion(evidence: SegmentationEvidence) -> str:
     names = list(evidence.source.classes)
     counts = evidence.counter.confusion.numpy()
-    how = "Rows are the masks' classes, columns what the network says, in shares of a row's pixels."
+    how = "Rows are the masks' classes, columns what the network says, in percent of a row's pixels."
     wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     total = max(1, int(counts.sum()))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from . import files
-from .data.images import open_image
+from .data.images import open_image, readable
 from .data.kept_shape import KeptShape
 from .data.mask_coding import IGNORED, MaskCoding, coding_of
 from .data.masks import SegmentationSource, open_masks_for_judging
-from .drawing import draw_labels
+from .drawing import draw_labels, targets
 from .errors import UserError
 from .recipe import Recipe, Segmentation
+from .run_folder import DataRequest
 from .tasks.label_maps import Mode, label_map
 from .tasks.segment import Segment, per_class
 from .training import runtime
+
+OVERLAY, COLOURS = "_overlay.jpg", "_colours.png"  # what is written beside NAME.png
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,19 @@ def evaluate(
 ) -> dict[str, float]:  # fmt: skip
     """mIoU, accuracies and each class's IoU on pictures with masks, in percent; classes are matched by name.
 
+    Of a folder without splits all images count, but for those that the segmenter learned from.
     Raises UserError when no data is named or one of its classes is unknown to the segmenter.
     """
     if data is None:
         raise UserError(f"{checkpoint} is a segmenter: pass a folder of images with masks to judge it on")
-    source = matched(model, checkpoint, open_masks_for_judging(data, split, coding=coding_from(model), classes=labels))
+    learned = json.loads(model.metadata.get("data", "{}"))
+    found, note = open_masks_for_judging(
+        data, split, coding=coding_from(model), classes=labels, trained_on=learned.get("learned_from"),
+        val_fraction=learned.get("val_fraction", DataRequest.val_fraction),
+    )  # fmt: skip
+    source = matched(model, checkpoint, found)
     if say is not None:
-        say(f"{len(source):,} images of {data}, {len(source.classes)} classes, {mode}")
+        say(f"{note}: {len(source.classes)} classes, {mode}")
     protocol = KeptShape.from_dict(model.preprocess)
     with runtime.start(precision) as run:
         recipe = Recipe(task="segment", image_size=protocol.size, batch_size=1, segmentation=Segmentation(test=mode))
@@ -83,8 +94,12 @@ def coding_from(model: Any) -> MaskCoding:
 def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | None = None,
          precision: str = "auto") -> Iterator[Areas]:  # fmt: skip
     """How much of each picture is what. `out` is a folder for the masks, NAME.png, and pictures under them,
-    NAME_overlay.jpg."""
+    NAME_overlay.jpg; beside the masks of classes whose training masks were in colour, NAME_colours.png.
+
+    Raises UserError, before anything is done, where a file would take the place of another or of a picture.
+    """
     protocol, coding = KeptShape.from_dict(model.preprocess), coding_from(model)
+    drawn = {} if out is None else _places(paths, out, coding)
     with runtime.start(precision) as run:
         model = model.to(run.device).eval()
         for path in paths:
@@ -94,11 +109,32 @@ def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | 
                 yield Areas(path, error=str(error))
                 continue
             labels = label_map(model, image, protocol, mode, run)
-            if out is not None:
-                with files.atomic(out / f"{Path(path).stem}.png") as temporary:
-                    coding.image(labels).save(temporary, "PNG")
-                with files.atomic(out / f"{Path(path).stem}_overlay.jpg") as temporary:
-                    draw_labels(image, labels, coding).save(temporary, "JPEG", quality=92)
+            if path in drawn:
+                _draw(drawn[path], image, labels, coding)
             counts = np.bincount(labels[labels != IGNORED].ravel(), minlength=len(coding.classes)) / labels.size
             order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
             yield Areas(path, tuple((coding.classes[k], float(counts[k])) for k in order))
+
+
+def _places(paths: Sequence[str], out: Path, coding: MaskCoding) -> dict[str, Path]:
+    """Where each picture's mask goes. Raises UserError where two of all files that are written would be one."""
+    masks = targets(paths, out, (".png", OVERLAY, *([COLOURS] if coding.in_colour else [])))
+    beside = {_beside(mask, COLOURS) for mask in masks.values()} if coding.in_colour else set()
+    if both := sorted(beside & set(masks.values())):
+        raise UserError(f"{readable(both[0])} would be the mask of one picture and the colours of another; rename one")
+    return masks
+
+
+def _beside(mask: Path, ending: str) -> Path:
+    return mask.with_name(mask.name.removesuffix(".png") + ending)
+
+
+def _draw(mask: Path, image: Image.Image, labels: np.ndarray, coding: MaskCoding) -> None:
+    """Writes an image's mask, whose file is called NAME.png, and what lies beside it."""
+    with files.atomic(mask) as temporary:
+        coding.image(labels).save(temporary, "PNG")
+    with files.atomic(_beside(mask, OVERLAY)) as temporary:
+        draw_labels(image, labels, coding).save(temporary, "JPEG", quality=92)
+    if coding.in_colour:
+        with files.atomic(_beside(mask, COLOURS)) as temporary:
+            coding.coloured(labels).save(temporary, "PNG")

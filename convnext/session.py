@@ -13,6 +13,7 @@ from torch import nn
 
 from . import jobs, run_folder
 from .data import sources
+from .jobs.dense import shortened
 from .models import save_weights
 from .recipe import Recipe
 from .recipes import folder
@@ -100,7 +101,8 @@ class Session:
             steps = run.from_main(within)
             task.recipe = replace(self.recipe, eval_every=run.from_main(probe.eval_every), epochs=steps / per_epoch)
         task.recipe, choices = folder.settle(self.recipe, rule, steps, per_epoch, settings)
-        return choices
+        task.recipe, shorter = shortened(task.recipe, steps, settings)
+        return choices + shorter
 
     def _attempt(self, size: int) -> None:
         """One update of a copy on `size` empty images, average and optimiser included: does it fit into memory?"""

@@ -24,7 +24,7 @@ LEVELS = (
     ("files", "variants", "tables"),
     ("recipe",),
     ("recipes",),
-    ("losses", "metrics", "average_precision", "kernels"),
+    ("losses", "pixel_loss", "metrics", "average_precision", "kernels"),
     ("data", "models"),
     ("training", "explain"),
     ("tasks",),

@@ -20,7 +20,7 @@ from convnext.cli import main, make_parser
 
 COMMANDS = {
     "models": {"--form", "--json"},
-    "check": {"data", "--form", "--json"},
+    "check": {"data", "--form", "--json", "--labels"},
     "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
               "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",

@@ -255,9 +255,10 @@ def test_hub_ids_are_fetched_through_the_hub(monkeypatch: pytest.MonkeyPatch, tm
     model = small(1)
     assert load_weights(model, "hf:org/name").naming == "transformers"
     assert same(model, state())
-    assert hub.asked == [("org/name", "model.safetensors"), ("org/name", "pytorch_model.bin")]
-    find("timm/convnext_tiny.fb_in1k")
-    assert hub.asked[-1][0] == "timm/convnext_tiny.fb_in1k"
+    assert hub.asked == [("org/name", name) for name in ("model.safetensors", "pytorch_model.bin", "config.json")]
+    for name in ("timm/convnext_tiny.fb_in1k", "openmmlab/upernet-convnext-tiny"):
+        find(name)
+        assert hub.asked[-1][0] == name
     for name, says in (("hf:org/offline", "cannot reach the hub"), ("hf:org/broken", r"\(refused\)")):
         with pytest.raises(UserError, match=says):
             load_weights(model, name)

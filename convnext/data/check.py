@@ -53,8 +53,8 @@ class _Facts:
     look: bytes = b""
 
 
-def check(where: str | Path, *, progress: Progress | None = None) -> FolderReport:
-    """The report on a data folder, a built-in set's name or a file of arrays.
+def check(where: str | Path, *, labels: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
+    """The report on a data folder, a built-in set's name or a file of arrays; `labels` as `api.train` takes it.
 
     Raises UserError only when there is no such folder or it cannot be listed.
     """
@@ -65,9 +65,9 @@ def check(where: str | Path, *, progress: Progress | None = None) -> FolderRepor
     if is_annotated(root):
         return check_annotations(root, progress)
     if is_masked(root):
-        return check_masks(root)
+        return check_masks(root, labels)
     folders.require_folder(root, NATIVE)
-    if table := find_table(root):
+    if table := find_table(root) if labels is None else Path(labels).expanduser():
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)

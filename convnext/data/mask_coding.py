@@ -18,13 +18,14 @@ from PIL import Image
 
 from .. import files
 from ..errors import UserError
-from .images import BadImage, read_pixels, readable
+from .images import BadImage, open_image, read_header, read_pixels, readable
 from .labelled import listed
 
 IGNORED = -1
 VOID = {"void", "ignore", "ignored", "unlabelled", "unlabeled", "_void_", "dontcare", "don't care"}  # no classes
 UNLABELLED = 255  # the value that most index masks leave out of everything
-LARGEST = 2**16  # mask values fit 16 bits
+UNLABELLED_16 = 65535  # likewise where a value has 16 bits
+VOID_COLOURS = ((0, 0, 0), (224, 224, 192), (255, 255, 255))  # to show it in: the first that is no class's
 Colour = tuple[int, int, int]
 
 
@@ -60,7 +61,7 @@ class MaskCoding:
             return self._of_colours(pixels, name)
         pixels = one_channel(pixels, name)
         low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
-        table = self._table()
+        table = _table(self.values, self.ignored, pixels.dtype.itemsize > 1)
         if low < 0 or high >= len(table):
             raise BadImage(f"{name} holds the value {low if low < 0 else high}; {self._known()}")
         labels = table[pixels]
@@ -68,32 +69,48 @@ class MaskCoding:
             raise BadImage(f"{name} holds the value {int(pixels[labels == _UNKNOWN][0])}; {self._known()}")
         return labels
 
+    def of_palette(self, pixels: np.ndarray, shown: np.ndarray, name: str) -> np.ndarray:
+        """A palette file's (H, W) indices and (H, W, 3) colours -> labels, by colour: its order is the program's that
+        wrote it. 255 counts for nothing unless it shows a class. Raises BadImage as `labels`."""
+        present, first = np.unique(pixels, return_index=True)
+        table = np.full(256, IGNORED, np.int16)
+        for value, colour in zip(present.tolist(), shown.reshape(-1, 3)[first], strict=True):
+            if value != UNLABELLED or tuple(colour.tolist()) in self.colours:
+                table[value] = self._of_colours(colour[None, None], name)[0, 0]
+        return table[pixels]
+
     def image(self, labels: np.ndarray) -> Image.Image:
-        """(H, W) labels -> the mask as a file of this coding would show it; index masks carry the palette."""
-        safe = np.where(labels == IGNORED, 0, labels)
-        if self.in_colour:
-            shown = np.array(self.colours, np.uint8)[safe]
-            shown[labels == IGNORED] = self.ignored_colours[0] if self.ignored_colours else 0
-            return Image.fromarray(shown)
-        values = np.array(self.values)[safe]
-        values[labels == IGNORED] = self.ignored[0] if self.ignored else 0
+        """(H, W) labels -> an index mask in the classes' colours, which is their palette (none beyond 8 bits)."""
+        void = UNLABELLED if self.in_colour or not self.ignored else self.ignored[0]
+        values = np.array(self.values)[np.where(labels == IGNORED, 0, labels)]
+        values[labels == IGNORED] = void
         if values.max(initial=0) > 255:
             return Image.fromarray(values.astype(np.uint16))
-        image = Image.fromarray(values.astype(np.uint8)).convert("P")
         palette = np.zeros((256, 3), np.uint8)
-        palette[np.array(self.values)] = self.colours
+        if void < 256:
+            palette[void] = self._void_colour()
+        for value, colour in zip(self.values, self.colours, strict=True):
+            if value < 256:
+                palette[value] = colour
+        image = Image.fromarray(values.astype(np.uint8)).convert("P")
         image.putpalette(palette.ravel().tolist())
         image.frombytes(values.astype(np.uint8).tobytes())
         return image
 
-    def _table(self) -> np.ndarray:
-        return _table(self.values, self.ignored)
+    def coloured(self, labels: np.ndarray) -> Image.Image:
+        """(H, W) labels -> a colour mask."""
+        shown = np.array(self.colours, np.uint8)[np.where(labels == IGNORED, 0, labels)]
+        shown[labels == IGNORED] = self._void_colour()
+        return Image.fromarray(shown)
+
+    def _void_colour(self) -> Colour:
+        return next((c for c in (*self.ignored_colours, *VOID_COLOURS) if c not in self.colours), (0, 0, 0))
 
     def _known(self) -> str:
         held = ", ".join(map(str, self.ignored)) or "none"
         shown = f"{min(self.values)} to {max(self.values)}" if len(self.values) > 1 else str(self.values[0])
-        return (f"classes have the values {shown} and {held} count for nothing: list the class in classes.txt, or "
-                "add the value to --set segmentation.ignore=")  # fmt: skip
+        return (f"classes have the values {shown} and {held} count for nothing: list the class in classes.txt (or in "
+                "the file that --labels names), or train with --set segmentation.ignore= and the value")  # fmt: skip
 
     def _of_colours(self, pixels: np.ndarray, name: str) -> np.ndarray:
         if pixels.ndim == 2:
@@ -117,7 +134,8 @@ _WEIGHTS = np.array((65536, 256, 1))
 
 
 @cache
-def _table(values: tuple[int, ...], ignored: tuple[int, ...]) -> np.ndarray:
+def _table(values: tuple[int, ...], ignored: tuple[int, ...], wide: bool) -> np.ndarray:
+    ignored = (*ignored, UNLABELLED_16) if wide else ignored
     table = np.full(max((*values, *ignored, 255)) + 1, _UNKNOWN, np.int16)
     table[list(ignored)] = IGNORED
     table[list(values)] = np.arange(len(values))
@@ -140,7 +158,16 @@ def one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
 
 def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     """(H, W) int16 labels of a mask file. Raises BadImage, naming the file."""
-    return coding.labels(read_pixels(path), readable(path))
+    pixels = read_pixels(path)
+    if coding.in_colour and pixels.ndim == 2 and read_header(path).mode == "P":  # PASCAL VOC's, CVAT's
+        return coding.of_palette(pixels, np.asarray(open_image(path, upright=False)), readable(path))
+    return coding.labels(pixels, readable(path))
+
+
+def values_in(path: Path) -> set[int]:
+    """What an index mask holds, but for what counts for nothing by custom. Raises BadImage, naming the file."""
+    pixels = one_channel(read_pixels(path), readable(path))
+    return set(np.unique(pixels).tolist()) - {UNLABELLED, *([UNLABELLED_16] if pixels.dtype.itemsize > 1 else [])}
 
 
 def ade20k_coding() -> MaskCoding:

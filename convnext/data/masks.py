@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
 from .folders import TRAIN_NAMES
-from .images import IMAGE_SUFFIXES, BadImage, open_image, read_pixels, readable
+from .images import IMAGE_SUFFIXES, BadImage, open_image, readable
 from .kept_shape import KeptShape
-from .labelled import held_out, listed
-from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, coding_of, one_channel, read_classes, read_mask
+from .labelled import fingerprint, held_out, listed
+from .mask_coding import MaskCoding, ade20k_coding, coding_of, read_classes, read_mask, values_in
 
 Pair = tuple[str, Path, Path]  # a picture's name, its file, its mask
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
@@ -31,6 +33,7 @@ CLASS_FILES = ("classes.txt", "classes.json", "class_names.txt", "labels.txt", "
                "label_colors.txt", "palette.json")  # fmt: skip
 ADE_FILES = ("objectInfo150.csv", "objectInfo150.txt")
 LOOKED_AT = 200  # training masks whose values are read where no file names the classes
+FAR = 10  # a value this far above the next lower one is no class: a tool's mark, a brightness, another set's number
 
 
 def protocol(size: int) -> KeptShape:
@@ -115,6 +118,8 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
     root = Path(where).expanduser()
     found = split_folders(root)
     if "train" in found and len(found) == 1:
+        if (images := _without_masks(root)) is not None:
+            raise UserError(f"{readable(images)} has no masks; put them beside it, as those of the training images are")
         raise UserError(
             f"{readable(root)} has training images but none to be judged on; add val, or leave out the split"
         )
@@ -125,8 +130,7 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
         pairs = paired(*found[""])
         coding = coding_for(root, found, classes, ignored, pairs)
         whole = _source(coding, pairs)
-        held = held_out(whole.ids, val_fraction)
-        train, val = (whole.take([i for i in range(len(whole)) if (i in held) == part]) for part in (False, True))
+        train, val = _parts(whole, val_fraction)
         how = f"no val folder, so {len(val):,} of {len(whole):,} images are held out"
     else:
         pairs = paired(*found["train"])
@@ -137,11 +141,15 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
     return SegmentationSplits(train, val, str(where), note)
 
 
-def open_masks_for_judging(where: str | Path, split: str, *, coding: MaskCoding | None = None,
-                           classes: str | Path | None = None) -> SegmentationSource:  # fmt: skip
-    """One split of a folder ("train", "val", "test"), or all of one without splits; `coding` says what its masks hold.
+def open_masks_for_judging(
+    where: str | Path, split: str, *, coding: MaskCoding | None = None, classes: str | Path | None = None,
+    val_fraction: float = 0.2, trained_on: str | None = None,
+) -> tuple[SegmentationSource, str]:  # fmt: skip
+    """The pictures to judge a segmenter on, and a sentence that says which they are.
 
-    Raises UserError as `open_masks`, or where there is no such split.
+    They are one split ("train", "val", "test") of a folder. Of one without splits all count, unless `trained_on`, the
+    fingerprint of what the segmenter learned from, says that it knows the others: then those that were held out.
+    `coding` says what its masks hold. Raises UserError as `open_masks`, or where there is no such split.
     """
     root = Path(where).expanduser()
     found = split_folders(root)
@@ -150,10 +158,25 @@ def open_masks_for_judging(where: str | Path, split: str, *, coding: MaskCoding 
         advice = f"choose --split {' or --split '.join(found)}"
         raise UserError(f"{readable(root)} has no {split} split; {advice}")
     pairs = paired(*found[key])
-    own = class_file(root) if classes is None else Path(classes)
+    learned, own = coding, class_file(root) if classes is None else Path(classes)
     if coding is None or own is not None:
         coding = coding_for(root, found, classes, coding.ignored if coding else (), pairs)
-    return _source(coding, pairs)
+    source = _source(coding, pairs)
+    if key == "" and split != "all" and trained_on is not None and len(source) > 1:
+        train, val = _parts(source, val_fraction)
+        known: Any = replace(train, coding=learned or coding)  # by the names it was trained with
+        if fingerprint(known) == trained_on:
+            chosen, how = (train, "that it learned from") if split == "train" else (val, "held out of its training")
+            return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
+    whole = f"all {len(source):,} images of {readable(root)}"
+    return source, f"the {len(source):,} images of {readable(found[key][0])}" if key else whole
+
+
+def _parts(whole: SegmentationSource, fraction: float) -> tuple[SegmentationSource, SegmentationSource]:
+    """What to learn from of a folder without splits, and the share that is held out."""
+    held = held_out(whole.ids, fraction)
+    train, val = (whole.take([i for i in range(len(whole)) if (i in held) == part]) for part in (False, True))
+    return train, val
 
 
 def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -170,6 +193,9 @@ def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
         for images, masks in ((root / a, root / b) for a in IMAGE_FOLDERS for b in MASK_FOLDERS):
             if images.is_dir() and masks.is_dir():
                 return {"": (images, masks)}
+        if (pictures := _without_masks(root)) is not None:
+            raise UserError(f"{readable(pictures)} has no masks: looked for {', '.join(MASK_FOLDERS)} beside it; add a "
+                            "folder that has a mask of each image's name")  # fmt: skip
         raise UserError(
             f"{readable(root)} holds no images with masks: looked for images/ and annotations/ (or masks/, labels/), "
             "with train and val inside or outside; put them so"
@@ -184,6 +210,17 @@ def _candidates(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
             yield root / split / images, root / split / masks
     for ending in BESIDE:
         yield root / split, root / f"{split}{ending}"
+
+
+def _without_masks(root: Path) -> Path | None:
+    """A folder that is called as one of images is and that has no folder of masks."""
+    for images in IMAGE_FOLDERS:
+        for split in (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES, ""):
+            masks = [place for name in MASK_FOLDERS for place in (root / name / split, root / split / name)]
+            for folder in (root / images / split, root / split / images):
+                if folder.is_dir() and not any(place.is_dir() for place in masks):
+                    return folder
+    return None
 
 
 def paired(images: Path, masks: Path) -> list[Pair]:
@@ -235,15 +272,27 @@ def coding_for(root: Path, found: dict[str, tuple[Path, Path]], classes: str | P
         return read_classes(path, ignore)
     if is_ade20k(root):
         return ade20k_coding()
-    step = -(-len(pairs) // LOOKED_AT)
-    values = set().union(*(_values(mask) for _, _, mask in pairs[::step])) - {UNLABELLED, *ignore}
+    held: dict[int, Path] = {}
+    for _, _, mask in pairs[:: -(-len(pairs) // LOOKED_AT)]:
+        held |= dict.fromkeys(values_in(mask) - held.keys(), mask)
+    values = sorted(held.keys() - set(ignore))
     if not values:
         raise UserError(f"the masks of {readable(root)} hold no class; they need values from 0")
-    return coding_of([str(value) for value in range(max(values) + 1)], [None] * (max(values) + 1), ignore)
+    _require_classes(root, values, held)
+    return coding_of([str(value) for value in range(values[-1] + 1)], [None] * (values[-1] + 1), ignore)
 
 
-def _values(mask: Path) -> set[int]:
-    return set(np.unique(one_channel(read_pixels(mask), readable(mask))).tolist())
+def _require_classes(root: Path, values: list[int], held: dict[int, Path]) -> None:
+    """UserError unless the values may be those of classes 0, 1, 2, …, as most sets without a list of classes have."""
+    distance, odd = max((high - low, high) for low, high in pairwise((-1, *values)))
+    if distance <= FAR and 2 * len(values) >= values[-1] + 1:
+        return
+    shown = ", ".join(map(str, values[:5])) + (f", … {values[-1]}" if len(values) > 5 else "")
+    raise UserError(
+        f"the masks of {readable(root)} hold the values {shown}, too few of 0 to {values[-1]} to be classes; {odd} for "
+        f"one is in {readable(held[odd])}: put classes.txt with a line for each class beside the folders (or name it "
+        f"by --labels), or leave values out by --set segmentation.ignore={odd}"
+    )
 
 
 def pictures_of(folder: Path) -> dict[str, Path]:

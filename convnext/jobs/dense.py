@@ -39,17 +39,25 @@ def fitted(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -
                         "pass a larger --batch-size or fewer processes")  # fmt: skip
     if recipe.image_size < LEAST_IMAGE:
         raise UserError(f"--image-size {recipe.image_size} is the pictures' short side; pass at least {LEAST_IMAGE}")
-    if recipe.schedule.kind != "cosine" and "schedule.warmup_steps" not in settings and recipe.minutes is None:
+    if recipe.minutes is None:
         steps = recipe.steps or max(1, round(recipe.epochs * (images // recipe.batch_size)))
-        shortest = max(1, round(WARMUP_SHARE * steps))
-        if shortest < recipe.schedule.warmup_steps:
-            choices.append(Choice("schedule.warmup_steps", shortest, f"a tenth of the run's {steps} steps"))
-            recipe = replace(recipe, schedule=replace(recipe.schedule, warmup_steps=shortest))
+        recipe, shorter = shortened(recipe, steps, settings)
+        choices += shorter
     classes = len(splits.train.classes)
     if recipe.num_classes not in (None, classes):
         raise UserError(f"the recipe is for {recipe.num_classes} classes, {splits.name} has {classes}; "
                         "pass --set num_classes=none to take the data's")  # fmt: skip
     return replace(recipe, num_classes=classes, precision=run.precision), choices
+
+
+def shortened(recipe: Recipe, steps: int, settings: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
+    """The recipe for a run of so many steps: a warm-up that is counted in steps takes a tenth of them at most."""
+    shortest = max(1, round(WARMUP_SHARE * steps))
+    chosen = recipe.schedule.kind == "cosine" or "schedule.warmup_steps" in settings
+    if chosen or shortest >= recipe.schedule.warmup_steps:
+        return recipe, []
+    choice = Choice("schedule.warmup_steps", shortest, f"a tenth of the run's {steps} steps")
+    return replace(recipe, schedule=replace(recipe.schedule, warmup_steps=shortest)), [choice]
 
 
 def backbone_of(recipe: Recipe) -> Any:
@@ -74,5 +82,7 @@ def placed(model: M, recipe: Recipe, run: Runtime) -> M:
         model.set_grad_checkpointing(True)
     if run.world > 1 and run.device.type == "cuda":  # SyncBN, as the released models were trained with
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    elif run.main and run.world > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        print(f"BatchNorm averages over each of the {run.world} processes' own pictures: only GPUs share them")
     layout = torch.channels_last if recipe.channels_last else torch.preserve_format
     return model.to(run.device, memory_format=layout)  # type: ignore[call-overload]

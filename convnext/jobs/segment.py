@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..data.mask_scan import require_sound
 from ..data.masks import SegmentationSplits, protocol
 from ..errors import UserError
 from ..models import from_pretrained
@@ -25,6 +26,9 @@ def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
     recipe, choices = fitted(given, splits, settings, run)
+    for note in require_sound(splits):
+        if run.main:
+            print(note)
     if run.world == 1 or run.device.type != "cuda":  # elsewhere BatchNorm sees all processes' pictures
         recipe = _batched(recipe, run.world, choices)
     if "epochs" in settings:

@@ -6,12 +6,14 @@ Pickles are opened with `weights_only=True` only, so a file can hold values but 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import json
 import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .. import files
+from ..data.mask_coding import spread_colours
 from ..errors import UserError
 from ..variants import RELEASES, AnyRelease, Release, find_dense, find_release, parse_name
+from .class_names import CONFIG, names_in
 from .keymaps import Weights
+from .released import holds, named_as, nearest
 
 Source = str | Path | Mapping[str, Any]
 
@@ -33,6 +38,7 @@ RAW_ENTRIES = ("model", "state_dict", "model_state_dict")
 EMA_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
 TAGS = tuple(dict.fromkeys(row.tag for row in RELEASES))
+HUB_OWNERS = ("timm/", "facebook/", "openmmlab/")  # ids that need no "hf:" before them
 FORMAT = "convnext/1"
 # Plain values that trainers store beside the weights: their arguments as a Namespace, best scores as numpy numbers.
 HARMLESS: list[Any] = [
@@ -51,6 +57,7 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     release: AnyRelease | None = None
     notes: tuple[str, ...] = ()
+    classes: list[str] | None = None  # as another library's file or folder names them
 
 
 def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | None = None) -> Checkpoint:
@@ -65,7 +72,15 @@ def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | N
     path, release = find(source, variant)
     values, metadata = read(path)
     name = f"{release.variant} {release.tag} ({path.name})" if release else str(source)
-    return _unwrapped(values, name, metadata, release, ema)
+    opened = _unwrapped(values, name, metadata, release, ema)
+    opened = replace(opened, classes=names_in(values, path if path.name in HUB_FILES else None))
+    claimed = named_as(path) if release is None and "arch" not in metadata else None  # ours say what they are
+    if claimed is None:
+        return opened
+    if holds(opened.weights, claimed):
+        return replace(opened, release=claimed)
+    note = f"{path.name} is called as released weights of {claimed.variant} are, but holds others"
+    return replace(opened, notes=(*opened.notes, note))
 
 
 def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelease | None]:
@@ -80,7 +95,7 @@ def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelea
         return inside[0], None
     if path.exists():
         return path, None
-    if text.startswith(("hf:", "timm/", "facebook/")):
+    if text.startswith(("hf:", *HUB_OWNERS)):
         return _from_hub(text.removeprefix("hf:")), None
     return _released(text, variant)
 
@@ -94,7 +109,8 @@ def read(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
             values = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(values, Mapping):
         raise UserError(f"{path} holds a {type(values).__name__}, not a checkpoint; pass a file with a state dict")
-    metadata = values.get("metadata", {})
+    meta = values.get("meta")
+    metadata = values.get("metadata", meta.get("convnext", {}) if isinstance(meta, Mapping) else {})
     return values, metadata if isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values()) else {}
 
 
@@ -119,16 +135,27 @@ def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]
         with files.atomic(path) as temporary:
             save_file(tensors, temporary, metadata)
     elif path.suffix in (".pth", ".pt"):
-        if naming == "official":
-            container: dict[str, Any] = {"model": tensors, "metadata": metadata}
-        elif naming.startswith("mm"):
-            container = {"meta": {}, "state_dict": tensors}
+        if naming.startswith("mm") or (naming == "official" and {"detector", "segmenter"} & metadata.keys()):
+            container: dict[str, Any] = {"meta": _meta(metadata), "state_dict": tensors}
+        elif naming == "official":
+            container = {"model": tensors, "metadata": metadata}
         else:
             container = dict(tensors)
         with files.atomic(path) as temporary:
             torch.save(container, temporary)
     else:
         raise UserError(f"{path} has no suffix this package writes; end it in .safetensors or .pth")
+
+
+def _meta(metadata: dict[str, str]) -> dict[str, Any]:
+    """What the released detectors and segmenters carry beside the weights, and mmengine's; ours has its own entry."""
+    if "classes" not in metadata:
+        return {"convnext": metadata}
+    names = json.loads(metadata["classes"])
+    coding = json.loads(metadata.get("mask_coding", "{}"))
+    palette = [list(colour) for colour in coding.get("colours", spread_colours(len(names)))]
+    new = {"classes": tuple(names), "palette": palette}  # mmdetection 3, mmsegmentation 1; before them in capitals
+    return {"convnext": metadata, "dataset_meta": new} | {key.upper(): value for key, value in new.items()}
 
 
 def _released(text: str, variant: str | None) -> tuple[Path, AnyRelease]:
@@ -148,6 +175,9 @@ def _release_named(text: str, variant: str | None) -> Release:
     try:
         name = parse_name(text)
     except UserError:
+        if dense := nearest(text):
+            meant = f"did you mean {', '.join(map(repr, dense))}?"
+            raise UserError(f"{text!r} is neither a file nor released weights; {meant}") from None
         if not looks_like_file:
             near = get_close_matches(text, TAGS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"released weights: {', '.join(TAGS)}"
@@ -168,7 +198,10 @@ def _from_hub(repository: str) -> Path:
         raise UserError(f"reading {repository} from the hub needs huggingface_hub: pip install convnext[hub]") from None
     for name in HUB_FILES:
         try:
-            return Path(hf_hub_download(repository, name))
+            found = Path(hf_hub_download(repository, name))
+            with contextlib.suppress(Exception):  # names of classes, for want of which nothing is lost but names
+                hf_hub_download(repository, CONFIG)
+            return found
         except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but it means: no network and not cached
             raise UserError(
                 f"cannot reach the hub for {repository}, and it is not cached; fetch it elsewhere and pass the path"

@@ -72,18 +72,17 @@ class Segmenter(DenseModel):
         self.backbone: Any = backbone  # a module, too
         self.decode_head, self.auxiliary_head = decode_head, auxiliary_head
 
-    def forward(self, x_nchw: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
-        """(N, 3, H, W) -> (N, K, H, W) logits; while training, those and the auxiliary head's (None without one)."""
-        maps = self.backbone.features(x_nchw)
-        size = x_nchw.shape[-2:]
-        logits = resize(self.decode_head(maps), size)
-        if not self.training:
-            return logits
-        return logits, None if self.auxiliary_head is None else resize(self.auxiliary_head(maps), size)
+    def forward(self, x_nchw: Tensor, *, coarse: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+        """(N, 3, H, W) -> (N, K, H, W) logits; while training, those and the auxiliary head's (None without one).
 
-    def coarse(self, x_nchw: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, K, H_0, W_0) logits as the decode head leaves them, at the finest map's positions."""
-        return self.decode_head(self.backbone.features(x_nchw))
+        `coarse` leaves logits at the positions of the heads' maps, as `pixel_loss.pixel_cross_entropy` takes them.
+        """
+        maps = self.backbone.features(x_nchw)
+        main = self.decode_head(maps)
+        auxiliary = self.auxiliary_head(maps) if self.training and self.auxiliary_head is not None else None
+        if not coarse:
+            main, auxiliary = (x if x is None else resize(x, x_nchw.shape[-2:]) for x in (main, auxiliary))
+        return (main, auxiliary) if self.training else main
 
 
 def build_segmenter(

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from torch import nn
 
 from ..data import detection, masks
@@ -20,6 +21,7 @@ from ..data.transforms import Preprocess
 from ..errors import UserError
 from ..variants import CLASSES_22K, VARIANTS, AnyRelease, Arch, DetectorRelease, SegmenterRelease, custom, parse_name
 from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, write
+from .class_names import fitting_names
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_head, fit_norms, fit_stem, some
@@ -37,6 +39,7 @@ DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known o
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
+DESCRIBED = ("classes", "category_ids", "mask_coding", "preprocess")  # attributes that `from_pretrained` gives a model
 CARRIED = ("classes", "category_ids", "mask_coding", "preprocess", "task", "metric", "which", "licence", "data")
 
 
@@ -106,7 +109,7 @@ def save_weights(
     """Writes the model's weights to a .safetensors or .pth file, whole or not at all, under another library's names.
 
     `metadata` (strings) joins what describes the network, from which `from_pretrained` builds it again; a .pth file
-    carries it in the official naming only. Raises UserError when that library has no such network.
+    carries it in the official and mm* namings only. Raises UserError when that library has no such network.
     """
     path = Path(path)
     weights = dict(model.state_dict())
@@ -127,7 +130,8 @@ def save_weights(
 def from_pretrained(source: str | Path) -> Any:
     """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
 
-    It carries `.classes` (names; for a file without any ImageNet's, where it has 1,000 classes, else None),
+    It carries `.classes` (names, also as another library's file or its folder's config.json gives them; where there
+    are none ImageNet's for 1,000 classes, else None),
     `.preprocess` (the evaluation protocol as a dict), `.metadata`, `.release` (the record of released weights, else
     None) and `.load_report`; a detector's names are COCO's where it has 80 and says nothing, and it carries
     `.category_ids`; a segmenter's are ADE20K's where it has 150, and it carries `.mask_coding` (a dict of what masks
@@ -137,18 +141,20 @@ def from_pretrained(source: str | Path) -> Any:
     model = cast(Any, _model_of(opened))
     model.load_report = _load(model, opened, "auto", None, True)
     model.metadata, model.release = opened.metadata, opened.release
-    model.classes = _json(opened, "classes", None) or names_for(model.num_classes)
+    own = _json(opened, "classes", None) or fitting_names(opened.classes, model.num_classes)
+    model.classes = own or names_for(model.num_classes)
     if isinstance(model, Detector):
         model = cast(Any, model)
         model.category_ids = _json(opened, "category_ids", None)
-        if model.classes is None and model.num_classes == len(coco()):
-            model.category_ids, model.classes = (list(column) for column in zip(*coco(), strict=True))
+        numbers, names = (list(column) for column in zip(*coco(), strict=True))
+        if model.category_ids is None and model.num_classes == len(names) and own in (None, names):
+            model.category_ids, model.classes = numbers, names
     if isinstance(model, Segmenter):
         model = cast(Any, model)
         model.mask_coding = _json(opened, "mask_coding", None)
-        if model.classes is None and model.num_classes == len(ade20k()):
-            model.classes = [name for name, _ in ade20k()]
-            model.mask_coding = masks.ade20k_coding().to_dict()
+        names = [name for name, _ in ade20k()]
+        if model.mask_coding is None and model.num_classes == len(names) and own in (None, names):
+            model.mask_coding, model.classes = masks.ade20k_coding().to_dict(), names
     model.preprocess = _json(opened, "preprocess", None) or _protocol(model, opened.release).to_dict()
     return model.eval()
 
@@ -188,6 +194,11 @@ def carried(source: Source, variant: str | None = None) -> dict[str, str]:
     """What a checkpoint says of itself beside its weights, for a copy of it: classes, protocol, task, licence."""
     opened = open_checkpoint(source, variant=variant)
     kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
+    if opened.classes is not None and "classes" not in kept:
+        with torch.device("meta"):
+            count = cast(Any, _model_of(opened)).num_classes
+        if names := fitting_names(opened.classes, count):
+            kept["classes"] = json.dumps(names)
     if opened.release is not None:
         protocol = json.dumps(_protocol(None, opened.release).to_dict())
         kept = {"preprocess": protocol, "licence": opened.release.licence, "which": opened.release.which} | kept
@@ -304,10 +315,17 @@ def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
 
 
 def _metadata(model: nn.Module) -> dict[str, str]:
+    described = _shape(model.backbone if isinstance(model, Detector | Segmenter) else model)
     if isinstance(model, Detector):
-        return _metadata(model.backbone) | {"detector": model.kind}
+        described["detector"] = model.kind
     if isinstance(model, Segmenter):
-        return _metadata(model.backbone) | {"segmenter": "upernet"}
+        described["segmenter"] = "upernet"
+    own = {name: getattr(model, name, None) for name in DESCRIBED}
+    return described | {name: json.dumps(value) for name, value in own.items() if value is not None}
+
+
+def _shape(model: nn.Module) -> dict[str, str]:
+    """What a network has to be built with to be this one."""
     values: dict[str, Any] = {
         "num_classes": getattr(model, "num_classes", None),
         "in_chans": getattr(model, "in_chans", None),
@@ -320,11 +338,7 @@ def _metadata(model: nn.Module) -> dict[str, str]:
                 "features_only": not model.out_norms,
                 "out_indices": model.out_indices,
             }
-    described = {"variant": str(getattr(model, "variant", "custom")), "arch": json.dumps(values)}
-    for name in ("classes", "preprocess"):
-        if getattr(model, name, None) is not None:
-            described[name] = json.dumps(getattr(model, name))
-    return described
+    return {"variant": str(getattr(model, "variant", "custom")), "arch": json.dumps(values)}
 
 
 def _json(opened: Checkpoint, key: str, default: Any) -> Any:

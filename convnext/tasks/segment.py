@@ -21,8 +21,8 @@ from ..data.segmentation import (
     collated,
     first_only,
 )
-from ..losses import pixel_cross_entropy
 from ..metrics import SegmentationCounter
+from ..pixel_loss import pixel_cross_entropy
 from ..recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
@@ -76,7 +76,7 @@ class Segment:
             yield [next(loaded) for _ in parts]
 
     def losses(self, model: nn.Module, batch: SegmentationBatch) -> dict[str, Tensor]:
-        main, auxiliary = model(batch.images)
+        main, auxiliary = model(batch.images, coarse=True)  # the loss interpolates
         losses = {"main": pixel_cross_entropy(main, batch.targets)}
         if auxiliary is not None:
             losses["auxiliary"] = self.recipe.segmentation.auxiliary * pixel_cross_entropy(auxiliary, batch.targets)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from convnext.cli import main
 from convnext.data.check import check
+from convnext.data.check_masks import check_masks
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TRAIN = Path("annotations") / "train"
@@ -70,6 +71,61 @@ def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
     assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
     assert report.ok == (severity != "error")
     assert kind in str(report)
+
+
+@pytest.mark.fault
+def test_masks_that_label_nothing_are_no_training_set(masked: Callable[..., Path]) -> None:
+    root = masked()
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    for path in (root / TRAIN).iterdir():
+        Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)
+    report = check(root)
+    assert not report.ok
+    assert "none of its 6 masks labels a pixel" in str(report)
+
+
+@pytest.mark.fault
+def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: Callable[..., Path]) -> None:
+    root = masked()
+    (root / "classes.txt").write_text("a\na\n")
+    Image.new("L", (5, 7)).save(root / TRAIN / "000.png")
+    kinds = [problem.kind for problem in check(root).problems]
+    assert sorted(kinds) == ["bad mask", "sizes differ"]
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    Image.new("L", (5, 7), 9).save(root / TRAIN / "000.png")
+    report = check(root)
+    assert sorted(problem.kind for problem in report.problems) == ["bad mask", "sizes differ"]
+    assert "its mask" in str(report)
+    assert "holds the value 9" in str(report)
+
+
+@pytest.mark.fault
+def test_a_mask_on_its_side_is_of_another_size(masked: Callable[..., Path]) -> None:
+    root = masked()
+    Image.new("L", (48, 64)).save(root / TRAIN / "000.png")
+    assert [problem.kind for problem in check(root).problems] == ["sizes differ"]
+
+
+def test_the_classes_may_lie_elsewhere(masked: Callable[..., Path], tmp_path: Path) -> None:
+    root = masked()
+    (tmp_path / "own.txt").write_text("ground\ndisc\nsquare\n")
+    assert check_masks(root, tmp_path / "own.txt").counts["val"] == {"ground": 3, "disc": 3, "square": 3}
+    assert main(["check", str(root), "--labels", str(tmp_path / "own.txt")]) == 0
+    report = check_masks(root, tmp_path / "none.txt")
+    assert [problem.kind for problem in report.problems] == ["bad mask"]
+    assert "cannot read the classes" in str(report)
+
+
+@pytest.mark.fault
+def test_images_alone_lack_their_masks(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for path in (root / "annotations").rglob("*.png"):
+        path.unlink()
+    for folder in (root / TRAIN, root / "annotations" / "val", root / "annotations"):
+        folder.rmdir()
+    report = check(root)
+    assert not report.ok
+    assert "images/train has no masks: looked for annotations, masks" in str(report)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared pictures are not on this machine")

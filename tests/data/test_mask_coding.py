@@ -18,6 +18,7 @@ from convnext.data.mask_coding import (
     read_classes,
     read_mask,
     spread_colours,
+    values_in,
 )
 
 NAMES = ("road", "traffic light", "sky")
@@ -140,6 +141,50 @@ def test_labels_come_back_as_they_went(tmp_path: Path, coding: MaskCoding) -> No
     labels = np.random.default_rng(0).integers(-1, len(coding.classes), (20, 30))
     coding.image(labels).save(tmp_path / "m.png")
     assert (read_mask(tmp_path / "m.png", coding) == labels).all()
+
+
+def test_the_largest_value_of_16_bits_counts_for_nothing(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 1, 255, 65535]], np.uint16)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", coding_of(["a", "b"], [None] * 2)).tolist() == [[0, 1, IGNORED, IGNORED]]
+    assert values_in(tmp_path / "m.png") == {0, 1}
+
+
+def palette_file(path: Path, values: list[list[int]], colours: dict[int, tuple[int, int, int]]) -> Path:
+    palette = [0] * 768
+    for value, colour in colours.items():
+        palette[3 * value : 3 * value + 3] = colour
+    image = Image.fromarray(np.array(values, np.uint8)).convert("P")
+    image.putpalette(palette)
+    image.frombytes(np.array(values, np.uint8).tobytes())
+    image.save(path)
+    return path
+
+
+def test_palette_files_are_read_by_colour_where_the_classes_have_colours(tmp_path: Path) -> None:
+    """PASCAL VOC's and CVAT's: 255 is the border, and the order of the palette need not be that of the list."""
+    coding = coding_of(NAMES, COLOURS)
+    shown = {5: COLOURS[2], 1: COLOURS[0], 255: (224, 224, 192), 7: (9, 9, 9)}
+    path = palette_file(tmp_path / "m.png", [[5, 1, 255]], shown)
+    assert read_mask(path, coding).tolist() == [[2, 0, IGNORED]]
+    assert read_mask(path, coding_of([*NAMES, "void"], [*COLOURS, (224, 224, 192)])).tolist() == [[2, 0, IGNORED]]
+    assert read_mask(path, coding_of([str(i) for i in range(6)], [None] * 6)).tolist() == [[5, 1, IGNORED]]
+    palette_file(path, [[5, 7, 255]], shown)
+    with pytest.raises(BadImage, match=r"holds the colour \(9, 9, 9\), which the palette does not have"):
+        read_mask(path, coding)
+
+
+def test_a_segmenter_of_colour_masks_writes_indices_and_colours(tmp_path: Path) -> None:
+    coding = coding_of(["void", *NAMES], [(0, 0, 0), *COLOURS])
+    labels = np.array([[0, 1, 2, IGNORED]])
+    coding.image(labels).save(tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        assert np.asarray(image).tolist() == [[1, 2, 3, 255]]
+        seen = [image.convert("RGB").getpixel((x, 0)) for x in range(4)]
+    assert seen == [*COLOURS, (0, 0, 0)]
+    coding.coloured(labels).save(tmp_path / "c.png")
+    for name in ("m.png", "c.png"):
+        assert (read_mask(tmp_path / name, coding) == labels).all()
 
 
 def test_index_masks_show_the_classes_colours(tmp_path: Path) -> None:

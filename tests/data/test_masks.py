@@ -11,8 +11,9 @@ from PIL import Image
 
 from convnext import UserError
 from convnext.data.images import BadImage
+from convnext.data.labelled import fingerprint
 from convnext.data.mask_coding import IGNORED
-from convnext.data.masks import open_masks, open_masks_for_judging
+from convnext.data.masks import SegmentationSplits, open_masks, open_masks_for_judging
 
 
 def rearranged(root: Path, pattern: str) -> Path:
@@ -42,6 +43,22 @@ def test_layouts(masked: Callable[..., Path], pattern: str) -> None:
     assert "6 training and 3 validation images, 3 classes" in splits.note
 
 
+def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
+    """The splits for which just those pictures are judged that they name, by one who learned from `splits.train`."""
+    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
+    expected = {
+        "val": splits.val.ids,
+        "train": splits.train.ids,
+        "all": tuple(sorted(splits.train.ids + splits.val.ids)),
+    }
+    found = {name: open_masks_for_judging(flat, name, **learned) for name in expected}
+    assert "the 2 images of" in found["val"][1]
+    assert "held out of its training" in found["val"][1]
+    others, note = open_masks_for_judging(flat, "val", val_fraction=0.34, trained_on="another set")
+    assert (len(others), note) == (6, f"all 6 images of {flat}")
+    return [name for name, (source, _) in found.items() if source.ids == expected[name]]
+
+
 def test_without_a_split_a_share_is_held_out(masked: Callable[..., Path], tmp_path: Path) -> None:
     root, flat = masked(), tmp_path / "flat"
     flat.mkdir()
@@ -51,7 +68,7 @@ def test_without_a_split_a_share_is_held_out(masked: Callable[..., Path], tmp_pa
     assert (len(splits.train), len(splits.val)) == (4, 2)
     assert not set(splits.train.ids) & set(splits.val.ids)
     assert "2 of 6 images are held out" in splits.note
-    assert len(open_masks_for_judging(flat, "val")) == 6
+    assert held_out_of_training(flat, splits) == ["val", "train", "all"]
     with pytest.raises(UserError, match="must lie between"):
         open_masks(flat, val_fraction=1.5)
 
@@ -109,6 +126,19 @@ def remove_masks(root: Path) -> None:
     (root / "annotations").rename(root / "elsewhere")
 
 
+def remove_some_masks(root: Path) -> None:
+    (root / "annotations" / "val").rename(root / "elsewhere")
+
+
+def stray(value: int, kind: type = np.uint8) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        values = np.array(Image.open(root / "annotations" / "train" / "003.png")).astype(kind)
+        values[0, 0] = value
+        Image.fromarray(values).save(root / "annotations" / "train" / "003.png")
+
+    return change
+
+
 def empty_images(root: Path) -> None:
     for path in (root / "images" / "train").iterdir():
         path.unlink()
@@ -127,7 +157,10 @@ def colour_masks(root: Path) -> None:
         (remove_mask, "1 of the 6 images of .* have no mask of their name in .*: .*000.png"),
         (double_image, "have one name but for the suffix"),
         (remove_val, "training images but none to be judged on"),
-        (remove_masks, "holds no images with masks: looked for"),
+        (remove_masks, "images/train has no masks: looked for annotations, masks, .* beside it; add a folder"),
+        (remove_some_masks, "images/val has no masks; put them beside it"),
+        (stray(77), r"hold the values 0, 1, 2, 77, too few of 0 to 77 to be classes; 77 for one is in .*003\.png: put"),
+        (stray(4000, np.uint16), r"too few of 0 to 4000 to be classes; 4000 .*003\.png: put classes\.txt"),
         (empty_images, "holds no images; add some"),
         (colour_masks, "no palette says what its colours mean"),
     ],
@@ -145,6 +178,15 @@ def test_a_mask_of_another_size_is_named(masked: Callable[..., Path]) -> None:
     Image.new("L", (5, 7)).save(root / "annotations" / "train" / "001.png")
     with pytest.raises(BadImage, match=r"001\.png has 48 x 64 pixels, its mask .* has 5 x 7"):
         open_masks(root).train[1]
+
+
+def test_16_bit_masks_have_a_void_of_their_own(masked: Callable[..., Path]) -> None:
+    """65,536 classes were made of it."""
+    root = masked()
+    stray(65535, np.uint16)(root)
+    splits = open_masks(root)
+    assert splits.train.classes == ("0", "1", "2")
+    assert splits.train[3].labels[0, 0] == IGNORED
 
 
 @pytest.mark.fault

@@ -74,6 +74,20 @@ def test_a_file_says_what_it_holds(weights: Weights, tmp_path: Path) -> None:
     assert same(found, weights)
 
 
+def test_a_pth_has_the_container_of_the_released_files(weights: Weights, tmp_path: Path) -> None:
+    model = detector()
+    model.load_state_dict(weights)
+    path = save_weights(model, tmp_path / "ours.pth", metadata={"classes": '["a", "b", "c", "d", "e"]', "metric": "1"})
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {"meta", "state_dict"}
+    assert content["state_dict"].keys() == weights.keys()
+    assert content["meta"]["CLASSES"] == tuple("abcde")
+    assert content["meta"]["dataset_meta"]["classes"] == tuple("abcde")
+    found = convnext.from_pretrained(path)
+    assert (found.kind, found.classes, found.metadata["metric"]) == ("mask_rcnn", list("abcde"), "1")
+    assert same(found, weights)
+
+
 def test_the_kind_is_read_from_the_names() -> None:
     with torch.device("meta"):
         models = [detector(kind, classes) for kind, classes in (("mask_rcnn", 3), ("cascade_mask_rcnn", 80))]

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from detector_cases import drawn_weights
-from segmenter_cases import CHANNELS, CLASSES, IMAGE, WIDTH, labels, maps
+from segmenter_cases import CHANNELS, CLASSES, WIDTH, labels, maps
 from torch.utils.flop_counter import FlopCounterMode
 
 import convnext
 from convnext import UserError
-from convnext.losses import pixel_cross_entropy
+from convnext.data.mask_coding import MaskCoding
 from convnext.models import create_model, load_weights, save_weights
 from convnext.models.convnext import ConvNeXt
-from convnext.models.pyramid import resize
 from convnext.models.upernet import AuxiliaryHead, DecodeHead, Segmenter, build_segmenter
+from convnext.pixel_loss import pixel_cross_entropy
 from convnext.recipes import RECIPES, get_recipe
 from convnext.training.optim import parameter_groups
 from convnext.variants import SEGMENTERS, VARIANTS, Arch, find_dense
@@ -56,7 +56,7 @@ def test_parameters_and_multiply_adds(size: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == parameters
     for (height, width), expected in zip(((512, 2048), (640, 2560)), published, strict=True):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.coarse(torch.empty(1, 3, height, width, device="meta"))
+            model(torch.empty(1, 3, height, width, device="meta"), coarse=True)
         assert counter.get_total_flops() / 2e9 == pytest.approx(expected, abs=0.005)
 
 
@@ -135,6 +135,32 @@ def test_weights_go_out_in_any_naming_and_come_back(naming: str, tmp_path: Path)
     opened = convnext.from_pretrained(path)
     assert isinstance(opened, Segmenter)
     assert torch.equal(model(x), opened(x))
+
+
+@pytest.mark.parametrize("naming", ["official", "mmseg"])
+def test_a_pth_has_the_container_of_the_released_files(naming: str, tmp_path: Path) -> None:
+    """It was {"model": …}, in which mmengine and the official code find no weights."""
+    model = scrambled(segmenter()).eval()
+    coding = MaskCoding(
+        ("a", "b", "c", "d", "e"), (1, 2, 3, 4, 5), tuple((9 * i, 0, 1) for i in range(5)), ignored=(0,)
+    )
+    metadata = {"classes": json.dumps(coding.classes), "mask_coding": json.dumps(coding.to_dict()), "which": "ema"}
+    path = save_weights(model, tmp_path / "model.pth", naming=naming, metadata=metadata)
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {"meta", "state_dict"}
+    palette = [list(colour) for colour in coding.colours]
+    assert (content["meta"]["CLASSES"], content["meta"]["PALETTE"]) == (coding.classes, palette)
+    assert content["meta"]["dataset_meta"] == {"classes": coding.classes, "palette": palette}
+    if naming == "official":
+        assert content["state_dict"].keys() == model.state_dict().keys()
+    opened = convnext.from_pretrained(path)
+    assert opened.metadata["which"] == "ema"
+    assert opened.classes == list(coding.classes)
+    assert MaskCoding.from_dict(opened.mask_coding) == coding
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(model(x), opened(x))
+    again = convnext.from_pretrained(save_weights(opened, tmp_path / "again.safetensors"))
+    assert (again.classes, again.mask_coding) == (opened.classes, json.loads(metadata["mask_coding"]))
 
 
 def test_what_transformers_reads_of_ours(tmp_path: Path) -> None:
@@ -231,7 +257,7 @@ def test_heads_losses_and_gradients_are_mmsegmentations(name: str) -> None:
     heads.load_state_dict(drawn_weights(heads))
     logits = heads[name](maps())
     torch.testing.assert_close(logits, theirs[f"{name}/logits"], rtol=1e-5, atol=1e-5)
-    loss = pixel_cross_entropy(resize(logits, IMAGE), labels())
+    loss = pixel_cross_entropy(logits, labels())
     torch.testing.assert_close(loss, theirs[f"{name}/loss"], rtol=1e-5, atol=1e-6)
     loss.backward()
     torch.testing.assert_close(heads[name].conv_seg.weight.grad.norm(), theirs[f"{name}/grad"], rtol=1e-4, atol=0)

@@ -117,6 +117,7 @@ def test_two_processes_judge_as_one(
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("BatchNorm averages over each of the 2 processes' own pictures") == 1
     best = next(row for row in read(tmp_path / "two" / "log.jsonl")[::-1] if row["kind"] == "eval" and row["best"])
     alone = api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")
     for name in ("miou", "aacc", "macc"):
@@ -153,7 +154,7 @@ def test_settings_reach_the_reading_of_the_data(
 
 
 @pytest.mark.fault
-def test_a_mask_that_breaks_during_training_is_named(
+def test_bad_masks_are_named_before_there_is_a_run(
     masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
 ) -> None:
     data = masked()
@@ -161,18 +162,74 @@ def test_a_mask_that_breaks_during_training_is_named(
     Image.fromarray(np.full((48, 64), 9, np.uint8)).save(data / "annotations" / "train" / "000.png")
     with pytest.raises(UserError, match=r"000\.png holds the value 9"):
         api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
-
-
-@pytest.mark.fault
-def test_masks_without_any_label_are_learned_nothing_from(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
-) -> None:
-    data = masked()
-    (data / "classes.txt").write_text("a\nb\nc\n")
     for path in (data / "annotations" / "train").iterdir():
         Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)
-    result = api.train(data, RECIPE, out=tmp_path / "run", settings=quick | {"steps": 2}, report=False)
-    assert [row["loss"] for row in result.history if row["kind"] == "train"][-1] == 0
+    with pytest.raises(UserError, match="none of the 6 training masks"):
+        api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_learned_from_is_not_judged(
+    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder without splits, `evaluate` gave the mIoU over the training images, too."""
+    masked()
+    for part in ("images", "annotations"):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        (tmp_path / "masks" / part / "train").rename(tmp_path / "flat" / part)
+    settings = quick | {"steps": 2, "batch_size": 4}
+    result = api.train(tmp_path / "flat", RECIPE, out=tmp_path / "run", settings=settings, val_fraction=0.34,
+                       report=False)  # fmt: skip
+    model = str(tmp_path / "run" / "model.safetensors")
+    found = api.evaluate(model, tmp_path / "flat", precision="fp32", split="val")
+    assert found["miou"] == pytest.approx(result.metric)
+    capsys.readouterr()
+    assert main(["evaluate", model, str(tmp_path / "flat")]) == 0
+    assert "the 2 images of" in capsys.readouterr().err
+    assert main(["evaluate", model, str(tmp_path / "flat"), "--split", "all"]) == 0
+    assert "all 6 images of" in capsys.readouterr().err
+
+
+def colour_data(root: Path) -> Path:
+    """Colour masks beside pictures, and the list that explains them."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[:3] = (10, 20, 30), (200, 0, 0), (0, 200, 0)
+    for path in (root / "annotations").rglob("*.png"):
+        Image.fromarray(palette[np.array(Image.open(path))]).save(path)
+    (root / "classes.txt").write_text("void 0 0 0\nground 10 20 30\ndisc 200 0 0\nsquare 0 200 0\n")
+    return root
+
+
+def test_nothing_of_the_users_is_overwritten_and_colours_come_beside_indices(
+    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
+) -> None:
+    """`predict own/photo.png --out own` put the mask in the photo's place."""
+    data, own = colour_data(masked()), tmp_path / "own"
+    api.train(data, RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+    own.mkdir()
+    before = (data / "images" / "val" / "000.png").read_bytes()
+    (own / "photo.png").write_bytes(before)
+    model = tmp_path / "run" / "model.safetensors"
+    with pytest.raises(UserError, match="is a picture already"):
+        api.predict(model, [own / "photo.png"], out=own)
+    assert (own / "photo.png").read_bytes() == before
+    assert sorted(path.name for path in own.iterdir()) == ["photo.png"]
+    (own / "photo.jpg").write_bytes(before)
+    with pytest.raises(UserError, match="would both be drawn as"):
+        api.predict(model, [own / "photo.png", own / "photo.jpg"], out=tmp_path / "drawn")
+    (own / "photo.jpg").unlink()
+    (own / "photo_colours.png").write_bytes(before)
+    with pytest.raises(UserError, match=r"photo_colours\.png would be the mask of one picture and the colours of"):
+        api.predict(model, [own], out=tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
+    api.predict(model, [own / "photo.png"], out=tmp_path / "drawn")
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "photo.png", "photo_colours.png", "photo_overlay.jpg",
+    ]  # fmt: skip
+    mask, colours = Image.open(tmp_path / "drawn" / "photo.png"), Image.open(tmp_path / "drawn" / "photo_colours.png")
+    assert (mask.mode, colours.mode) == ("P", "RGB")
+    assert set(np.unique(np.asarray(mask))) <= {1, 2, 3}
+    assert (np.asarray(mask.convert("RGB")) == np.asarray(colours)).all()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +264,27 @@ def test_no_part_of_a_batch_is_a_single_picture(
     assert seen == parts
     with pytest.raises(UserError, match="too few for BatchNorm"):
         api.train(masked("b"), RECIPE, out=tmp_path / "one", settings=quick | {"batch_size": 1}, report=False)
+
+
+def test_a_run_of_minutes_warms_up_for_a_tenth_of_its_steps(
+    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convnext.training import budget
+
+    monkeypatch.setattr(budget, "WARM_STEPS", 1)
+    monkeypatch.setattr(budget, "MEASURE_STEPS", 1)
+    settings = {name: value for name, value in quick.items() if name != "steps"} | {"minutes": 0.01}
+    api.train(masked(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["schedule"]["warmup_steps"] == max(1, round(recipe["steps"] / 10))
+
+
+def test_views_of_a_classifier_are_refused(masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path) -> None:
+    data = masked()
+    api.train(data, RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+    for views in ({"flip": True}, {"crops": 5}):
+        with pytest.raises(UserError, match="no classifier; leave out --flip and --crops; --test-mode multiscale"):
+            api.evaluate(tmp_path / "run" / "model.safetensors", data, **views)
 
 
 def test_segmentation_without_data_says_what_it_needs(tmp_path: Path) -> None:
