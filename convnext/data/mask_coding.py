@@ -165,9 +165,13 @@ def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
 
 
 def values_in(path: Path) -> set[int]:
-    """What an index mask holds, but for what counts for nothing by custom. Raises BadImage, naming the file."""
-    pixels = one_channel(read_pixels(path), readable(path))
-    return set(np.unique(pixels).tolist()) - {UNLABELLED, *([UNLABELLED_16] if pixels.dtype.itemsize > 1 else [])}
+    """What an index mask holds. Raises BadImage, naming the file."""
+    return set(np.unique(one_channel(read_pixels(path), readable(path))).tolist())
+
+
+def binary_coding() -> MaskCoding:
+    """Black and white masks, as tools write them for one kind of thing."""
+    return coding_of(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
 
 
 def ade20k_coding() -> MaskCoding:

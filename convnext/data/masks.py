@@ -19,7 +19,17 @@ from .folders import TRAIN_NAMES
 from .images import IMAGE_SUFFIXES, BadImage, open_image, readable
 from .kept_shape import KeptShape
 from .labelled import fingerprint, held_out, listed
-from .mask_coding import MaskCoding, ade20k_coding, coding_of, read_classes, read_mask, values_in
+from .mask_coding import (
+    UNLABELLED,
+    UNLABELLED_16,
+    MaskCoding,
+    ade20k_coding,
+    binary_coding,
+    coding_of,
+    read_classes,
+    read_mask,
+    values_in,
+)
 
 Pair = tuple[str, Path, Path]  # a picture's name, its file, its mask
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
@@ -275,7 +285,9 @@ def coding_for(root: Path, found: dict[str, tuple[Path, Path]], classes: str | P
     held: dict[int, Path] = {}
     for _, _, mask in pairs[:: -(-len(pairs) // LOOKED_AT)]:
         held |= dict.fromkeys(values_in(mask) - held.keys(), mask)
-    values = sorted(held.keys() - set(ignore))
+    values = sorted(held.keys() - {UNLABELLED, UNLABELLED_16, *ignore})
+    if values == [0] and UNLABELLED in held.keys() - set(ignore):  # one class and a void would leave nothing to learn
+        return binary_coding()
     if not values:
         raise UserError(f"the masks of {readable(root)} hold no class; they need values from 0")
     _require_classes(root, values, held)

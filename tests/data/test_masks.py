@@ -206,3 +206,14 @@ def test_a_turned_photo_outlined_as_stored_is_read_as_stored(masked: Callable[..
     path.unlink()
     sample = open_masks(root).train[0]
     assert sample.image.size[::-1] == sample.labels.shape
+
+
+def test_black_and_white_masks_are_background_and_foreground(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for path in (root / "annotations").rglob("*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    splits = open_masks(root)
+    assert splits.train.classes == ("background", "foreground")
+    assert set(np.unique(splits.val[0].labels)) == {0, 1}
+    with pytest.raises(UserError, match="hold no class"):
+        open_masks(root, ignore=(0,))
