@@ -136,8 +136,8 @@ def test_torchvision_baseline_is_rebuilt_from_its_file(tmp_path: Path) -> None:
     assert back.classes == ["a", "b", "c", "d"]
     assert same(back, dict(model.state_dict()))
     assert same(create_model(str(path)), dict(model.state_dict()))
-    with pytest.raises(UserError, match=r"fc.weight"):
-        load_weights(create_model("torchvision:resnet18", num_classes=3), path)
+    with pytest.raises(UserError, match=r"missing: layer1\.2\.conv1\.weight"):
+        load_weights(create_model("torchvision:resnet34", num_classes=4), path)
     with pytest.raises(UserError, match="ResNet"):
         load_weights(small(), path)
     with pytest.raises(UserError, match="its own library's names"):
@@ -276,3 +276,17 @@ def test_a_missing_hub_client_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 def test_channels_last_weights_are_saved_plainly(tmp_path: Path) -> None:
     model = small().to(memory_format=torch.channels_last)
     assert same(from_pretrained(save_weights(model, tmp_path / "model.safetensors")), state())
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+def test_a_baselines_checkpoint_starts_one_for_other_classes(name: str, tmp_path: Path) -> None:
+    first = create_model(name, num_classes=3)
+    save_weights(first, tmp_path / "first.safetensors")
+    second = create_model(name, num_classes=5)
+    report = load_weights(second, tmp_path / "first.safetensors")
+    assert report.head == "reinitialised"
+    assert "head for 5 classes kept as it was created: the file's is for 3 classes" in report.notes
+    ours, theirs = second.state_dict(), first.state_dict()
+    differing = {n for n in ours if ours[n].shape != theirs[n].shape or not torch.equal(ours[n], theirs[n])}
+    assert differing == {"fc.weight", "fc.bias"}
+    assert load_weights(create_model(name, num_classes=3), tmp_path / "first.safetensors").head == "loaded"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,22 @@ def fit_head(model: Backbone, weights: Weights, rule: str, rows: Sequence[int] |
     if theirs is not None and rule == "auto":
         why = f"the file's is for {len(theirs)} classes"
     notes.append(f"head for {ours} classes kept as it was created: {why}")
+    return "reinitialised", spared
+
+
+def fit_baseline_head(model: Any, weights: Weights, notes: list[str]) -> tuple[str, set[str]]:
+    """The same for another library's network, whose head is what has a row for each class; as `fit_head` returns."""
+    wanted = model.state_dict()
+    spared = {
+        name for name, value in weights.items()
+        if name in wanted and len(wanted[name].shape) and wanted[name].shape[0] == model.num_classes != len(value)
+        and value.shape[1:] == wanted[name].shape[1:]
+    }  # fmt: skip
+    if not spared:
+        return "loaded", set()
+    theirs = {len(weights.pop(name)) for name in spared}
+    why = f"the file's is for {', '.join(map(str, sorted(theirs)))} classes"
+    notes.append(f"head for {model.num_classes} classes kept as it was created: {why}")
     return "reinitialised", spared
 
 

@@ -24,7 +24,7 @@ from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, 
 from .class_names import fitting_names
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
-from .fitting import fit_head, fit_norms, fit_stem, some
+from .fitting import fit_baseline_head, fit_head, fit_norms, fit_stem, some
 from .keymaps import STEMS, Weights, arch_of, from_official, to_official
 from .labels import ade20k, coco, names_for
 from .loading import LoadReport, fill
@@ -241,8 +241,13 @@ def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] |
             return load_detector(model, opened, head, strict, load_backbone)
         return load_segmenter(model, opened, head, strict, load_backbone)
     if not isinstance(model, Backbone):
-        report = LoadReport(opened.source, str(getattr(model, "variant", "its own")), opened.entry, notes=opened.notes)
-        return fill(model, _unprefixed(opened.weights), report, strict=strict)
+        if rows is not None:
+            raise UserError(f"the head of {opened.source} cannot be cut to rows: only a ConvNeXt's can; leave out rows")
+        weights, notes = _unprefixed(opened.weights), [*opened.notes]
+        fate, fresh = fit_baseline_head(model, weights, notes)
+        named = str(getattr(model, "variant", "its own"))
+        report = LoadReport(opened.source, named, opened.entry, head=fate, notes=tuple(notes))
+        return fill(model, weights, report, fresh=fresh, strict=strict)
     translated = to_official(opened.weights, opened.source)
     weights, notes = dict(translated.weights), [*opened.notes, *translated.notes]
     if opened.release:
