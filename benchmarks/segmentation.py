@@ -127,6 +127,20 @@ def cases(peer: str, auxiliary: bool, options: argparse.Namespace) -> dict[str, 
             for what in ACTS}  # fmt: skip
 
 
+def loss_cases(height: int, width: int) -> dict[str, Callable[[], Any]]:
+    """Loss and gradient of logits at a quarter of the sides: in bands, and interpolated to every pixel first."""
+    device = runtime.default_device()
+    logits = torch.randn(BATCH, CLASSES, height // 4, width // 4, device=device).to(memory_format=torch.channels_last)
+    logits, (_, labels) = logits.requires_grad_(), data(height, width)
+
+    def interpolated_first() -> None:
+        whole = nn.functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+        torch.autograd.grad(nn.functional.cross_entropy(whole.float(), labels), logits)
+
+    return {"convnext": lambda: torch.autograd.grad(pixel_cross_entropy(logits, labels), logits),
+            "interpolated first": interpolated_first}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="convnext_tiny")
@@ -141,7 +155,11 @@ def main() -> None:
         memory(options.memory, options.of, options)
         return
     device = runtime.default_device()
-    rows: list[dict[str, Any]] = []
+    found = compared(loss_cases(options.height, options.width), options.n, device)
+    rows: list[dict[str, Any]] = [
+        {"peer": "plain PyTorch", "what": "loss and its gradient", "precision": "fp32", **found}
+    ]
+    print(rows[-1], flush=True)
     for peer, auxiliary in PEERS.items():
         for what, acts in cases(peer, auxiliary, options).items():
             for precision in ("fp32", "bf16"):
