@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,11 +93,14 @@ def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | No
 
 
 def as_results(found: Sequence[Found]) -> list[dict[str, Any]]:
-    """COCO's result format: one row an object. A file named by a number, as COCO's are, has that as its image id."""
+    """COCO's result format: one row an object. A file named by a number that no other has, as COCO's are, has that as
+    its image id, others their path."""
     rows = []
-    for one in found:
-        stem = Path(one.path).stem
-        image = {"image_id": int(stem) if stem.isdecimal() else one.path}
+    stems = [Path(one.path).stem for one in found]
+    numbers = Counter(int(stem) for stem in stems if stem.isdecimal())
+    for one, stem in zip(found, stems, strict=True):
+        alone = stem.isdecimal() and numbers[int(stem)] == 1
+        image = {"image_id": int(stem) if alone else one.path}
         rows += [
             image | {**{k: v for k, v in row.items() if k != "class"}, "category": row["class"]} for row in one.rows
         ]

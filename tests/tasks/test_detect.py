@@ -14,6 +14,7 @@ import pytest
 from convnext import UserError, api
 from convnext.cli import main
 from convnext.data.images import read_header
+from convnext.detecting import Found, as_results
 
 RECIPE = "coco/mask_rcnn/tiny"
 
@@ -173,3 +174,9 @@ def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, tiny_detection: 
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (recipe["batch_size"], recipe["steps"], recipe["schedule"]["warmup_steps"]) == (8, 2, 1)
     assert {row["field"] for row in result.history[0]["choices"]} == {"batch_size", "schedule.warmup_steps"}
+
+
+def test_image_ids_are_numbers_where_those_tell_the_files_apart() -> None:
+    row = {"class": "box", "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.9}
+    found = [Found(path, (dict(row),)) for path in ("val/000139.jpg", "a/1.jpg", "b/001.jpg", "c/dog.jpg")]
+    assert [one["image_id"] for one in as_results(found)] == [139, "a/1.jpg", "b/001.jpg", "c/dog.jpg"]
