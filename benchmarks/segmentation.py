@@ -113,11 +113,13 @@ def resident(what: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
-def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Namespace) -> float:
+def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Namespace) -> list[float]:
+    """MiB of three processes of their own, rising."""
     command = [sys.executable, __file__, "--memory", what, "--of", name, "--model", options.model,
                "--height", str(options.height), "--width", str(options.width)]  # fmt: skip
-    done = subprocess.run(command + ["--auxiliary"] * auxiliary, capture_output=True, text=True, check=True)
-    return round(float(done.stdout.splitlines()[-1]), 1)
+    command += ["--auxiliary"] * auxiliary
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    return sorted(round(float(done.stdout.splitlines()[-1]), 1) for done in runs)
 
 
 def cases(peer: str, auxiliary: bool, options: argparse.Namespace) -> dict[str, dict[str, Callable[[], Any]]]:

@@ -39,13 +39,32 @@ class DecodeHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """The backbone's maps (N, C_i, H_i, W_i) -> (N, K, H_0, W_0) logits."""
-        laterals = [lateral(x) for lateral, x in zip(self.lateral_convs, maps, strict=False)]
-        laterals.append(self.bottleneck(self.psp_modules(maps[-1])))
-        laterals = top_down(laterals, "bilinear")
-        levels = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
-        levels.append(laterals[-1])
-        joined = torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], 1)
-        return self.conv_seg(self.dropout(self.fpn_bottleneck(joined)))
+        return self.conv_seg(self.dropout(self.fpn_bottleneck(self._joined(maps))))
+
+    def _joined(self, maps: Sequence[Tensor]) -> Tensor:
+        """-> (N, L width, H_0, W_0); a function of its own, so that all else is given back before the last layers."""
+        levels = [lateral(x) for lateral, x in zip(self.lateral_convs, maps, strict=False)]
+        levels.append(self.bottleneck(self.psp_modules(maps[-1])))
+        levels = top_down(levels, "bilinear")
+        for i, conv in enumerate(self.fpn_convs):
+            levels[i] = conv(levels[i])
+        return _side_by_side(levels)
+
+
+def _side_by_side(levels: Sequence[Tensor]) -> Tensor:
+    """(N, C, H_i, W_i) each -> (N, L C, H_0, W_0). Without gradients one after the other into their place: all of them at
+    full size beside the result would be the most memory that labelling a picture takes.
+    """
+    size = levels[0].shape[-2:]
+    if torch.is_grad_enabled():
+        return torch.cat([resize(level, size) for level in levels], 1)
+    count, width = levels[0].shape[:2]
+    layout = torch.contiguous_format if levels[0].is_contiguous() else torch.channels_last  # as the maps have it
+    shape, like = (count, len(levels) * width, *size), levels[0]
+    joined = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+    for place, level in zip(joined.split(width, 1), levels, strict=True):
+        place.copy_(resize(level, size))
+    return joined
 
 
 class AuxiliaryHead(nn.Module):
