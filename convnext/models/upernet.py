@@ -52,8 +52,8 @@ class DecodeHead(nn.Module):
 
 
 def _side_by_side(levels: Sequence[Tensor]) -> Tensor:
-    """(N, C, H_i, W_i) each -> (N, L C, H_0, W_0). Without gradients one after the other into their place: all of them at
-    full size beside the result would be the most memory that labelling a picture takes.
+    """(N, C, H_i, W_i) each -> (N, L C, H_0, W_0). Without gradients one after the other into their place: all of them
+    at full size beside the result would be the most memory that labelling a picture takes.
     """
     size = levels[0].shape[-2:]
     if torch.is_grad_enabled():
