@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from .models.labels import as_folders_name_them
 from .models.rcnn import Detector
 from .models.upernet import Segmenter
 from .recipe import Recipe
-from .run_folder import DataRequest
+from .run_folder import learned_by
 from .segmenting import Areas
 from .tasks.classify import Classify, class_probabilities
 from .tasks.label_maps import Mode
@@ -182,15 +181,6 @@ def require_classifier(model: Any, checkpoint: str | Path) -> None:
         raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")
     if model.in_chans != 3:
         raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
-
-
-def learned_by(model: Any) -> dict[str, Any]:
-    """What a model of `usable` says of the pictures it learned from, as `sources.open_for_judging` takes it."""
-    learned = json.loads(model.metadata.get("data", "{}"))
-    return {
-        "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
-        "trained_on": learned.get("learned_from"),
-    }
 
 
 def _several(model: Any, *, default: bool) -> bool:

@@ -21,9 +21,10 @@ from .data.images import readable
 from .data.labelled import Source, listed
 from .data.transforms import Preprocess
 from .errors import UserError
-from .inference import learned_by, matched, usable
+from .inference import matched, usable
 from .models.labels import imagenet1k, names_for
 from .recipe import Recipe
+from .run_folder import learned_by
 from .tasks.classify import Classify
 from .training import runtime
 from .training.runtime import Runtime

@@ -165,6 +165,15 @@ def fingerprint(splits: Any) -> str:
     return f"{sources.fingerprint(splits.train)} {sources.fingerprint(splits.val)}"
 
 
+def learned_by(model: Any) -> dict[str, Any]:
+    """What a model of `from_pretrained` says of the pictures it learned from, as the openers for judging take it."""
+    learned = json.loads(model.metadata.get("data", "{}"))
+    return {
+        "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
+        "trained_on": learned.get("learned_from"),
+    }
+
+
 def first_row(path: Path) -> dict[str, Any]:
     """The row a run's log begins with. Raises UserError when the log is empty or not a log."""
     rows = log.read(path / "log.jsonl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from .data.masks import SegmentationSource, open_masks_for_judging
 from .drawing import draw_labels, targets
 from .errors import UserError
 from .recipe import Recipe, Segmentation
-from .run_folder import DataRequest
+from .run_folder import learned_by
 from .tasks.label_maps import Mode, label_map
 from .tasks.segment import Segment, per_class
 from .training import runtime
@@ -48,10 +47,8 @@ def evaluate(
     """
     if data is None:
         raise UserError(f"{checkpoint} is a segmenter: pass a folder of images with masks to judge it on")
-    learned = json.loads(model.metadata.get("data", "{}"))
     found, note = open_masks_for_judging(
-        data, split, coding=coding_from(model), classes=labels, trained_on=learned.get("learned_from"),
-        val_fraction=learned.get("val_fraction", DataRequest.val_fraction),
+        data, split, coding=coding_from(model), classes=labels, **learned_by(model)
     )  # fmt: skip
     source = matched(model, checkpoint, found)
     if say is not None:
