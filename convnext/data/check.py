@@ -5,52 +5,22 @@ Nothing is raised for what can be described (findings.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from .. import files
 from ..errors import UserError
 from . import folders
 from .check_coco import check_annotations, is_annotated
 from .check_masks import check_masks, is_masked
+from .duplicates import Picture, Progress, inspected, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
-from .images import BadImage, Header, open_image, read_header, readable
+from .images import readable
 from .sources import NATIVE, Splits, open_data
 from .tables import find_table, read_table
 
 IMBALANCE = 10  # largest class over smallest
-TINY_SIDE = 8  # pixels; the built-in digits have just these
-# Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
-# Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
-LOOK_SIDE, LOOK_SIGNS, LOOK_LEVELS = 8, 3, 4
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
-
-
-@dataclass(frozen=True)
-class _Picture:
-    split: str
-    label: str
-    path: Path
-    name: str  # below the data folder, printable
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What one file turned out to be; a picture that cannot be used has only problems."""
-
-    problems: tuple[Problem, ...]
-    bytes_hash: str = ""
-    pixels_hash: str = ""
-    look: bytes = b""
 
 
 def check(where: str | Path, *, labels: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
@@ -65,15 +35,15 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
     if is_annotated(root):
         return check_annotations(root, progress)
     if is_masked(root):
-        return check_masks(root, labels)
+        return check_masks(root, labels, progress)
     folders.require_folder(root, NATIVE)
     if table := find_table(root) if labels is None else Path(labels).expanduser():
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
-    facts = _inspect_all(pictures, progress)
+    facts = inspected(pictures, progress)
     problems += [problem for fact in facts for problem in fact.problems]
-    problems += [*_balance(counts), *_name_twins(pictures), *_repeats(pictures, facts), *_looks(pictures, facts)]
+    problems += [*_balance(counts), *_name_twins(pictures), *repeated(pictures, facts)]
     order = {kind: i for i, kind in enumerate((*ERRORS, *WARNINGS, *NOTES))}
     return FolderReport(readable(text), counts, sorted(problems, key=lambda problem: order[problem.kind]))
 
@@ -84,7 +54,7 @@ def _of_arrays(splits: Splits) -> FolderReport:
     return FolderReport(splits.name, counts, _balance(counts))
 
 
-def _survey_table(root: Path, path: Path) -> tuple[Counts, list[_Picture], list[Problem]]:
+def _survey_table(root: Path, path: Path) -> tuple[Counts, list[Picture], list[Problem]]:
     try:
         table = read_table(path)
     except UserError as error:
@@ -96,16 +66,16 @@ def _survey_table(root: Path, path: Path) -> tuple[Counts, list[_Picture], list[
         named = [table.classes[label] for label in labels]
         for label in named:
             counts[split][label] += 1
-        pictures.append(_Picture(split, "; ".join(named), root / name, readable(name)))
+        pictures.append(Picture(split, "; ".join(named), root / name, readable(name)))
     problems = [Problem("missing split", ".", f"{path.name} marks no row as {split}")
                 for split in ("train", "val") if table.splits and split not in splits]  # fmt: skip
     return counts, pictures, problems
 
 
-def _survey_folders(root: Path) -> tuple[Counts, list[_Picture], list[Problem]]:
+def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
     found = folders.split_folders(root) or {"all": root}
     counts: Counts = {}
-    pictures: list[_Picture] = []
+    pictures: list[Picture] = []
     problems = list(_structure(root, found))
     for split, folder in found.items():
         prefix = "" if folder == root else f"{folder.name}/"
@@ -124,7 +94,7 @@ def _survey_folders(root: Path) -> tuple[Counts, list[_Picture], list[Problem]]:
                 for entry, name in named
                 if not entry.is_image
             ]
-            images = [_Picture(split, label, folder / entry.path, name) for entry, name in named if entry.is_image]
+            images = [Picture(split, label, folder / entry.path, name) for entry, name in named if entry.is_image]
             if not images:
                 problems.append(Problem("empty class", readable(prefix + classes.name), "holds no images"))
             counts[split][label] = len(images)
@@ -182,55 +152,7 @@ def _balance(counts: Counts) -> list[Problem]:
     return problems
 
 
-def _inspect_all(pictures: list[_Picture], progress: Progress | None) -> list[_Facts]:
-    facts = []
-    with ThreadPoolExecutor() as pool:
-        for done, fact in enumerate(pool.map(_inspect, pictures), start=1):
-            facts.append(fact)
-            if progress is not None:
-                progress(done, len(pictures))
-    return facts
-
-
-def _inspect(picture: _Picture) -> _Facts:
-    try:
-        header = read_header(picture.path)
-        image = open_image(picture.path)
-        bytes_hash = files.sha256(picture.path)
-    except BadImage as error:
-        return _Facts((Problem(error.kind, picture.name, str(error)),))
-    except OSError as error:
-        return _Facts((Problem("missing", picture.name, f"vanished or could not be read again ({error.strerror})"),))
-    pixels = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-    return _Facts(tuple(_oddities(header, picture.name)), bytes_hash, pixels, _look(image))
-
-
-def _oddities(header: Header, name: str) -> Iterator[Problem]:
-    words = []
-    if header.mode.startswith("I") or header.mode == "F":
-        words.append("more than 8 bits a pixel (scaled to 8)")
-    elif header.mode in ("P", "PA"):
-        words.append("palette")
-    elif header.mode not in ("RGB", "RGBA", "L", "LA"):
-        words.append(header.mode)
-    if header.transparent:
-        words.append("transparency (dropped)")
-    if header.animated:
-        words.append("animated (the first frame is used)")
-    if header.orientation != 1:
-        words.append(f"EXIF orientation {header.orientation} (turned upright)")
-    if words:
-        yield Problem("odd mode", name, ", ".join(words))
-    if min(header.size) < TINY_SIDE:
-        yield Problem("tiny", name, f"{header.size[0]} x {header.size[1]} pixels")
-
-
-def _look(image: Image.Image) -> bytes:
-    """A grey thumbnail of 8 rows and 9 columns, by which re-encoded and resized copies are known."""
-    return image.convert("L").resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX).tobytes()
-
-
-def _name_twins(pictures: Iterable[_Picture]) -> Iterator[Problem]:
+def _name_twins(pictures: Iterable[Picture]) -> Iterator[Problem]:
     """Names that differ only in case or in how accents are composed: one file where the file system folds them."""
     firsts: dict[tuple[str, str], str] = {}
     for name in dict.fromkeys(name for picture in pictures for name in (os.path.dirname(picture.name), picture.name)):
@@ -238,52 +160,3 @@ def _name_twins(pictures: Iterable[_Picture]) -> Iterator[Problem]:
         first = firsts.setdefault((folder, unicodedata.normalize("NFC", own.casefold())), name)
         if first != name:
             yield Problem("name twins", name, f"the same as {first} on a system that ignores case")
-
-
-def _repeats(pictures: list[_Picture], facts: list[_Facts]) -> Iterator[Problem]:
-    """The same picture again: in both splits, under two labels, or simply twice."""
-    groups: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # pixels -> the first one of each split and label
-    for i, (mine, fact) in enumerate(zip(pictures, facts, strict=True)):
-        if not fact.pixels_hash:
-            continue
-        firsts = groups[fact.pixels_hash]
-        for kind, found in (
-            ("leak", [j for (split, _), j in firsts.items() if split != mine.split]),
-            ("conflicting labels", [j for (_, label), j in firsts.items() if label != mine.label]),
-            ("duplicate", [j for key, j in firsts.items() if key == (mine.split, mine.label)]),
-        ):
-            if found:
-                how = "bytes" if fact.bytes_hash == facts[found[0]].bytes_hash else "pixels"
-                yield Problem(kind, mine.name, _same_as(kind, mine, pictures[found[0]], how))
-        firsts.setdefault((mine.split, mine.label), i)
-
-
-def _same_as(kind: str, mine: _Picture, other: _Picture, how: str) -> str:
-    detail = f"same {how} as {other.name}"
-    if kind == "conflicting labels":
-        return f"{detail}, but {mine.label!r} instead of {other.label!r}"
-    if kind == "duplicate" and mine.split == "all":
-        return f"{detail}; one may be learnt from and the other measured on"
-    return detail
-
-
-def _looks(pictures: list[_Picture], facts: list[_Facts]) -> Iterator[Problem]:
-    """Validation pictures that look like a training picture, though their pixels differ."""
-    train = [i for i, fact in enumerate(facts) if fact.look and pictures[i].split == "train"]
-    val = [i for i, fact in enumerate(facts) if fact.look and pictures[i].split == "val"]
-    if not train or not val:
-        return
-    known = {facts[i].pixels_hash for i in train}
-    thumbnails, signs = _thumbnails([facts[i].look for i in train])
-    for i, thumbnail, sign in zip(val, *_thumbnails([facts[i].look for i in val]), strict=True):
-        near = np.flatnonzero(np.bitwise_count(signs ^ sign) <= LOOK_SIGNS)
-        close = near[np.abs(thumbnails[near] - thumbnail).mean((1, 2)) <= LOOK_LEVELS]
-        if sign and len(close) and facts[i].pixels_hash not in known:
-            yield Problem("looks the same", pictures[i].name, f"hardly differs from {pictures[train[close[0]]].name}")
-
-
-def _thumbnails(looks: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 8, 9) grey levels, and (N,) 64-bit words: is the left neighbour brighter? 0 for flat pictures."""
-    grey = np.frombuffer(b"".join(looks), dtype=np.uint8).reshape(-1, LOOK_SIDE, LOOK_SIDE + 1).astype(np.int16)
-    words = np.packbits((grey[:, :, :-1] > grey[:, :, 1:]).reshape(len(looks), -1), axis=1).view(np.uint64).ravel()
-    return grey, words

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from .duplicates import Picture, Progress, inspected, repeated
 from .findings import Counts, FolderReport, Problem
 from .images import IMAGE_SUFFIXES, BadImage, read_header, readable
 from .labelled import listed
@@ -31,7 +32,7 @@ def _only_images(root: Path) -> bool:
     return len(visible) == 1 and visible[0].name in IMAGE_FOLDERS
 
 
-def check_masks(root: Path, classes: str | Path | None = None) -> FolderReport:
+def check_masks(root: Path, classes: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
     """The report on a folder of images with masks. A class is counted once for each mask that shows it.
 
     `classes` is a file that names them, as `open_masks` takes it.
@@ -59,6 +60,10 @@ def check_masks(root: Path, classes: str | Path | None = None) -> FolderReport:
             coding = coding_for(root, found, classes, (), first)
     except UserError as error:
         problems.append(Problem("bad mask", ".", str(error)))
+    pictures = [Picture(split or "all", "", image, name) for split, rows in pairs.items() for name, image, _ in rows]
+    facts = inspected(pictures, progress)
+    problems += [problem for fact in facts for problem in fact.problems]
+    problems += repeated(pictures, facts)
     counts: Counts = {}
     for split, rows in pairs.items():
         shown: Counter[str] = Counter()
@@ -77,8 +82,7 @@ def _pair(name: str, image: Path, mask: Path, coding: MaskCoding | None, shown: 
     """What is wrong with a picture and its mask; without a coding, the mask's values are not looked at."""
     try:
         read_header(image)
-    except BadImage as error:
-        yield Problem(error.kind, name, str(error))
+    except BadImage:  # which the look at all pictures reports
         return
     try:
         read_header(mask)

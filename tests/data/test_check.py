@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data import check as check_module
 from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
+from convnext.data.duplicates import Facts, Picture, repeated
 from convnext.errors import UserError
 
 
@@ -122,9 +122,9 @@ def test_a_leak_under_another_label_is_both(pets: Path) -> None:
 
 
 def test_many_copies_are_compared_quickly(pets: Path) -> None:
-    pictures = [check_module._Picture("train", "cat", pets, f"{i}") for i in range(20_000)]
-    facts = [check_module._Facts((), "b", "p", b"")] * len(pictures)
-    assert len(list(check_module._repeats(pictures, facts))) == 19_999
+    pictures = [Picture("train", "cat", pets, f"{i}") for i in range(20_000)]
+    facts = [Facts((), "b", "p", b"")] * len(pictures)
+    assert len(list(repeated(pictures, facts))) == 19_999
 
 
 def test_classes_that_differ_between_the_splits(pets: Path) -> None:

@@ -132,3 +132,15 @@ def test_images_alone_lack_their_masks(masked: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("name", ["camvid-320", "ade20k-samples"])
 def test_the_shared_masks_are_sound(name: str) -> None:
     assert check(SHARED / name).ok
+
+
+@pytest.mark.fault
+def test_pictures_that_are_learned_from_and_judged_on(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for part in ("images", "annotations"):
+        for name in ("000.png", "001.png"):
+            (root / part / "val" / name).write_bytes((root / part / "train" / name).read_bytes())
+    report = check(root)
+    assert report.ok
+    assert [problem.kind for problem in report.problems] == ["leak", "leak"]
+    assert "000.png: same bytes as " in str(report)

@@ -1,0 +1,151 @@
+"""Every picture opened, and compared with every other: what is odd, twice there, or on both sides of a split.
+
+One mechanism for `check` of whatever kind of data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .. import files
+from .findings import Problem
+from .images import BadImage, Header, open_image, read_header
+
+TINY_SIDE = 8  # pixels; the built-in digits have just these
+# Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
+# Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
+LOOK_SIDE, LOOK_SIGNS, LOOK_LEVELS = 8, 3, 4
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file to look at; `label` is what the data says of it as a whole, "" where it says nothing."""
+
+    split: str
+    label: str
+    path: Path
+    name: str  # below the data folder, printable
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one file turned out to be; a picture that cannot be used has only problems."""
+
+    problems: tuple[Problem, ...]
+    bytes_hash: str = ""
+    pixels_hash: str = ""
+    look: bytes = b""
+
+
+def inspected(pictures: Sequence[Picture], progress: Progress | None = None) -> list[Facts]:
+    """What each picture turned out to be, in their order; none raises."""
+    facts = []
+    with ThreadPoolExecutor() as pool:
+        for done, fact in enumerate(pool.map(_inspect, pictures), start=1):
+            facts.append(fact)
+            if progress is not None:
+                progress(done, len(pictures))
+    return facts
+
+
+def _inspect(picture: Picture) -> Facts:
+    try:
+        header = read_header(picture.path)
+        image = open_image(picture.path)
+        bytes_hash = files.sha256(picture.path)
+    except BadImage as error:
+        return Facts((Problem(error.kind, picture.name, str(error)),))
+    except OSError as error:
+        return Facts((Problem("missing", picture.name, f"vanished or could not be read again ({error.strerror})"),))
+    pixels = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+    return Facts(tuple(_oddities(header, picture.name)), bytes_hash, pixels, _look(image))
+
+
+def _oddities(header: Header, name: str) -> Iterator[Problem]:
+    words = []
+    if header.mode.startswith("I") or header.mode == "F":
+        words.append("more than 8 bits a pixel (scaled to 8)")
+    elif header.mode in ("P", "PA"):
+        words.append("palette")
+    elif header.mode not in ("RGB", "RGBA", "L", "LA"):
+        words.append(header.mode)
+    if header.transparent:
+        words.append("transparency (dropped)")
+    if header.animated:
+        words.append("animated (the first frame is used)")
+    if header.orientation != 1:
+        words.append(f"EXIF orientation {header.orientation} (turned upright)")
+    if words:
+        yield Problem("odd mode", name, ", ".join(words))
+    if min(header.size) < TINY_SIDE:
+        yield Problem("tiny", name, f"{header.size[0]} x {header.size[1]} pixels")
+
+
+def _look(image: Image.Image) -> bytes:
+    """A grey thumbnail of 8 rows and 9 columns, by which re-encoded and resized copies are known."""
+    return image.convert("L").resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX).tobytes()
+
+
+def repeated(pictures: Sequence[Picture], facts: Sequence[Facts]) -> Iterator[Problem]:
+    """Pictures that are there twice or nearly so; a "leak" is learned from and judged on."""
+    yield from _repeats(pictures, facts)
+    for split in ("val", "test"):
+        yield from _look_alikes(pictures, facts, split)
+
+
+def _repeats(pictures: Sequence[Picture], facts: Sequence[Facts]) -> Iterator[Problem]:
+    """The same picture again: in both splits, under two labels, or simply twice."""
+    groups: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # pixels -> the first one of each split and label
+    for i, (mine, fact) in enumerate(zip(pictures, facts, strict=True)):
+        if not fact.pixels_hash:
+            continue
+        firsts = groups[fact.pixels_hash]
+        for kind, found in (
+            ("leak", [j for (split, _), j in firsts.items() if split != mine.split]),
+            ("conflicting labels", [j for (_, label), j in firsts.items() if label != mine.label]),
+            ("duplicate", [j for key, j in firsts.items() if key == (mine.split, mine.label)]),
+        ):
+            if found:
+                how = "bytes" if fact.bytes_hash == facts[found[0]].bytes_hash else "pixels"
+                yield Problem(kind, mine.name, _same_as(kind, mine, pictures[found[0]], how))
+        firsts.setdefault((mine.split, mine.label), i)
+
+
+def _same_as(kind: str, mine: Picture, other: Picture, how: str) -> str:
+    detail = f"same {how} as {other.name}"
+    if kind == "conflicting labels":
+        return f"{detail}, but {mine.label!r} instead of {other.label!r}"
+    if kind == "duplicate" and mine.split == "all":
+        return f"{detail}; one may be learnt from and the other measured on"
+    return detail
+
+
+def _look_alikes(pictures: Sequence[Picture], facts: Sequence[Facts], judged: str) -> Iterator[Problem]:
+    """Pictures of the split `judged` that look like a training picture, though their pixels differ."""
+    train = [i for i, fact in enumerate(facts) if fact.look and pictures[i].split == "train"]
+    val = [i for i, fact in enumerate(facts) if fact.look and pictures[i].split == judged]
+    if not train or not val:
+        return
+    known = {facts[i].pixels_hash for i in train}
+    thumbnails, signs = _thumbnails([facts[i].look for i in train])
+    for i, thumbnail, sign in zip(val, *_thumbnails([facts[i].look for i in val]), strict=True):
+        near = np.flatnonzero(np.bitwise_count(signs ^ sign) <= LOOK_SIGNS)
+        close = near[np.abs(thumbnails[near] - thumbnail).mean((1, 2)) <= LOOK_LEVELS]
+        if sign and len(close) and facts[i].pixels_hash not in known:
+            yield Problem("looks the same", pictures[i].name, f"hardly differs from {pictures[train[close[0]]].name}")
+
+
+def _thumbnails(looks: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 8, 9) grey levels, and (N,) 64-bit words: is the left neighbour brighter? 0 for flat pictures."""
+    grey = np.frombuffer(b"".join(looks), dtype=np.uint8).reshape(-1, LOOK_SIDE, LOOK_SIDE + 1).astype(np.int16)
+    words = np.packbits((grey[:, :, :-1] > grey[:, :, 1:]).reshape(len(looks), -1), axis=1).view(np.uint64).ravel()
+    return grey, words
