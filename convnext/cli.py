@@ -263,9 +263,7 @@ def _doctor(options: argparse.Namespace) -> None:
     facts = runtime.describe()
     with runtime.start() as run:
         facts["device"] = str(run.device)
-        facts["precision"] = (
-            f"{run.precision} (bf16 matrix product {runtime.bf16_speedup(run.device):.1f} x as fast as fp32)"
-        )
+        facts["precision"] = f"{run.precision} ({runtime.native_precision(run.device)[1]})"
         facts["loader processes"] = str(runtime.default_workers(run.device))
     for name in (
         "torchvision",

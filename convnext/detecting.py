@@ -47,7 +47,7 @@ def evaluate(
     source = matched(model, checkpoint, open_detection_for_judging(data, split))
     if say is not None:
         say(f"{len(source):,} images of {data}, {source.judged:,} objects")
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         preprocess = KeptShape.from_dict(model.preprocess)
         recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)
         task = Detect(source, source, recipe, preprocess, run)
@@ -70,14 +70,14 @@ def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> Dete
 
 
 def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | None = None,
-         precision: str = "auto") -> Iterator[Found]:  # fmt: skip
+         precision: str = "auto", say: Callable[[str], None] | None = None) -> Iterator[Found]:  # fmt: skip
     """What is in each picture with a score of at least `least_score`; `out` is a folder for the pictures drawn on.
 
     Raises UserError, before anything is done, where a drawing would take the place of another or of a picture.
     """
     drawn = {} if out is None else targets(paths, out)
     preprocess = KeptShape.from_dict(model.preprocess)
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         model = model.to(run.device).eval()
         for path in paths:
             try:

@@ -54,7 +54,8 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     images count, but for those that the model learned from; `say` is told which were judged. Raises UserError when a
     class of the folder is unknown to the checkpoint, or where one has several labels an image and the other one.
 
-    Of a detector: COCO's figures. Of a segmenter: mIoU, seen as `mode` says (None: in sliding windows).
+    `precision`: "fp32", "bf16", or "auto" for the one that the model's own figure was measured in (fp32 where its file
+    does not say). Of a detector: COCO's figures. Of a segmenter: mIoU, seen as `mode` says (None: in sliding windows).
     """
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
@@ -77,7 +78,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     source, note = matched(checkpoint, model, data, split=split, labels=labels)
     if say is not None:
         say(note)
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="bce" if source.multi_label else "softmax")
         several = Views(preprocess, flip, crops) if flip or crops > 1 else None
         count = crops * (2 if flip else 1)
@@ -106,7 +107,8 @@ def matched(
 
 def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
             precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
-            out: str | Path | None = None) -> list[Prediction] | list[Found] | list[Areas]:  # fmt: skip
+            out: str | Path | None = None,
+            say: Callable[[str], None] | None = None) -> list[Prediction] | list[Found] | list[Areas]:  # fmt: skip
     """Names and probabilities for files, folders and glob patterns; an unreadable file has an `error`.
 
     Of a detector: the objects with a score of at least `least_score`; `out` is a folder for the pictures with them
@@ -121,16 +123,16 @@ def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 
     model = from_pretrained(checkpoint)
     folder = None if out is None else Path(out)
     if isinstance(model, Segmenter):
-        return list(segmenting.find(model, paths, mode=mode or "slide", out=folder, precision=precision))
+        return list(segmenting.find(model, paths, mode=mode or "slide", out=folder, precision=precision, say=say))
     if mode is not None:
         raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
     if isinstance(model, Detector):
-        return list(detecting.find(model, paths, least_score=least_score, out=folder, precision=precision))
+        return list(detecting.find(model, paths, least_score=least_score, out=folder, precision=precision, say=say))
     require_classifier(model, checkpoint)
     if out is not None:
         raise UserError(f"{checkpoint} is a classifier, which draws nothing; leave out --out")
     results: list[Prediction] = []
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         model = model.to(run.device).eval()
         for i in range(0, len(paths), batch_size):
             results += _predict_batch(model, paths[i : i + batch_size], top, run)
@@ -198,7 +200,7 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
         except UserError as error:
             results[path] = Prediction(path, (), str(error))
     if tensors:
-        batch = torch.stack(list(tensors.values())).to(run.device)
+        batch = torch.stack(list(tensors.values())).to(run.device, memory_format=torch.channels_last)
         with torch.inference_mode(), run.autocast():
             logits = model(batch).float().cpu()
         probabilities = class_probabilities(logits, several=_several(model, default=False))

@@ -82,6 +82,7 @@ def _add_robustness(sub: argparse.ArgumentParser) -> None:
     own.add_argument("--frost", metavar="DIR", help="pictures of frost; without them that corruption is left out")
     own.add_argument("--seed", type=int, default=0)
     sub.add_argument("--batch-size", type=int, default=64)
+    precision_argument(sub)
     form_argument(sub)
 
 
@@ -90,6 +91,12 @@ def form_argument(sub: argparse.ArgumentParser, *shorthands: str) -> None:
     sub.add_argument("--form", choices=FORMS, default="text", help="how the table is written")
     for form in shorthands:
         sub.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"the same as --form {form}")
+
+
+def precision_argument(sub: argparse.ArgumentParser) -> None:
+    """--precision of the commands that judge or use a trained model."""
+    sub.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+                     help="auto: that of the model's own figure; fp32 where its file does not say")  # fmt: skip
 
 
 def _reading_arguments(sub: argparse.ArgumentParser) -> None:
@@ -150,7 +157,7 @@ def _robustness(options: argparse.Namespace) -> None:
                         "--corrupted DIR, one of the three")  # fmt: skip
     from . import robustness as judging
 
-    common: dict[str, Any] = {"batch_size": options.batch_size, "say": _to_stderr}
+    common: dict[str, Any] = {"batch_size": options.batch_size, "precision": options.precision, "say": _to_stderr}
     if any(suites.values()):
         ours = judging.robustness(options.checkpoint, **suites, partial=options.partial, **common)
         _print(judging.table(ours), options.form)

@@ -139,7 +139,7 @@ def robustness(
     corrupted = {key: _corrupted(key, root, partial) for key, root in roots.items() if key not in opened}
     model = _imagenet_model(checkpoint)
     found: dict[str, Any] = {"errors": {}, "counts": {}}
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         judge = _Judge(model, Preprocess.from_dict(model.preprocess), run, batch_size, say or (lambda note: None))
         for figure, key in FIGURES.items():
             if key in opened:
@@ -182,7 +182,7 @@ def robustness_on_own(
     plain = None if data is None else matched(checkpoint, model, data)[0]
     errors: dict[str, dict[int, float]] = {}
     count, clean = 0, None
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         judge = _Judge(model, Preprocess.from_dict(model.preprocess), run, batch_size, say or (lambda note: None))
         if plain is not None:
             clean = 1 - judge.top1(plain, "without corruption")[0] / 100

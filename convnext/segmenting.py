@@ -54,7 +54,7 @@ def evaluate(
     if say is not None:
         say(f"{note}: {len(source.classes)} classes, {mode}")
     protocol = KeptShape.from_dict(model.preprocess)
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         recipe = Recipe(task="segment", image_size=protocol.size, batch_size=1, segmentation=Segmentation(test=mode))
         task = Segment(source, source, recipe, protocol, run)
         result = task.evaluate(model.to(run.device).eval())
@@ -89,7 +89,7 @@ def coding_from(model: Any) -> MaskCoding:
 
 
 def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | None = None,
-         precision: str = "auto") -> Iterator[Areas]:  # fmt: skip
+         precision: str = "auto", say: Callable[[str], None] | None = None) -> Iterator[Areas]:  # fmt: skip
     """How much of each picture is what. `out` is a folder for the masks, NAME.png, and pictures under them,
     NAME_overlay.jpg; beside the masks of classes whose training masks were in colour, NAME_colours.png.
 
@@ -97,7 +97,7 @@ def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | 
     """
     protocol, coding = KeptShape.from_dict(model.preprocess), coding_from(model)
     drawn = {} if out is None else _places(paths, out, coding)
-    with runtime.start(precision) as run:
+    with runtime.start_judging(model, precision, say) as run:
         model = model.to(run.device).eval()
         for path in paths:
             try:

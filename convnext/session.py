@@ -70,6 +70,7 @@ class Session:
             "preprocess": json.dumps(self.task.preprocess.to_dict()),
             "metric": json.dumps(metrics),
             "which": now.best.which,
+            "precision": self.recipe.precision,
             **self.task.described,
             "licence": "that of the training pictures' and first weights' owners",
             "data": json.dumps(

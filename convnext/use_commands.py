@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import UserError
-from .paper_commands import form_argument
+from .paper_commands import form_argument, precision_argument
 from .tables import render
 
 
@@ -30,6 +30,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners"
     )
     sub.add_argument("--batch-size", type=int, default=256)
+    precision_argument(sub)
     form_argument(sub, "json")
     sub = command("predict", _predict, "names and probabilities for images")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
@@ -42,6 +43,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--out", metavar="DIR", help="of a detector or segmenter: the pictures with what was found drawn in, masks"
     )
     sub.add_argument("--test-mode", choices=("slide", "whole", "multiscale"), help="of a segmenter (default: slide)")
+    precision_argument(sub)
     form_argument(sub, "json", "csv")
 
 
@@ -57,6 +59,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         split=options.split,
         labels=options.labels,
         mode=options.test_mode,
+        precision=options.precision,
         say=lambda note: print(note, file=sys.stderr),
     )
     if int(os.environ.get("RANK", 0)):
@@ -80,7 +83,8 @@ def _predict(options: argparse.Namespace) -> int:
 
     images = [line for word in options.images for line in (_standard_input() if word == "-" else [word])]
     rows: list[Any] = predict(options.checkpoint, images, top=options.top, least_score=options.score, out=options.out,
-                              mode=options.test_mode)  # fmt: skip
+                              mode=options.test_mode, precision=options.precision,
+                              say=lambda note: print(note, file=sys.stderr))  # fmt: skip
     if hasattr(rows[0], "rows"):
         _print_found(rows, options.form)
     elif hasattr(rows[0], "shares"):

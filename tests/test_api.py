@@ -268,7 +268,7 @@ def test_what_was_changed_of_a_recipe_is_kept(pictures: Any, tiny: Any, tmp_path
 
 def test_a_baseline_on_tiny_pictures_is_not_trained_in_bf16_on_a_cpu(pictures: Any, tmp_path: Path) -> None:
     settings = {"model": "torchvision:resnet18", "image_size": 16, "steps": 2, "batch_size": 8, "workers": 0}
-    picked = mock.patch("convnext.training.runtime._pick_precision", return_value="bf16")
+    picked = mock.patch("convnext.training.runtime.native_precision", return_value=("bf16", "it has"))
     cpu = mock.patch("convnext.training.runtime.default_device", return_value=torch.device("cpu"))
     with picked, cpu:
         convnext.train(pictures(), settings=settings, out=tmp_path / "tiny", report=False)

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; modules on one line may import each other as long as there is no circle.
 LEVELS = (
     ("errors",),
-    ("files", "variants", "tables"),
+    ("files", "variants", "tables", "machine"),
     ("recipe",),
     ("recipes",),
     ("losses", "pixel_loss", "metrics", "average_precision", "kernels"),
@@ -65,6 +65,7 @@ ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm":
 LIGHT = (
     "errors",
     "files",
+    "machine",
     "variants",
     "recipe",
     "recipes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .. import machine
 from ..data import sources
 from ..data.transforms import Preprocess
 from ..errors import UserError
@@ -93,7 +93,7 @@ def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folde
 
 def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
     """The sources of a data set under a recipe; decoded images stay in memory where they fit."""
-    limit = int(_free_memory() * CACHE_SHARE / run.world)
+    limit = int(machine.free_memory() * CACHE_SHARE / machine.processes_here())
     train_source, val_source = sources.cached(splits.train, limit), sources.cached(splits.val, limit)
     if run.main and train_source is splits.train and not isinstance(train_source.read, sources.ArrayReader):
         print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
@@ -161,10 +161,3 @@ def _capability(model: nn.Module, method: str, name: str) -> Callable[..., Any]:
     if not hasattr(model, method):
         raise UserError(f"{name} cannot recompute its activations; leave out --set grad_checkpointing=true")
     return getattr(model, method)
-
-
-def _free_memory() -> int:
-    """Bytes; 0 where the system does not tell, and then nothing is kept."""
-    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return 0
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

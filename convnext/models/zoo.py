@@ -40,7 +40,9 @@ DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that
 
 
 DESCRIBED = ("classes", "category_ids", "mask_coding", "preprocess")  # attributes that `from_pretrained` gives a model
-CARRIED = ("classes", "category_ids", "mask_coding", "preprocess", "task", "metric", "which", "licence", "data")
+CARRIED = (
+    "classes", "category_ids", "mask_coding", "preprocess", "task", "metric", "which", "precision", "licence", "data"
+)  # fmt: skip
 
 
 def list_models() -> list[str]:

@@ -7,9 +7,8 @@ import ctypes
 import os
 import platform
 import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-BF16_WORTHWHILE = 1.2  # bf16 is used where its matrix product is at least this much faster than fp32's
+from .. import machine
+from ..errors import UserError
+
+Precision = Literal["bf16", "fp32"]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Runtime:
     device: torch.device
     rank: int = 0
     world: int = 1
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Precision = "fp32"
 
     @property
     def main(self) -> bool:
@@ -101,12 +104,61 @@ def start(precision: str = "auto") -> Iterator[Runtime]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     _keep_memory(device)
     runtime = Runtime(device, rank, world)
-    chosen = runtime.from_main(_pick_precision(device) if precision == "auto" else precision)
+    chosen = runtime.from_main(native_precision(device)[0] if precision == "auto" else _known(precision))
     try:
         yield Runtime(device, rank, world, chosen)
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def start_judging(model: Any, precision: str = "auto", say: Say | None = None) -> Iterator[Runtime]:
+    """`start` for a trained model: unless one is asked for, in the precision its own figure was measured in.
+
+    That stands in its metadata. Without it (released weights, other libraries' files) it is fp32, as published figures
+    are. `say` is told which and why.
+    """
+    with start("fp32" if precision == "auto" else precision) as run:
+        why = "as asked"
+        if precision == "auto":
+            chosen, why = _judged_in(model, run.device)
+            run = Runtime(run.device, run.rank, run.world, run.from_main(chosen))
+        if say is not None and run.main:
+            say(f"computed in {run.precision}: {why}")
+        yield run
+
+
+def native_precision(device: torch.device) -> tuple[Precision, str]:
+    """bf16 where the device has instructions for it, and the reason: what it has, so that it never changes."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", f"{name} computes bf16 itself"
+        return "fp32", f"{name} has no bf16 arithmetic of its own"
+    if device.type != "cpu":
+        return "fp32", f"bf16 is not used on {device.type}"
+    if found := machine.bf16_instructions():
+        return "bf16", f"the processor has {found}"
+    return "fp32", f"the processor is not known to have any of {', '.join(machine.BF16_FLAGS)}"
+
+
+def _judged_in(model: Any, device: torch.device) -> tuple[Precision, str]:
+    kept = model.metadata.get("precision")
+    if kept == "fp32":
+        return "fp32", "as the model was judged while it was trained"
+    if kept != "bf16":
+        return "fp32", "the file does not say in what the model was judged while it was trained"
+    native, why = native_precision(device)
+    if native == "fp32":
+        return "fp32", f"the model was judged in bf16 while it was trained, but here {why}"
+    return "bf16", "as the model was judged while it was trained"
+
+
+def _known(precision: str) -> Precision:
+    if precision == "bf16" or precision == "fp32":
+        return precision
+    raise UserError(f"precision {precision!r} is not one of auto, fp32, bf16")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -116,9 +168,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def default_workers(device: torch.device) -> int:
     """Loader processes: one for each spare core, at most eight a device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, min(8, cores // local - (1 if device.type == "cpu" else 0)))
+    return max(1, min(8, machine.cores() // machine.processes_here() - (1 if device.type == "cpu" else 0)))
 
 
 def describe() -> dict[str, str]:
@@ -126,35 +176,20 @@ def describe() -> dict[str, str]:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "python": sys.version.split()[0], "torch": torch.__version__, "platform": platform.platform(),
-        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores", "gpu": cuda, "threads": str(torch.get_num_threads()),
+        "cpu": f"{machine.processor()}, {os.cpu_count()} cores", "gpu": cuda, "threads": str(torch.get_num_threads()),
     }  # fmt: skip
 
 
-def bf16_speedup(device: torch.device, size: int = 768, repeats: int = 5) -> float:
-    """How much faster a bf16 matrix product is than an fp32 one here (best of a few of each)."""
-    best: dict[torch.dtype, float] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(size, size, dtype=dtype, device=device)
-        times = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            total = (a @ a).sum()
-            float(total)
-            times.append(time.perf_counter() - began)
-        best[dtype] = min(times[1:])
-    return best[torch.float32] / best[torch.bfloat16]
-
-
-def _pick_precision(device: torch.device) -> Literal["bf16", "fp32"]:
-    if device.type == "mps":
-        return "fp32"
-    return "bf16" if bf16_speedup(device) >= BF16_WORTHWHILE else "fp32"
-
-
 def default_device() -> torch.device:
-    """This process's accelerator, or the CPU."""
+    """This process's accelerator, or the CPU. Raises UserError where there are more processes than GPUs."""
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        place, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if place >= there:
+            raise UserError(
+                f"process {place + 1} of {machine.processes_here()} finds no GPU of its own: this machine shows "
+                f"{there}; pass --nproc {there}"
+            )
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
         return device
     if torch.backends.mps.is_available():
@@ -169,11 +204,3 @@ def _keep_memory(device: torch.device) -> None:
     libc = ctypes.CDLL("libc.so.6")
     for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 << 20)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
         libc.mallopt(parameter, value)
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
