@@ -11,7 +11,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -21,8 +21,15 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
-MAX_PIXELS = 89_478_485  # a quarter of a GiB in RGB, where Pillow begins to suspect an attack
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".png", ".apng", ".webp", ".avif", ".gif",
+    ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi",
+})  # fmt: skip
+MAX_PIXELS = 200_000_000  # the largest phone cameras'; Pillow holds 4 bytes of each, twice while it converts or turns
+MAX_PIXELS_OF = {"WEBP": 80_000_000, "AVIF": 80_000_000, "JPEG2000": 50_000_000}  # decoders with copies of their own
+MAX_SIDE = 65_535  # pixels; what JPEG can hold, and where resizing a strip of one pixel still has the memory it needs
+LARGE_PIXELS = 25_000_000  # from here on `examined` decodes one after the other: threads at once would fill the memory
+BAND_PIXELS = 1 << 22  # of a picture that is worked on in parts, so that what is made of a part stays small
 ORIENTATION = 0x0112  # EXIF tag: how the camera was held
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -30,9 +37,13 @@ TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: I
 
 CUT_SHORT = ("truncat", "broken data stream", "end of file")  # how decoders speak of a file that ends too early
 
+DEPTHS = (8, 12, 16)  # bits: what cameras, scanners and microscopes store in 16
+MISSING_BEYOND = 1e37  # floats that measure nothing: how maps mark pixels without a value
+
 Fault = Literal["missing", "not regular", "empty", "truncated", "bomb", "corrupt"]
 
-_warning_filters = threading.Lock()  # they belong to the process, and pictures are opened by several threads
+_process_wide = threading.Lock()  # Python's warning filters and Pillow's limit; pictures are opened by several threads
+_large_one = threading.Lock()
 
 
 class BadImage(UserError):
@@ -52,6 +63,7 @@ class Header:
     animated: bool
     transparent: bool
     orientation: int  # EXIF, 1 = upright
+    depth: int | None = None  # bits that the values of 16-bit grey fill, as they are read; None: not decoded, or other
 
 
 def open_image(
@@ -60,14 +72,29 @@ def open_image(
     """A file, its bytes or an opened picture -> an RGB image, turned upright unless told otherwise.
 
     Raises BadImage (a UserError), naming the file or `name`, when it is not a regular file, is empty, cut short, not an
-    image, or larger than MAX_PIXELS.
+    image, of more than MAX_PIXELS (MAX_PIXELS_OF its format) or MAX_SIDE, or takes more memory than there is.
     """
     shown = readable(name) if name is not None else _default_name(source)
-    with _explained(shown):
+    with explained(shown):
         if isinstance(source, Image.Image):
             return to_rgb(source, upright=upright)
         with _opened(source, shown) as image:
             return to_rgb(image, upright=upright)
+
+
+@contextlib.contextmanager
+def examined(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Header, Image.Image]]:
+    """What a file says of its picture, and the picture as `open_image` gives it, from one reading.
+
+    Raises BadImage as `open_image` does, also for what is done to the picture inside.
+    """
+    shown = readable(name) if name is not None else _default_name(source)
+    with explained(shown), _opened(source, shown) as image:
+        header, large = _header(image), image.width * image.height > LARGE_PIXELS
+        with _large_one if large else contextlib.nullcontext():
+            image.load()
+            depth = stored_depth(np.asarray(image)) if image.mode.startswith("I;16") else None
+            yield replace(header, depth=depth), to_rgb(image)
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
@@ -76,7 +103,7 @@ def read_pixels(path: str | Path) -> np.ndarray:
     Raises BadImage as `open_image` does, and for values with fractions.
     """
     shown = readable(path)
-    with _explained(shown), _opened(path, shown) as image:
+    with explained(shown), _opened(path, shown) as image:
         image.load()
         if image.mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
             image = image.convert("RGB")
@@ -93,10 +120,8 @@ def read_pixels(path: str | Path) -> np.ndarray:
 def read_header(path: str | Path) -> Header:
     """The header alone, which is quick. Raises BadImage as `open_image` does."""
     shown = readable(path)
-    with _explained(shown), _opened(path, shown) as image:
-        animated = bool(getattr(image, "is_animated", False))
-        transparent = "A" in image.getbands() or "transparency" in image.info
-        return Header(image.size, image.mode, animated, transparent, _orientation(image))
+    with explained(shown), _opened(path, shown) as image:
+        return _header(image)
 
 
 def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
@@ -107,24 +132,55 @@ def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
         image = Image.fromarray(to_8_bit(np.asarray(image)))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about byte transparency when this step is left out
-    if orientation in TURNS:
-        image = image.transpose(TURNS[orientation])
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")  # before it is turned, so that two copies of a large picture are the most
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:
     """Greyscale of more than 8 bits, (H, W) -> uint8.
 
-    Integers are read as 16-bit, however dark; floats as 0..1, else 0..255. What fits neither has no known range and is
-    stretched over its own. Values that are not finite become black.
+    Integers are read as 8, 12 or 16 bits, the fewest of these that hold the largest value: what a 12-bit camera stores
+    in 16 would be nearly black otherwise. Floats are read as 0..1, else 0..255. What fits neither has no known range
+    and is stretched over its own. Values that are not finite, or of a size that only marks what is missing, become
+    black and have no part in the range.
     """
-    clean = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(clean.min()), float(clean.max())
-    if values.dtype.kind != "f" and low >= 0 and high <= 65535:
-        return (clean / 256).astype(np.uint8)
-    if values.dtype.kind == "f" and low >= 0 and high <= 255:
+    ranges = [_range_of(band) for band in bands(values)]
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
+    if low > high:  # no value that counts
+        return np.zeros(values.shape, dtype=np.uint8)
+    whole = values.dtype.kind != "f"
+    if whole and low >= 0 and high < 1 << DEPTHS[-1]:
+        return (values >> (stored_depth(values) - 8)).astype(np.uint8)
+    if not whole and low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if high <= 1 else 255.0
-    return np.rint((clean - low) * 255 / max(high - low, 1e-12)).astype(np.uint8)
+    out = np.empty(values.shape, dtype=np.uint8)
+    for band, target in zip(bands(values), bands(out), strict=True):
+        known = np.where(_counts(band), band, low).astype(np.float64)
+        np.rint((known - low) * 255 / max(high - low, 1e-12), out=target, casting="unsafe")
+    return out
+
+
+def stored_depth(values: np.ndarray) -> int:
+    """Of DEPTHS the least that holds the largest of some whole numbers."""
+    high = int(values.max(initial=0))
+    return next((depth for depth in DEPTHS if high < 1 << depth), DEPTHS[-1])
+
+
+def bands(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """(H, W) or (H, W, C) as views of some rows each, for work whose memory would be many times the picture's."""
+    rows = max(1, BAND_PIXELS // max(1, pixels.shape[1]))
+    return (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+
+
+def _range_of(values: np.ndarray) -> tuple[float, float]:
+    known = values[_counts(values)]
+    return (float(known.min()), float(known.max())) if known.size else (np.inf, -np.inf)
+
+
+def _counts(values: np.ndarray) -> np.ndarray:
+    """Which values measure something."""
+    return np.abs(values) < MISSING_BEYOND if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
 
 
 def require_regular(path: str | Path) -> None:
@@ -156,34 +212,61 @@ def _opened(source: str | Path | bytes, shown: str) -> Iterator[Image.Image]:
     with _quiet():
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
+        _require_size(image, shown)
         yield image
 
 
+def _require_size(image: Image.Image, shown: str) -> None:
+    most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+    if image.width * image.height > most or max(image.size) > MAX_SIDE:
+        claims = f"{shown} claims {image.width:,} x {image.height:,} pixels, and at most {most:,} of them are read"
+        raise BadImage(f"{claims}, at most {MAX_SIDE:,} a side; shrink it or take it out", "bomb")
+
+
 @contextlib.contextmanager
-def _explained(shown: str) -> Iterator[None]:
+def explained(shown: str) -> Iterator[None]:
+    """Whatever goes wrong inside with the picture `shown`, as BadImage: for opening it, and for making of it what a
+    model is shown."""
     try:
         yield
     except UserError:
         raise
-    except Image.DecompressionBombError:
-        raise BadImage(f"{shown} claims more than {MAX_PIXELS:,} pixels; shrink it or take it out", "bomb") from None
     except UnidentifiedImageError:
         raise BadImage(f"{shown} is not an image that can be read; replace it or take it out") from None
+    except MemoryError:
+        raise BadImage(f"{shown} takes more memory than there is; shrink it or take it out", "bomb") from None
     except Exception as error:  # decoders fail in every way on damaged bytes: struct.error, KeyError, SyntaxError, …
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         cut = isinstance(error, EOFError) or any(word in reason.lower() for word in CUT_SHORT)
         kind: Fault = "truncated" if cut else "corrupt"
         raise BadImage(f"{shown} cannot be read ({reason}); replace it or take it out", kind) from None
 
 
+def cropped(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """`image.crop(box)` (left, top, right, bottom), of large pictures too, about which Pillow would complain here."""
+    if image.width * image.height <= LARGE_PIXELS:
+        return image.crop(box)
+    with _quiet():
+        return image.crop(box)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Pillow's remarks on odd metadata and large pictures are not for our users: what matters is raised or reported."""
-    with _warning_filters, warnings.catch_warnings():
+    """Pillow's remarks on odd metadata are not for our users: what matters is raised or reported. Its own limit on
+    pixels is lifted meanwhile, since ours is looked at before anything is decoded."""
+    with _process_wide, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _header(image: Image.Image) -> Header:
+    animated = bool(getattr(image, "is_animated", False))
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    return Header(image.size, image.mode, animated, transparent, _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:

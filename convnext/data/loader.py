@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from . import Batch
+from .images import explained
 
 Label = int | tuple[int, ...]
 Key = tuple[int, int]  # (epoch, index into the source)
@@ -75,7 +76,8 @@ class Augmented(Dataset[tuple[Tensor, Label, str]]):
         epoch, index = key
         sample = self.source[index]
         rng = np.random.default_rng((self.seed, epoch, index))
-        return self.transform_of(epoch)(sample.image, rng), sample.label, sample.id
+        with explained(sample.id):
+            return self.transform_of(epoch)(sample.image, rng), sample.label, sample.id
 
     def __len__(self) -> int:
         return len(self.source)
@@ -89,7 +91,8 @@ class Plain(Dataset[tuple[Tensor, Label, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Label, str]:
         sample = self.source[index]
-        return self.transform(sample.image), sample.label, sample.id
+        with explained(sample.id):
+            return self.transform(sample.image), sample.label, sample.id
 
     def __len__(self) -> int:
         return len(self.source)

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..recipe import Augment
 from ..variants import CROP_FRACTION, WARP_FROM_SIZE, WHOLE_BELOW_SIZE
+from .images import cropped
 from .randaugment import RandAugment
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -160,7 +161,7 @@ class TrainTransform:
 
     def _cropped(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.augment.crop == "resized":
-            image = image.crop(random_crop(image.width, image.height, self.augment.scale, self.augment.ratio, rng))
+            image = cropped(image, random_crop(image.width, image.height, self.augment.scale, self.augment.ratio, rng))
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), FILTERS["bicubic"])
         return shifted(image, rng) if self.augment.crop == "shift" else image
@@ -219,7 +220,7 @@ def _middle(image: Image.Image, longest: int) -> Image.Image:
     if (width, height) == image.size:
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    return cropped(image, (left, top, left + width, top + height))
 
 
 def _triple(values: Any) -> Triple:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from convnext.data.images import BadImage, open_image, read_header, readable, to_8_bit
+from convnext.data.images import BadImage, cropped, examined, open_image, read_header, readable, to_8_bit
 
 RAMP = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)  # 64 different greys
 COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
@@ -59,9 +59,15 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     assert len(np.unique(grey)) == 64  # Pillow's own conversion leaves almost all of them at 255
 
 
-def test_dark_16_bit_grey_is_not_mistaken_for_8_bit() -> None:
-    dark = np.full((8, 8), 255, np.uint16)
-    assert pixels(open_image(encoded(Image.fromarray(dark), "PNG"))).max() == 0
+@pytest.mark.parametrize(("depth", "step"), [(8, 4), (12, 64), (16, 1023)])
+def test_values_of_fewer_bits_in_16_are_not_nearly_black(depth: int, step: int, tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray((np.arange(64, dtype=np.uint16) * step).reshape(8, 8)).save(path)
+    grey = pixels(open_image(path))[:, :, 0]
+    np.testing.assert_array_equal(grey, np.arange(64).reshape(8, 8) * step >> (depth - 8))
+    with examined(path) as (header, image):
+        assert header.depth == depth
+        np.testing.assert_array_equal(pixels(image)[:, :, 0], grey)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +77,11 @@ def test_dark_16_bit_grey_is_not_mistaken_for_8_bit() -> None:
         (np.array([[0.0, 100.0, 255.0]], np.float32), [0, 100, 255]),
         (np.array([[-2.0, 0.0, 2.0]], np.float32), [0, 128, 255]),
         (np.array([[np.nan, np.inf, 1.0]], np.float32), [0, 0, 255]),
+        (np.array([[np.nan, 1000.0, 1005.0, 1010.0]], np.float32), [0, 0, 128, 255]),
+        (np.array([[-3.4e38, -30.0, -20.0, -10.0]], np.float32), [0, 0, 128, 255]),
+        (np.array([[np.nan, np.inf]], np.float32), [0, 0]),
         (np.array([[7000.0, 7000.0]], np.float32), [0, 0]),
+        (np.array([[0, 1000, 4095]], np.int32), [0, 62, 255]),
         (np.array([[0, 32768, 65535]], np.int32), [0, 128, 255]),
         (np.array([[-100, 0, 100]], np.int32), [0, 128, 255]),
         (np.array([[0, 1 << 30, (1 << 31) - 1]], np.int32), [0, 128, 255]),
@@ -113,6 +123,14 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 1), (1, 4000)])
 def test_extreme_shapes_open(size: tuple[int, int]) -> None:
     assert open_image(encoded(Image.new("RGB", size), "PNG")).size == size
+
+
+def test_a_picture_of_108_megapixels_is_read_and_cropped_without_remarks(tmp_path: Path) -> None:
+    path = tmp_path / "phone.png"
+    Image.new("1", (12_000, 9_000), 1).save(path)
+    image = open_image(path)
+    assert image.size == (12_000, 9_000)
+    assert cropped(image, (0, 0, 12_000, 8_999)).size == (12_000, 8_999)  # Pillow warns, which is an error here
 
 
 def test_the_header_says_what_is_odd(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_check_describes_what_training_refuses(two: Path) -> None:
     (two / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (two / "a" / "empty.jpg").touch()
     (two / "a" / "text.jpg").write_text("hello")
-    Image.new("1", (12_000, 12_000)).save(two / "a" / "bomb.png")
+    Image.new("1", (15_000, 15_000)).save(two / "a" / "bomb.png")
     report = check(two)
     assert not report.ok
     assert {Path(p.path).name: p.kind for p in report.problems} == {
