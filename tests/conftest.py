@@ -98,6 +98,19 @@ def masked(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """601 pictures with masks of two classes, and a third class in one of the masks."""
+    root = tmp_path / "many"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for i in range(601):
+        values = np.array([[0, 1], [1, 2 if i == 300 else 0]], np.uint8)
+        Image.fromarray(np.full((2, 2), i % 256, np.uint8) + np.uint8(i // 256)).save(root / "images" / f"{i:03d}.png")
+        Image.fromarray(values).save(root / "masks" / f"{i:03d}.png")
+    return root
+
+
+@pytest.fixture
 def tiny() -> dict[str, Any]:
     """Recipe settings of a network and a run that take a second; every random part of training is on."""
     return {

@@ -13,10 +13,11 @@ from pathlib import Path
 from ..errors import UserError
 from . import folders
 from .check_coco import check_annotations, is_annotated
-from .check_masks import check_masks, is_masked
+from .check_masks import check_masks
 from .duplicates import Picture, Progress, inspected, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import readable
+from .mask_layouts import is_masked
 from .sources import NATIVE, Splits, open_data
 from .tables import find_table, read_table
 

@@ -10,26 +10,14 @@ import numpy as np
 
 from ..errors import UserError
 from .duplicates import Picture, Progress, inspected, repeated
-from .findings import Counts, FolderReport, Problem
-from .images import IMAGE_SUFFIXES, BadImage, read_header, readable
+from .findings import SEVERITIES, Counts, FolderReport, Problem
+from .images import BadImage, read_header, readable
 from .labelled import listed
 from .mask_coding import IGNORED, MaskCoding, read_mask
+from .mask_layouts import MaskedFolder, Part, masked_folder
 from .mask_scan import require_one_size
-from .masks import IMAGE_FOLDERS, Pair, coding_for, match, pictures_of, split_folders
-
-
-def is_masked(root: Path) -> bool:
-    """Whether a folder has pictures and masks in a known layout, or nothing but pictures in a part of one."""
-    try:
-        found = split_folders(root)
-    except UserError:
-        return root.is_dir() and _only_images(root)
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for _, masks in found.values() for path in masks.rglob("*"))
-
-
-def _only_images(root: Path) -> bool:
-    visible = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return len(visible) == 1 and visible[0].name in IMAGE_FOLDERS
+from .mask_values import coding_of_values, values_of
+from .masks import named_coding
 
 
 def check_masks(root: Path, classes: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
@@ -38,44 +26,56 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
     `classes` is a file that names them, as `open_masks` takes it.
     """
     try:
-        found = split_folders(root)
+        found = masked_folder(root)
     except UserError as error:
         return FolderReport(readable(str(root)), {}, [Problem("no mask", ".", str(error))], "classes shown")
     problems: list[Problem] = []
-    if found.keys() & {"train", "val"} == {"train"} and "test" not in found:
-        problems.append(Problem("missing split", ".", "there are no images with masks for val"))
-    pairs: dict[str, list[Pair]] = {}
-    for split, (images, masks) in found.items():
+    if not found.places.keys() & {"train", ""}:
+        problems.append(Problem("missing split", ".", "there are no images with masks for train"))
+    parts: dict[str, Part] = {}
+    for split in found.places:
         try:
-            rows, lacking, unused = match(pictures_of(images), pictures_of(masks), images)
+            part = found.part(split)
         except UserError as error:
             problems.append(Problem("bad annotations", split or ".", str(error)))
             continue
-        pairs[split] = rows
-        problems += [Problem("no mask", name, "it has no mask of its name") for name in lacking]
-        problems += [Problem("not an image", name, "a mask without an image") for name in unused]
-    coding: MaskCoding | None = None
-    try:
-        if first := next(filter(None, pairs.values()), None):  # the training images, where there are any
-            coding = coding_for(root, found, classes, (), first)
-    except UserError as error:
-        problems.append(Problem("bad mask", ".", str(error)))
-    pictures = [Picture(split or "all", "", image, name) for split, rows in pairs.items() for name, image, _ in rows]
+        parts[split] = part
+        problems += [Problem("image without mask", name, "left out: no mask has its name") for name in part.lacking]
+        problems += [Problem("not an image", name, "a mask without an image") for name in part.unused]
+    pictures = [Picture(split or "all", "", path, name) for split, part in parts.items() for name, path, _ in part.rows]
     facts = inspected(pictures, progress)
     problems += [problem for fact in facts for problem in fact.problems]
     problems += repeated(pictures, facts)
+    coding, said = _coding(found, classes, list(parts.values()))
+    problems += said
     counts: Counts = {}
-    for split, rows in pairs.items():
+    for split, part in parts.items():
         shown: Counter[str] = Counter()
-        problems += [problem for row in rows for problem in _pair(*row, coding, shown)]
+        problems += [problem for row in part.rows for problem in _pair(*row, coding, shown)]
         if coding is None:
             continue
         counts[split or "all"] = {name: shown[name] for name in coding.classes}
-        if rows and not shown and split != "test":
-            problems.append(Problem("bad mask", split or ".", f"none of its {len(rows):,} masks labels a pixel"))
+        if part.rows and not shown and split != "test":
+            problems.append(Problem("bad mask", split or ".", f"none of its {len(part.rows):,} masks labels a pixel"))
     problems += _unseen(counts)
-    problems.sort(key=lambda problem: problem.severity != "error")
+    problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     return FolderReport(readable(str(root)), counts, problems, "classes shown")
+
+
+def _coding(found: MaskedFolder, classes: str | Path | None,
+            parts: list[Part]) -> tuple[MaskCoding | None, list[Problem]]:  # fmt: skip
+    """What the masks hold, and what is to be said of it: where no file names the classes, the values that they have."""
+    said = []
+    try:
+        if (coding := named_coding(found, classes, ())) is not None:
+            return coding, []
+        values, bad = values_of([mask for part in parts for _, _, mask in part.rows])
+        if values.read:
+            said = [Problem("mask values", ".", f"no file names the classes, so they are the values: {values}")]
+            return coding_of_values(found.root, values, voc=found.is_voc), said
+        return None, [Problem("bad mask", ".", str(error)) for error in bad[:1]]
+    except UserError as error:
+        return None, [*said, Problem("bad mask", ".", str(error))]
 
 
 def _pair(name: str, image: Path, mask: Path, coding: MaskCoding | None, shown: Counter[str]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ IGNORED = -1
 VOID = {"void", "ignore", "ignored", "unlabelled", "unlabeled", "_void_", "dontcare", "don't care"}  # no classes
 UNLABELLED = 255  # the value that most index masks leave out of everything
 UNLABELLED_16 = 65535  # likewise where a value has 16 bits
+VOC_CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+               "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+               "tvmonitor")  # fmt: skip
+MOST_COLOURS = 256  # of a mask in colour; a photograph has thousands
 VOID_COLOURS = ((0, 0, 0), (224, 224, 192), (255, 255, 255))  # to show it in: the first that is no class's
 Colour = tuple[int, int, int]
 
@@ -39,6 +43,7 @@ class MaskCoding:
     in_colour: bool = False  # masks hold colours
     ignored: tuple[int, ...] = (UNLABELLED,)  # values of index masks that count for nothing
     ignored_colours: tuple[Colour, ...] = ()
+    threshold: int | None = None  # of two classes, where masks are blurred black and white: the second begins here
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,6 +55,7 @@ class MaskCoding:
             return cls(
                 tuple(values["classes"]), tuple(values["values"]), _colours(values["colours"]),
                 bool(values["in_colour"]), tuple(values["ignored"]), _colours(values["ignored_colours"]),
+                None if (soft := values.get("threshold")) is None else int(soft),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             raise UserError("the stored mask coding cannot be used; save the model again") from None
@@ -57,6 +63,8 @@ class MaskCoding:
     def labels(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """A mask file's pixels, (H, W) or (H, W, 3) -> (H, W) int16 labels. Raises BadImage, naming `name`, for values
         that are no class."""
+        if self.threshold is not None:
+            pixels = np.where(one_channel(pixels, name) >= self.threshold, 255, 0)
         if self.in_colour:
             return self._of_colours(pixels, name)
         pixels = one_channel(pixels, name)
@@ -151,27 +159,36 @@ def one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     if not (pixels[..., :1] == pixels).all():
-        raise BadImage(f"{name} is a colour mask and no palette says what its colours mean; put classes.txt with lines "
-                       "such as 'road 128 64 128' beside the folders, or pass it by --labels")  # fmt: skip
+        colours = np.unique(pixels.reshape(-1, 3).astype(np.int64) @ _WEIGHTS)
+        if len(colours) > MOST_COLOURS:
+            raise BadImage(f"{name} holds {len(colours):,} colours, as a photograph does; a mask has one for each "
+                           "class: check which folder holds the masks")  # fmt: skip
+        shown = ", ".join(f"{c >> 16} {c >> 8 & 255} {c & 255}" for c in colours[:4].tolist())
+        raise BadImage(f"{name} is a colour mask ({shown}{', …' * (len(colours) > 4)}) and no palette says what its "
+                       "colours mean; put classes.txt with lines such as 'road 128 64 128' beside the folders, or pass "
+                       "it by --labels")  # fmt: skip
     return pixels[..., 0]
 
 
 def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     """(H, W) int16 labels of a mask file. Raises BadImage, naming the file."""
     pixels = read_pixels(path)
-    if coding.in_colour and pixels.ndim == 2 and read_header(path).mode == "P":  # PASCAL VOC's, CVAT's
+    by_colour = coding.in_colour and coding.threshold is None
+    if by_colour and pixels.ndim == 2 and read_header(path).mode == "P":  # PASCAL VOC's, CVAT's
         return coding.of_palette(pixels, np.asarray(open_image(path, upright=False)), readable(path))
     return coding.labels(pixels, readable(path))
 
 
-def values_in(path: Path) -> set[int]:
-    """What an index mask holds. Raises BadImage, naming the file."""
-    return set(np.unique(one_channel(read_pixels(path), readable(path))).tolist())
+def binary_coding(threshold: int | None = None) -> MaskCoding:
+    """Black and white masks, as tools write them for one kind of thing; blurred ones are cut at `threshold`."""
+    coding = coding_of(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
+    return replace(coding, threshold=threshold)
 
 
-def binary_coding() -> MaskCoding:
-    """Black and white masks, as tools write them for one kind of thing."""
-    return coding_of(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
+def voc_coding(ignore: Iterable[int] = ()) -> MaskCoding:
+    """PASCAL VOC's 20 classes and the background, by their positions and in their colours."""
+    colours = ((0, 0, 0), *spread_colours(len(VOC_CLASSES) - 1))
+    return replace(coding_of(VOC_CLASSES, [None] * len(VOC_CLASSES), ignore), colours=colours)
 
 
 def ade20k_coding() -> MaskCoding:
@@ -181,17 +198,20 @@ def ade20k_coding() -> MaskCoding:
     return MaskCoding(tuple(names), tuple(range(1, 151)), _colours(colours), ignored=(0, UNLABELLED))
 
 
-def coding_of(names: Sequence[str], colours: Sequence[Colour | None], ignore: Iterable[int] = ()) -> MaskCoding:
-    """The coding of a list of classes: by colour where every one has a colour, else by position. Those that are called
-    void, unlabelled or the like count for nothing."""
+def coding_of(names: Sequence[str], colours: Sequence[Colour | None], ignore: Iterable[int] = (),
+              values: Sequence[int] | None = None) -> MaskCoding:  # fmt: skip
+    """The coding of a list of classes: by colour where every one has a colour, else by `values` (None: positions).
+    Those that are called void, unlabelled or the like count for nothing."""
+    held = list(range(len(names))) if values is None else list(values)
     kept = [i for i, name in enumerate(names) if name.lower() not in VOID]
     dropped = [i for i in range(len(names)) if i not in kept]
     palette = spread_colours(len(names))
     shown = tuple(colours[i] or palette[i] for i in kept)
-    ignored = tuple(dict.fromkeys((*ignore, *dropped, UNLABELLED)))
-    ignored = tuple(value for value in ignored if value not in kept)
+    own = tuple(held[i] for i in kept)
+    ignored = tuple(dict.fromkeys((*ignore, *(held[i] for i in dropped), UNLABELLED)))
     return MaskCoding(
-        tuple(names[i] for i in kept), tuple(kept), shown, bool(names) and all(c is not None for c in colours), ignored,
+        tuple(names[i] for i in kept), own, shown, bool(names) and all(c is not None for c in colours),
+        tuple(value for value in ignored if value not in own),
         tuple(c for i in dropped if (c := colours[i]) is not None),
     )  # fmt: skip
 
@@ -199,15 +219,16 @@ def coding_of(names: Sequence[str], colours: Sequence[Colour | None], ignore: It
 def read_classes(path: Path, ignore: Iterable[int] = ()) -> MaskCoding:
     """A file that names classes, a line each in the order of their values, perhaps with colours.
 
-    Lines such as "road", "road 128 64 128", "128 64 128 road", "road,128,64,128" and CVAT's "road:128,64,128::"; or
-    JSON: a list of names, or an object of names with colours or values. Raises UserError when it is none of them.
+    Lines such as "road", "road 128 64 128", "128 64 128 road", "road,128,64,128" and CVAT's "road:128,64,128::", or all
+    with the value first, as Roboflow's "7, road"; or JSON: a list of names, or an object of names with colours or
+    values. Raises UserError when it is none of them.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]
         raise UserError(f"cannot read the classes in {path} ({reason}); check the path") from None
-    names, colours = _from_json(path, text) if path.suffix == ".json" else _from_lines(text)
+    names, colours, values = _from_json(path, text) if path.suffix == ".json" else _from_lines(text)
     if not names:
         raise UserError(f"{path} names no class; it needs a line for each")
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -217,7 +238,9 @@ def read_classes(path: Path, ignore: Iterable[int] = ()) -> MaskCoding:
         raise UserError(f"{path} has colours for {len(given)} of {len(names)} classes; give each a colour or none")
     if len(set(given)) < len(given):
         raise UserError(f"{path} gives two classes the same colour; masks could not tell them apart")
-    return coding_of(names, colours, ignore)
+    if values is not None and (len(set(values)) < len(values) or max(values) >= UNLABELLED_16):
+        raise UserError(f"{path} gives two classes one value, or a value beyond 65534; give each a value of its own")
+    return coding_of(names, colours, ignore, values)
 
 
 def spread_colours(count: int) -> tuple[Colour, ...]:
@@ -234,39 +257,51 @@ def spread_colours(count: int) -> tuple[Colour, ...]:
 
 _TRAILING = re.compile(r"(?P<name>.+?)[\s,:;]+(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s:;,]*")
 _LEADING = re.compile(r"(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,:;]+(?P<name>.+?)[\s:;,]*")
-_HEADER = re.compile(r"(name|class)\w*[\s,;]+r\w*[\s,;]+g\w*[\s,;]+b\w*", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?P<value>\d{1,5})\s*[\s,:;]\s*(?P<name>\D.*)")
+_HEADER = re.compile(
+    r"(name|class)\w*[\s,;]+r\w*[\s,;]+g\w*[\s,;]+b\w*|(pixel[\s_]*)?(value|id|index)\s*[,;]\s*(class|name|label)\w*",
+    re.IGNORECASE,
+)
+LABELME_VOID = "__ignore__"
+_Listed = tuple[list[str], list[Colour | None], list[int] | None]  # names, their colours, their values
 
 
-def _from_lines(text: str) -> tuple[list[str], list[Colour | None]]:
+def _from_lines(text: str) -> _Listed:
+    lines = [line for given in text.splitlines() if (line := given.strip()) and not line.startswith("#")]
+    lines = [line for line in lines if not _HEADER.fullmatch(line)]
+    found = [_TRAILING.fullmatch(line) or _LEADING.fullmatch(line) for line in lines]
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if all(numbered) and not any(found):
+        rows = [row for row in numbered if row]
+        return [row["name"] for row in rows], [None] * len(rows), [int(row["value"]) for row in rows]
+    if lines[:1] == [LABELME_VOID]:  # its value is -1, so that the next line's is 0
+        lines, found = lines[1:], found[1:]
     names: list[str] = []
     colours: list[Colour | None] = []
-    for line in text.splitlines():
-        line = line.strip()
-        if not line or line.startswith("#") or _HEADER.fullmatch(line):
-            continue
-        found = _TRAILING.fullmatch(line) or _LEADING.fullmatch(line)
-        numbers = (int(found["r"]), int(found["g"]), int(found["b"])) if found else None
-        usable = found is not None and numbers is not None and max(numbers) < 256
-        names.append(found["name"].strip() if usable and found else line)
+    for line, row in zip(lines, found, strict=True):
+        numbers = (int(row["r"]), int(row["g"]), int(row["b"])) if row else None
+        usable = row is not None and numbers is not None and max(numbers) < 256
+        names.append(row["name"].strip() if usable and row else line)
         colours.append(numbers if usable else None)
-    return names, colours
+    return names, colours, None
 
 
-def _from_json(path: Path, text: str) -> tuple[list[str], list[Colour | None]]:
+def _from_json(path: Path, text: str) -> _Listed:
     wrong = UserError(f"{path} must be a list of names, or an object of names with colours [r, g, b]; mend it")
     try:
         content = json.loads(text)
     except ValueError:
         raise wrong from None
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        return content, [None] * len(content)
+        return content, [None] * len(content), None
     if not isinstance(content, dict) or not content:
         raise wrong
     values = list(content.values())
     if all(isinstance(v, list) and len(v) == 3 and all(isinstance(n, int) and 0 <= n < 256 for n in v) for v in values):
-        return list(content), [(v[0], v[1], v[2]) for v in values]
-    if sorted(v for v in values if isinstance(v, int)) == list(range(len(values))):
-        return sorted(content, key=content.__getitem__), [None] * len(values)
+        return list(content), [(v[0], v[1], v[2]) for v in values], None
+    if all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+        names = sorted(content, key=content.__getitem__)
+        return names, [None] * len(values), sorted(values)
     raise wrong
 
 

@@ -1,13 +1,9 @@
-"""Pictures with a mask for each: the layouts that are known, how files find each other, what is held out.
-
-A mask belongs to the picture of the same name below its folder, but for the suffix and endings such as "_mask".
-"""
+"""Pictures with a mask for each: their classes, what is learned from, what is held out and what is judged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +12,19 @@ from PIL import Image
 
 from ..errors import UserError
 from .folders import TRAIN_NAMES
-from .images import IMAGE_SUFFIXES, BadImage, open_image, readable
+from .images import BadImage, open_image, readable
 from .kept_shape import KeptShape
-from .labelled import fingerprint, held_out, listed
-from .mask_coding import (
-    UNLABELLED,
-    UNLABELLED_16,
-    MaskCoding,
-    ade20k_coding,
-    binary_coding,
-    coding_of,
-    read_classes,
-    read_mask,
-    values_in,
-)
+from .labelled import SHOWN, fingerprint, held_out
+from .mask_coding import MaskCoding, ade20k_coding, read_classes, read_mask
+from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
+from .mask_layouts import is_masked as is_masked
+from .mask_values import Values, coding_of_values, values_of
 
-Pair = tuple[str, Path, Path]  # a picture's name, its file, its mask
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
 LONGEST = 4  # times the short side
-VAL_NAMES, TEST_NAMES = ("val", "validation", "valid"), ("test", "testing")
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "leftImg8bit")
-MASK_FOLDERS = ("annotations", "masks", "mask", "labels", "segmentations", "SegmentationClass", "gtFine")
-MASK_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_L", "_gtFine_labelIds")
-BESIDE = ("annot", "_annot", "_labels", "_masks", "_annotations")  # CamVid's train/ and trainannot/
 CLASS_FILES = ("classes.txt", "classes.json", "class_names.txt", "labels.txt", "labelmap.txt", "class_dict.csv",
-               "label_colors.txt", "palette.json")  # fmt: skip
+               "label_colors.txt", "palette.json", ROBOFLOW_CLASSES)  # fmt: skip
 ADE_FILES = ("objectInfo150.csv", "objectInfo150.txt")
-LOOKED_AT = 200  # training masks whose values are read where no file names the classes
-FAR = 10  # a value this far above the next lower one is no class: a tool's mark, a brightness, another set's number
 
 
 def protocol(size: int) -> KeptShape:
@@ -99,12 +80,14 @@ class SegmentationSource:
 
 @dataclass(frozen=True)
 class SegmentationSplits:
-    """What to learn from and what to be judged on; `note` says in a sentence what there is."""
+    """What to learn from, what to choose the best weights by, and, where the folder has it, what is judged at the end
+    alone; `note` says in a sentence what there is."""
 
     train: SegmentationSource
     val: SegmentationSource
     name: str
     note: str
+    test: SegmentationSource | None = None
 
 
 def picture_of(path: Path, shape: tuple[int, ...], mask: Path) -> Image.Image:
@@ -119,36 +102,33 @@ def picture_of(path: Path, shape: tuple[int, ...], mask: Path) -> Image.Image:
 
 def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: Iterable[int] = (),
                val_fraction: float = 0.2) -> SegmentationSplits:  # fmt: skip
-    """The splits of a folder of images with masks; without a split of its own, a share of the images is held out.
+    """The splits of a folder of images with masks; without val, a share of the training images is held out.
 
-    `classes` is a file that names the classes (None: one in the folder, ADE20K's for its layout, else the values that
-    are found); `ignore` are values of index masks that count for nothing, beside 255. Raises UserError, in a sentence,
-    for whatever makes the data unfit.
+    `classes` is a file that names the classes (None: one in the folder, ADE20K's or PASCAL VOC's for their layouts,
+    else the values that are found in all the masks); `ignore` are values of index masks that count for nothing, beside
+    255. Raises UserError, in a sentence, for whatever makes the data unfit.
     """
     root = Path(where).expanduser()
-    found = split_folders(root)
-    if "train" in found and len(found) == 1:
-        if (images := _without_masks(root)) is not None:
-            raise UserError(f"{readable(images)} has no masks; put them beside it, as those of the training images are")
-        raise UserError(
-            f"{readable(root)} has training images but none to be judged on; add val, or leave out the split"
-        )
-    if "train" not in found and "" not in found:
-        raise UserError(f"{readable(root)} has no training images; add train beside {', '.join(found)}")
-    ignored = tuple(ignore)
-    if "" in found:
-        pairs = paired(*found[""])
-        coding = coding_for(root, found, classes, ignored, pairs)
-        whole = _source(coding, pairs)
-        train, val = _parts(whole, val_fraction)
-        how = f"no val folder, so {len(val):,} of {len(whole):,} images are held out"
-    else:
-        pairs = paired(*found["train"])
-        coding = coding_for(root, found, classes, ignored, pairs)
-        train, val = _source(coding, pairs), _source(coding, paired(*found["val" if "val" in found else "test"]))
+    found = masked_folder(root)
+    if not found.places.keys() & {"train", ""}:
+        raise UserError(f"{readable(root)} has no training images; add train beside {', '.join(found.places)}")
+    if "val" not in found.places and (images := without_masks(root)) is not None:
+        raise UserError(f"{readable(images)} has no masks; put them beside it, as those of the training images are")
+    parts = {split: found.part(split) for split in found.places}
+    coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))
+    sources = {split: _source(coding, part) for split, part in parts.items()}
+    train = sources["train"] if "train" in sources else sources[""]
+    if "val" in sources:
+        val = sources["val"]
         how = f"{len(train):,} training and {len(val):,} validation images"
-    note = f"{readable(root)}: {how}, {len(coding.classes)} classes"
-    return SegmentationSplits(train, val, str(where), note)
+    else:
+        whole, (train, val) = train, _parts(train, val_fraction)
+        how = f"no val folder, so {len(val):,} of {len(whole):,} images are held out"
+    test = sources.get("test")
+    if test is not None:
+        how += f", {len(test):,} test images for the end"
+    note = f"{readable(root)}: {how}, {len(coding.classes)} classes{classes_are}{left_out(list(parts.values()))}"
+    return SegmentationSplits(train, val, str(where), note, test)
 
 
 def open_masks_for_judging(
@@ -158,112 +138,51 @@ def open_masks_for_judging(
     """The pictures to judge a segmenter on, and a sentence that says which they are.
 
     They are one split ("train", "val", "test") of a folder. Of one without splits all count, unless `trained_on`, the
-    fingerprint of what the segmenter learned from, says that it knows the others: then those that were held out.
+    fingerprint of what the segmenter learned from, says that it knows the others: then those that were held out. So it
+    is with "train" and "val" of a folder that has no val.
     `coding` says what its masks hold. Raises UserError as `open_masks`, or where there is no such split.
     """
     root = Path(where).expanduser()
-    found = split_folders(root)
-    key = "" if "" in found else split
-    if key not in found:
-        advice = f"choose --split {' or --split '.join(found)}"
-        raise UserError(f"{readable(root)} has no {split} split; {advice}")
-    pairs = paired(*found[key])
-    learned, own = coding, class_file(root) if classes is None else Path(classes)
+    found = masked_folder(root)
+    # Whether a share of these pictures may have been held out of training.
+    shared = "val" not in found.places and (split in ("train", "val") or ("" in found.places and split != "all"))
+    key = "" if "" in found.places else "train" if shared and "train" in found.places else split
+    choices = f"choose --split {' or --split '.join(found.places)}"
+    if key not in found.places:
+        raise UserError(f"{readable(root)} has no {split} split; {choices}")
+    part = found.part(key)
+    learned, own = coding, class_file(found) if classes is None else Path(classes)
     if coding is None or own is not None:
-        coding = coding_for(root, found, classes, coding.ignored if coding else (), pairs)
-    source = _source(coding, pairs)
-    if key == "" and split != "all" and trained_on is not None and len(source) > 1:
+        coding, _ = coding_for(found, classes, coding.ignored if coding else (), [part])
+    source = _source(coding, part)
+    if shared and trained_on is not None and len(source) > 1:
         train, val = _parts(source, val_fraction)
         known: Any = replace(train, coding=learned or coding)  # by the names it was trained with
         if fingerprint(known) == trained_on:
             chosen, how = (train, "that it learned from") if split == "train" else (val, "held out of its training")
             return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
-    whole = f"all {len(source):,} images of {readable(root)}"
-    return source, f"the {len(source):,} images of {readable(found[key][0])}" if key else whole
+    if key not in ("", split):
+        raise UserError(f"{readable(root)} has no {split} split; {choices}")
+    omitted = left_out([part])
+    whole = f"all {len(source):,} images of {readable(root)}{omitted}"
+    return source, f"the {len(source):,} images of {_called(found, key)}{omitted}" if key else whole
+
+
+def _called(found: MaskedFolder, split: str) -> str:
+    return readable(found.lists.get(split, found.places[split][0]))
 
 
 def _parts(whole: SegmentationSource, fraction: float) -> tuple[SegmentationSource, SegmentationSource]:
-    """What to learn from of a folder without splits, and the share that is held out."""
+    """What to learn from of a folder without val, and the share that is held out."""
     held = held_out(whole.ids, fraction)
     train, val = (whole.take([i for i in range(len(whole)) if (i in held) == part]) for part in (False, True))
     return train, val
 
 
-def split_folders(root: Path) -> dict[str, tuple[Path, Path]]:
-    """(images, masks) of "train", "val" and "test", or of "" where there is no split. UserError when none is found."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder {readable(root)}; check the path")
-    found: dict[str, tuple[Path, Path]] = {}
-    for split, names in (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES)):
-        for name in names:
-            for images, masks in _candidates(root, name):
-                if split not in found and images.is_dir() and masks.is_dir():
-                    found[split] = (images, masks)
-    if not found:
-        for images, masks in ((root / a, root / b) for a in IMAGE_FOLDERS for b in MASK_FOLDERS):
-            if images.is_dir() and masks.is_dir():
-                return {"": (images, masks)}
-        if (pictures := _without_masks(root)) is not None:
-            raise UserError(f"{readable(pictures)} has no masks: looked for {', '.join(MASK_FOLDERS)} beside it; add a "
-                            "folder that has a mask of each image's name")  # fmt: skip
-        raise UserError(
-            f"{readable(root)} holds no images with masks: looked for images/ and annotations/ (or masks/, labels/), "
-            "with train and val inside or outside; put them so"
-        )
-    return found
-
-
-def _candidates(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-    for images in IMAGE_FOLDERS:
-        for masks in MASK_FOLDERS:
-            yield root / images / split, root / masks / split
-            yield root / split / images, root / split / masks
-    for ending in BESIDE:
-        yield root / split, root / f"{split}{ending}"
-
-
-def _without_masks(root: Path) -> Path | None:
-    """A folder that is called as one of images is and that has no folder of masks."""
-    for images in IMAGE_FOLDERS:
-        for split in (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES, ""):
-            masks = [place for name in MASK_FOLDERS for place in (root / name / split, root / split / name)]
-            for folder in (root / images / split, root / split / images):
-                if folder.is_dir() and not any(place.is_dir() for place in masks):
-                    return folder
-    return None
-
-
-def paired(images: Path, masks: Path) -> list[Pair]:
-    """The pictures and their masks. Raises UserError for none, for two of one name, for one without a mask."""
-    pictures = pictures_of(images)
-    if not pictures:
-        raise UserError(f"{readable(images)} holds no images; add some")
-    rows, lacking, _ = match(pictures, pictures_of(masks), images)
-    if lacking:
-        count = f"{len(lacking):,} of the {len(pictures):,} images of {readable(images)} have no mask of their name"
-        raise UserError(f"{count} in {readable(masks)}: {listed(lacking, 3)}; add them or take the images out")
-    return rows
-
-
-def match(
-    pictures: dict[str, Path], masks: dict[str, Path], images: Path
-) -> tuple[list[Pair], list[str], list[str]]:  # fmt: skip
-    """Pictures with their masks, names of pictures without one, and of masks without a picture."""
-    rows, lacking, used = [], [], set()
-    for stem, path in sorted(pictures.items()):
-        stems = (stem, stem.removesuffix("_leftImg8bit"))
-        key = next((one + ending for one in stems for ending in MASK_ENDINGS if one + ending in masks), None)
-        name = path.relative_to(images).as_posix()
-        if key is None:
-            lacking.append(name)
-        else:
-            rows.append((name, path, masks[key]))
-            used.add(key)
-    return rows, lacking, [masks[key].name for key in masks if key not in used]
-
-
-def class_file(root: Path) -> Path | None:
-    return next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+def class_file(found: MaskedFolder) -> Path | None:
+    """The file that names the classes: in the folder itself, or in that of the training images."""
+    folders = (found.root, *(found.root / name for name in TRAIN_NAMES))
+    return next((path for folder in folders for name in CLASS_FILES if (path := folder / name).is_file()), None)
 
 
 def is_ade20k(root: Path) -> bool:
@@ -273,54 +192,38 @@ def is_ade20k(root: Path) -> bool:
     )
 
 
-def coding_for(root: Path, found: dict[str, tuple[Path, Path]], classes: str | Path | None, ignore: tuple[int, ...],
-               pairs: Sequence[Pair]) -> MaskCoding:  # fmt: skip
-    """What the masks hold: by a file that names the classes, by ADE20K's layout, or by the values themselves."""
+def coding_for(found: MaskedFolder, classes: str | Path | None, ignore: tuple[int, ...],
+               parts: Sequence[Part]) -> tuple[MaskCoding, str]:  # fmt: skip
+    """What the masks hold: by a file that names the classes, by ADE20K's layout, or by the values of all masks; and
+    the end of a sentence that says so where they were read."""
+    if (coding := named_coding(found, classes, ignore)) is not None:
+        return coding, ""
+    masks = [mask for part in parts for _, _, mask in part.rows]
+    values, bad = values_of(masks)
+    if bad:
+        rest = f" (and {len(bad) - SHOWN} more; convnext check lists them all)" if len(bad) > SHOWN else ""
+        raise UserError("; ".join(map(str, bad[:SHOWN])) + rest)
+    coding = coding_of_values(found.root, values, ignore, voc=found.is_voc)
+    return coding, how_found(values, coding)
+
+
+def how_found(values: Values, coding: MaskCoding) -> str:
+    """The end of a sentence: where the classes of masks without a list of classes come from."""
+    took = f" in {values.seconds:.0f} s" if values.seconds >= 1 else ""
+    if coding.threshold is not None:
+        return f" (the masks are blurred black and white: a value from {coding.threshold} on is foreground)"
+    return f" (the values in {values.read:,} masks, read{took})"
+
+
+def named_coding(found: MaskedFolder, classes: str | Path | None, ignore: tuple[int, ...]) -> MaskCoding | None:
+    """What the masks hold by a file that names the classes or by ADE20K's layout; None where neither is there."""
     if classes is not None:
         return read_classes(Path(classes).expanduser(), ignore)
-    if (path := class_file(root)) is not None:
+    if (path := class_file(found)) is not None:
         return read_classes(path, ignore)
-    if is_ade20k(root):
-        return ade20k_coding()
-    held: dict[int, Path] = {}
-    for _, _, mask in pairs[:: -(-len(pairs) // LOOKED_AT)]:
-        held |= dict.fromkeys(values_in(mask) - held.keys(), mask)
-    values = sorted(held.keys() - {UNLABELLED, UNLABELLED_16, *ignore})
-    if values == [0] and UNLABELLED in held.keys() - set(ignore):  # one class and a void would leave nothing to learn
-        return binary_coding()
-    if not values:
-        raise UserError(f"the masks of {readable(root)} hold no class; they need values from 0")
-    _require_classes(root, values, held)
-    return coding_of([str(value) for value in range(values[-1] + 1)], [None] * (values[-1] + 1), ignore)
+    return ade20k_coding() if is_ade20k(found.root) else None
 
 
-def _require_classes(root: Path, values: list[int], held: dict[int, Path]) -> None:
-    """UserError unless the values may be those of classes 0, 1, 2, …, as most sets without a list of classes have."""
-    distance, odd = max((high - low, high) for low, high in pairwise((-1, *values)))
-    if distance <= FAR and 2 * len(values) >= values[-1] + 1:
-        return
-    shown = ", ".join(map(str, values[:5])) + (f", … {values[-1]}" if len(values) > 5 else "")
-    raise UserError(
-        f"the masks of {readable(root)} hold the values {shown}, too few of 0 to {values[-1]} to be classes; {odd} for "
-        f"one is in {readable(held[odd])}: put classes.txt with a line for each class beside the folders (or name it "
-        f"by --labels), or leave values out by --set segmentation.ignore={odd}"
-    )
-
-
-def pictures_of(folder: Path) -> dict[str, Path]:
-    """Files by their name below the folder without its suffix. Raises UserError for two of one name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            raise UserError(f"{readable(folder)} holds {found[stem].name} and {path.name}, which have one name but for "
-                            "the suffix; rename one, and its mask or image")  # fmt: skip
-        found[stem] = path
-    return found
-
-
-def _source(coding: MaskCoding, pairs: Sequence[Pair]) -> SegmentationSource:
-    names, images, masks = zip(*pairs, strict=True)
+def _source(coding: MaskCoding, part: Part) -> SegmentationSource:
+    names, images, masks = zip(*part.rows, strict=True)
     return SegmentationSource(coding, tuple(map(readable, names)), images, masks)

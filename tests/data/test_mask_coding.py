@@ -18,8 +18,8 @@ from convnext.data.mask_coding import (
     read_classes,
     read_mask,
     spread_colours,
-    values_in,
 )
+from convnext.data.mask_values import values_of
 
 NAMES = ("road", "traffic light", "sky")
 COLOURS = ((128, 64, 128), (250, 170, 30), (70, 130, 180))
@@ -71,7 +71,7 @@ def test_void_is_no_class(tmp_path: Path) -> None:
         ("road 1 2 3\nsky 1 2 3\n", "the same colour"),
         ("{", "must be a list of names"),
         ('{"road": [1, 2]}', "must be a list of names"),
-        ('{"road": 1}', "must be a list of names"),
+        ('{"road": -1}', "must be a list of names"),
     ],
 )
 def test_bad_lists_of_classes(tmp_path: Path, text: str, words: str) -> None:
@@ -146,7 +146,7 @@ def test_labels_come_back_as_they_went(tmp_path: Path, coding: MaskCoding) -> No
 def test_the_largest_value_of_16_bits_counts_for_nothing(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 1, 255, 65535]], np.uint16)).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png", coding_of(["a", "b"], [None] * 2)).tolist() == [[0, 1, IGNORED, IGNORED]]
-    assert values_in(tmp_path / "m.png") == {0, 1, 255, 65535}
+    assert values_of([tmp_path / "m.png"])[0].masks.keys() == {0, 1, 255, 65535}
 
 
 def palette_file(path: Path, values: list[list[int]], colours: dict[int, tuple[int, int, int]]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from PIL import Image
 
 from convnext import UserError
+from convnext.data.check import check
 from convnext.data.images import BadImage
 from convnext.data.labelled import fingerprint
-from convnext.data.mask_coding import IGNORED
-from convnext.data.masks import SegmentationSplits, open_masks, open_masks_for_judging
+from convnext.data.mask_coding import IGNORED, MaskCoding
+from convnext.data.masks import SegmentationSplits, is_masked, open_masks, open_masks_for_judging
 
 
 def rearranged(root: Path, pattern: str) -> Path:
@@ -107,8 +109,9 @@ def test_ade20ks_layout_has_its_classes(masked: Callable[..., Path]) -> None:
     assert (splits.train[0].labels == np.where(np.isin(values, (0, 255)), IGNORED, values.astype(int) - 1)).all()
 
 
-def remove_mask(root: Path) -> None:
-    (root / "annotations" / "train" / "000.png").unlink()
+def rename_masks(root: Path) -> None:
+    for path in (root / "annotations" / "train").iterdir():
+        path.rename(path.with_stem(f"outline of {path.stem}"))
 
 
 def double_image(root: Path) -> None:
@@ -154,13 +157,12 @@ def colour_masks(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (remove_mask, "1 of the 6 images of .* have no mask of their name in .*: .*000.png"),
+        (rename_masks, "none of the 6 images of .* has a mask of its name in .*train: '000.png', .*; give masks"),
         (double_image, "have one name but for the suffix"),
-        (remove_val, "training images but none to be judged on"),
         (remove_masks, "images/train has no masks: looked for annotations, masks, .* beside it; add a folder"),
         (remove_some_masks, "images/val has no masks; put them beside it"),
-        (stray(77), r"hold the values 0, 1, 2, 77, too few of 0 to 77 to be classes; 77 for one is in .*003\.png: put"),
-        (stray(4000, np.uint16), r"too few of 0 to 4000 to be classes; 4000 .*003\.png: put classes\.txt"),
+        (stray(77), r"hold the values 0, 1, 2, 77, too few of 0 to 77 to be classes; 77 .*003\.png .*: put"),
+        (stray(4000, np.uint16), r"too few of 0 to 4000 to be classes; 4000 .*003\.png .*: put classes\.txt"),
         (empty_images, "holds no images; add some"),
         (colour_masks, "no palette says what its colours mean"),
     ],
@@ -217,3 +219,202 @@ def test_black_and_white_masks_are_background_and_foreground(masked: Callable[..
     assert set(np.unique(splits.val[0].labels)) == {0, 1}
     with pytest.raises(UserError, match="hold no class"):
         open_masks(root, ignore=(0,))
+
+
+def test_a_value_in_one_of_601_masks_is_a_class(many: Path) -> None:
+    """Of 601 masks, 200 were looked at: training stopped in its first epoch."""
+    splits = open_masks(many)
+    assert splits.train.classes == splits.val.classes == ("0", "1", "2")
+    assert "3 classes (the values in 601 masks" in splits.note
+
+
+def test_classes_of_the_validation_masks_alone_are_classes(masked: Callable[..., Path]) -> None:
+    root = masked()
+    path = root / "annotations" / "val" / "000.png"
+    values = np.array(Image.open(path))
+    values[0] = 3
+    Image.fromarray(values).save(path)
+    assert open_masks(root).val.classes == ("0", "1", "2", "3")
+
+
+def test_images_without_a_mask_are_left_out_and_counted(masked: Callable[..., Path]) -> None:
+    root = masked()
+    (root / "annotations" / "train" / "000.png").unlink()
+    splits = open_masks(root)
+    assert splits.train.ids == ("001.png", "002.png", "003.png", "004.png", "005.png")
+    assert splits.note.endswith("; 1 image has no mask and is left out")
+
+
+def test_a_test_split_chooses_nothing(masked: Callable[..., Path]) -> None:
+    """It decided which weights are the best, where there was no val."""
+    root = masked()
+    for part in ("images", "annotations"):
+        (root / part / "val").rename(root / part / "test")
+    splits = open_masks(root, val_fraction=0.34)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (4, 2, 3)
+    assert "2 of 6 images are held out, 3 test images for the end" in splits.note
+    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
+    assert open_masks_for_judging(root, "val", **learned)[0].ids == splits.val.ids
+    assert open_masks_for_judging(root, "train", **learned)[0].ids == splits.train.ids
+    assert open_masks_for_judging(root, "test", **learned)[0].ids == splits.test.ids
+    with pytest.raises(UserError, match="has no val split; choose --split train or --split test"):
+        open_masks_for_judging(root, "val", trained_on="another set")
+
+
+def test_three_splits(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for part in ("images", "annotations"):
+        (root / part / "test").mkdir()
+        (root / part / "train" / "000.png").rename(root / part / "test" / "000.png")
+    splits = open_masks(root)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (5, 3, 1)
+
+
+def test_training_images_alone_are_split(masked: Callable[..., Path]) -> None:
+    root = masked()
+    remove_val(root)
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val)) == (5, 1)
+
+
+def voc(masked: Callable[..., Path], root: Path) -> Path:
+    """JPEGImages holds more pictures than have masks; palette files; lists of the names."""
+    given = masked()
+    images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
+    for folder in (images, masks, lists, root / "Annotations"):
+        folder.mkdir(parents=True)
+    for split in ("train", "val"):
+        names = []
+        for path in sorted((given / "images" / split).iterdir()):
+            names.append(f"2007_{split}{path.stem}")
+            Image.open(path).save(images / f"{names[-1]}.jpg")
+            mask = Image.open(given / "annotations" / split / path.name).convert("P")
+            mask.putpalette([value for i in range(256) for value in (i, 255 - i, 0)])
+            mask.save(masks / f"{names[-1]}.png")
+        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
+    for name in ("boxes_only", "other"):
+        Image.new("RGB", (9, 9)).save(images / f"{name}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("place", ["", "VOC2012", "VOCdevkit/VOC2012"])
+def test_pascal_voc(masked: Callable[..., Path], tmp_path: Path, place: str) -> None:
+    voc(masked, tmp_path / "voc" / place)
+    root = tmp_path / "voc"
+    assert is_masked(root)
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val)) == (6, 3)
+    assert splits.train.classes[:3] == ("background", "aeroplane", "bicycle")
+    assert len(splits.train.classes) == 21
+    assert set(np.unique(splits.train[0].labels)) == {IGNORED, 0, 1, 2}
+    assert check(root).ok
+    assert len(open_masks_for_judging(root, "val")[0]) == 3
+
+
+def test_pascal_vocs_layout_with_other_classes(masked: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc(masked, tmp_path / "voc")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "val.txt").unlink()
+    (lists / "train.txt").rename(lists / "default.txt")
+    (root / "labelmap.txt").write_text("ground\ndisc\nsquare\n")
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val)) == (5, 1)
+    assert splits.train.classes == ("ground", "disc", "square")
+    (lists / "default.txt").write_text("2007_train000\nnowhere\n")
+    with pytest.raises(UserError, match=r"default.txt names 1 images that are not there: 'nowhere'"):
+        open_masks(root)
+
+
+def test_roboflows_semantic_masks(masked: Callable[..., Path], tmp_path: Path) -> None:
+    given, root = masked(), tmp_path / "roboflow"
+    for split, name in (("train", "train"), ("val", "valid")):
+        (root / name).mkdir(parents=True)
+        for path in (given / "images" / split).iterdir():
+            Image.open(path).save(root / name / f"{path.stem}_png.rf.0a1b2c.jpg")
+        for path in (given / "annotations" / split).iterdir():
+            path.rename(root / name / f"{path.stem}_png.rf.0a1b2c_mask.png")
+        (root / name / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, disc\n2, square\n")
+    assert is_masked(root)
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val)) == (6, 3)
+    assert splits.train.classes == ("background", "disc", "square")
+    assert check(root).ok
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("{}", "{}-mask"), ("{}", "{}_SEG"), ("image_{}", "mask_{}"), ("{}_sat", "{}_mask"), ("{}", "{}_segmentation"),
+     ("{}_leftImg8bit", "{}_gtFine_labelIds")],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", ["Images|Masks", "train|train_masks", "train_images|train_masks"])
+def test_names_of_masks(masked: Callable[..., Path], tmp_path: Path, image: str, mask: str, layout: str) -> None:
+    given, root = masked(), tmp_path / "own"
+    for part, folder, name in zip(("images", "annotations"), layout.split("|"), (image, mask), strict=True):
+        (root / folder).mkdir(parents=True)
+        for path in (given / part / "train").iterdir():
+            path.rename(root / folder / (name.format(path.stem) + ".PNG"))
+    assert len(open_masks(root).train) == 5
+
+
+def blurred(root: Path) -> None:
+    """Black and white masks as JPEG files."""
+    for path in list((root / "annotations").rglob("*.png")):
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(
+            path.with_suffix(".jpg"), quality=60
+        )
+        path.unlink()
+
+
+def test_blurred_black_and_white_is_cut_in_the_middle(masked: Callable[..., Path]) -> None:
+    root = masked()
+    sharp = [np.asarray(Image.open(path)) == 1 for path in sorted((root / "annotations" / "train").iterdir())]
+    blurred(root)
+    splits = open_masks(root)
+    assert splits.train.classes == ("background", "foreground")
+    assert "a value from 128 on is foreground" in splits.note
+    for i, expected in enumerate(sharp):
+        assert (splits.train[i].labels != expected).mean() < 0.01
+    assert MaskCoding.from_dict(json.loads(json.dumps(splits.train.coding.to_dict()))) == splits.train.coding
+
+
+def lossy(root: Path) -> None:
+    for path in list((root / "annotations").rglob("*.png")):
+        values = np.asarray(Image.open(path)).astype(np.uint8)
+        Image.fromarray(np.where(values == 255, 0, values * 60)).save(path.with_suffix(".jpg"))
+        path.unlink()
+
+
+def photographs(mode: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for path in (root / "annotations").rglob("*.png"):
+            height, width = np.asarray(Image.open(path)).shape
+            rng = np.random.default_rng(0)
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode).save(path)
+
+    return change
+
+
+def cut_outs(root: Path) -> None:
+    for path in (root / "annotations").rglob("*.png"):
+        values = np.asarray(Image.open(path))
+        Image.fromarray(np.dstack([np.zeros((*values.shape, 3), np.uint8), (values == 1) * np.uint8(255)])).save(path)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lossy, "are JPEG files, which blur the values of classes .*: export them again as PNG"),
+        (photographs("RGB"), "colours, as a photograph does; a mask has one for each class: check which folder"),
+        (photographs("L"), "different values, as a photograph .* check which folder holds the masks"),
+        (cut_outs, "hold the value 0 alone, so there is nothing to tell apart"),
+    ],
+)
+def test_what_is_no_mask(masked: Callable[..., Path], change: Callable[[Path], None], words: str) -> None:
+    root = masked()
+    change(root)
+    with pytest.raises(UserError, match=words):
+        open_masks(root)
+    assert not check(root).ok
