@@ -156,8 +156,8 @@ def _judged_in(model: Any, device: torch.device) -> tuple[Precision, str]:
 
 
 def _known(precision: str) -> Precision:
-    if precision == "bf16" or precision == "fp32":
-        return precision
+    if precision in ("bf16", "fp32"):
+        return "bf16" if precision == "bf16" else "fp32"
     raise UserError(f"precision {precision!r} is not one of auto, fp32, bf16")
 
 
