@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import http.client
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -36,17 +37,29 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _explained(error, path) from error
+        with explained_writes(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def explained_writes(path: Path) -> Iterator[None]:
+    """Turns a failure to write, in whichever library it is noticed, into the UserError that says what and where."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (cause := _system_error(error)) is None:
+            raise
+        raise _explained(cause, path) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -186,7 +199,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _system_error(error: BaseException | None) -> OSError | None:
+    """What the system said, where that is behind an error: safetensors writes it down as text, torch raises over it."""
+    if error is None or isinstance(error, OSError):
+        return error
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return _system_error(error.__cause__ or error.__context__)
+
+
 def _explained(error: OSError, path: Path) -> UserError:
+    reason = error.strerror or error
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return UserError(f"the disk is full at {path}; free some space, nothing already saved was touched")
-    return UserError(f"cannot write {path}: {error.strerror or error}")
+        return UserError(f"the disk is full at {path} ({reason}); free some space, nothing already saved was touched")
+    return UserError(f"cannot write {path}: {reason}")

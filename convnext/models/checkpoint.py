@@ -141,8 +141,8 @@ def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]
             container = {"model": tensors, "metadata": metadata}
         else:
             container = dict(tensors)
-        with files.atomic(path) as temporary:
-            torch.save(container, temporary)
+        with files.atomic(path) as temporary, temporary.open("wb") as handle:  # of a path, torch hides why it failed
+            torch.save(container, handle)
     else:
         raise UserError(f"{path} has no suffix this package writes; end it in .safetensors or .pth")
 

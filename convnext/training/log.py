@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import files
+from ..errors import UserError
 
 TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
 
@@ -42,7 +43,9 @@ class Log:
         if self.quiet:
             return
         line = {"kind": kind, "step": step, **values, "time_s": round(time.perf_counter() - self.began, 3)}
-        with self.path.open("a", encoding="utf-8") as handle:
+        if not self.path.parent.exists():
+            raise UserError(f"{self.path.parent} is gone: the run's folder was removed while it was written to")
+        with files.explained_writes(self.path), self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
 
     def tick(self, step: int, speed: float) -> None:

@@ -91,36 +91,33 @@ def save(state: TrainState, run: Path) -> Path:
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     try:
-        building.mkdir(parents=True)
-        _save_tensors(state.weights("raw"), building / "raw.safetensors")
-        if state.ema is not None:
-            _save_tensors(state.weights("ema"), building / "ema.safetensors")
-        best = asdict(state.best) if state.best else None
-        values = {"step": state.step, "best": best, "stale": state.stale}
-        torch.save({"optimiser": state.optimiser.state_dict(), **values}, building / "state")
-        hashes = {path.name: files.sha256(path) for path in sorted(building.iterdir())}
-        for name in hashes:
-            _flush(building / name)
-        files.write_text(
-            building / "manifest.json", json.dumps({"step": state.step, "sha256": hashes}, indent=2) + "\n"
-        )
-        if folder.exists():  # left by a run that was killed right after writing it; the new one is equal
-            shutil.rmtree(folder)
-        building.rename(folder)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if (
-            isinstance(error, RuntimeError)
-            and "PytorchStreamWriter" not in str(error)
-            and "unexpected pos" not in str(error)
-        ):
-            raise
-        raise UserError(f"cannot write the checkpoint {folder} ({error}); the previous one is untouched") from error
+        with files.explained_writes(folder):
+            _write(state, building)
+            if folder.exists():  # left by a run that was killed right after writing it; the new one is equal
+                shutil.rmtree(folder)
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # half a checkpoint would keep a full disk full
     if state.best and checkpoint(run, state.best.step).exists():  # first: `last` decides where a resumed run goes on
         files.write_text(run / "best", checkpoint(run, state.best.step).name + "\n")
     files.write_text(run / "last", folder.name + "\n")
     _sweep(run)
     return folder
+
+
+def _write(state: TrainState, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    save_file(state.weights("raw"), folder / "raw.safetensors")
+    if state.ema is not None:
+        save_file(state.weights("ema"), folder / "ema.safetensors")
+    best = asdict(state.best) if state.best else None
+    values = {"step": state.step, "best": best, "stale": state.stale}
+    with (folder / "state").open("wb") as handle:  # opened here: of a path, torch does not say why it failed
+        torch.save({"optimiser": state.optimiser.state_dict(), **values}, handle)
+    hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
+    for name in hashes:
+        _flush(folder / name)
+    files.write_text(folder / "manifest.json", json.dumps({"step": state.step, "sha256": hashes}, indent=2) + "\n")
 
 
 def restore(state: TrainState, run: Path) -> bool:
@@ -179,10 +176,6 @@ def _load(state: TrainState, folder: Path) -> None:
     state.optimiser.load_state_dict(values["optimiser"])
     state.step, state.stale = values["step"], values["stale"]
     state.best = Best(**values["best"]) if values["best"] else None
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
 
 
 def _sweep(run: Path) -> None:
