@@ -15,19 +15,24 @@ from torch import Tensor
 EPS = 1e-7  # square pixels; keeps the overlap of empty boxes defined (mmdetection)
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean over N of -sum_k w_k t_k log p_k; (N, K) logits, (N, K) soft labels, (K,) weights."""
-    log_p = F.log_softmax(logits.float(), dim=-1)
-    weighted = targets if class_weights is None else targets * class_weights
-    return -(weighted * log_p).sum(-1).mean()
+def soft_cross_entropy(logits: Tensor, targets: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+    """Mean over N of -w sum_k t_k log p_k; (N, K) logits, (N, K) soft labels, (N,) weights.
 
-
-def binary_cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean over N and K: each class is a question of its own; (N, K) logits, (N, K) labels in [0, 1], (K,) weights.
-
-    A mean over K too keeps the loss comparable between data sets; AdamW's step does not depend on its scale.
+    A weight multiplies the whole sample: weights on the labels themselves would let the little that smoothing puts on a
+    rare class outweigh a common sample's own class.
     """
-    return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), weight=class_weights)
+    log_p = F.log_softmax(logits.float(), dim=-1)
+    losses = -(targets * log_p).sum(-1)
+    return (losses if sample_weights is None else losses * sample_weights).mean()
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over N and K: each class is a question of its own; (N, K) logits, (N, K) labels in [0, 1].
+
+    `weights` are (K,), of the questions, or (N, 1), of the samples. A mean over K too keeps the loss comparable between
+    data sets; AdamW's step does not depend on its scale.
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), weight=weights)
 
 
 def balanced_class_weights(counts: Sequence[int] | np.ndarray) -> Tensor:

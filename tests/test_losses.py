@@ -36,11 +36,17 @@ def test_smoothed_labels_equal_timms_label_smoothing(logits: torch.Tensor, smoot
     assert torch.allclose(ours, LabelSmoothingCrossEntropy(smoothing)(logits, CLASSES), rtol=1e-6)
 
 
-def test_class_weights_equal_torchs(logits: torch.Tensor, soft: torch.Tensor) -> None:
+def test_weights_by_class_equal_torchs(logits: torch.Tensor) -> None:
     weights = torch.tensor([0.5, 1.0, 2.0, 0.0, 1.5])
-    ours = soft_cross_entropy(logits, soft, weights)
-    assert torch.allclose(ours, F.cross_entropy(logits, soft, weight=weights), rtol=1e-6)
-    assert not torch.allclose(ours, soft_cross_entropy(logits, soft))
+    ours = soft_cross_entropy(logits, smoothed_one_hot(CLASSES, 5, 0.0), weights[CLASSES])
+    theirs = F.cross_entropy(logits, CLASSES, weight=weights, reduction="sum") / len(CLASSES)
+    assert torch.allclose(ours, theirs, rtol=1e-6)
+
+
+def test_weights_multiply_whole_samples(logits: torch.Tensor, soft: torch.Tensor) -> None:
+    weights = torch.arange(8.0)
+    each = torch.stack([soft_cross_entropy(logits[i : i + 1], soft[i : i + 1]) for i in range(8)])
+    assert torch.allclose(soft_cross_entropy(logits, soft, weights), (each * weights).mean(), rtol=1e-6)
 
 
 def test_even_logits_cost_the_logarithm_of_the_classes() -> None:

@@ -1,7 +1,8 @@
 """Which samples at which step, and how they reach the loop: order and randomness are pure functions of the position.
 
-The order of an epoch is f(seed, epoch); a sample's augmentation is f(seed, epoch, index). So resuming needs no state
-but the step, and neither the number of loader processes nor of devices changes what a sample looks like.
+The order of an epoch is f(seed, epoch); a sample's augmentation is f(seed, epoch, index), and where balanced sampling
+draws a sample again in the same epoch, of how often it was drawn before. So resuming needs no state but the step, and
+neither the number of loader processes nor of devices changes what a sample looks like.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from . import Batch
 from .images import explained
 
 Label = int | tuple[int, ...]
-Key = tuple[int, int]  # (epoch, index into the source)
+Key = tuple[int, ...]  # (epoch, index into the source), and from a sample's second draw in an epoch on, its number
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,25 @@ class Order:
 
     def steps(self, start: int, stop: int) -> Iterator[list[Key]]:
         """The total batch of each step in [start, stop)."""
-        current, order = -1, np.empty(0, dtype=np.int64)
+        current, order, before = -1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         for step in range(start, stop):
             epoch, place = divmod(step, self.steps_per_epoch)
             if epoch != current:
                 current, order = epoch, self.epoch(epoch)
-            chunk = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(epoch, int(index)) for index in chunk]
+                before = earlier_draws(order) if self.weights is not None else np.zeros_like(order)
+            part = slice(place * self.batch_size, (place + 1) * self.batch_size)
+            drawn = zip(order[part].tolist(), before[part].tolist(), strict=True)
+            yield [(epoch, index, again) if again else (epoch, index) for index, again in drawn]
+
+
+def earlier_draws(order: np.ndarray) -> np.ndarray:
+    """(N,) indices in the order they are drawn -> (N,) how often each was drawn before its place."""
+    by_index = np.argsort(order, kind="stable")
+    grouped = order[by_index]
+    first = np.searchsorted(grouped, grouped)  # where each index's draws begin
+    before = np.empty_like(order)
+    before[by_index] = np.arange(len(order)) - first
+    return before
 
 
 def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list[list[Key]]:
@@ -67,15 +80,15 @@ def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list
 
 
 class Augmented(Dataset[tuple[Tensor, Label, str]]):
-    """A source seen through a training transform; the key carries the epoch, so that the randomness follows from it."""
+    """A source seen through a training transform; its randomness follows from the key."""
 
     def __init__(self, source: Any, transform_of: Callable[[int], Callable[..., Tensor]], seed: int) -> None:
         self.source, self.transform_of, self.seed = source, transform_of, seed  # the transform may depend on the epoch
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Label, str]:
-        epoch, index = key
+        epoch, index = key[:2]
         sample = self.source[index]
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, *key))
         with explained(sample.id):
             return self.transform_of(epoch)(sample.image, rng), sample.label, sample.id
 

@@ -45,6 +45,14 @@ def smoothed_one_hot(targets: Tensor, num_classes: int, smoothing: float) -> Ten
     return labels.scatter_(1, targets[:, None], 1 - smoothing + off)
 
 
+def unsmoothed(soft: Tensor, smoothing: float) -> Tensor:
+    """(N, K) smoothed labels, mixed or not -> (N, K) what they were before smoothing: mixing and smoothing are linear.
+
+    With a smoothing of 1 the labels tell nothing, and are returned as they are.
+    """
+    return (soft - smoothing / soft.shape[-1]) / (1 - smoothing) if smoothing < 1 else soft
+
+
 def blend(values: Tensor, lam: float) -> Tensor:
     """Mixup of images or labels: each row's share `lam`, the rest its partner's."""
     return values * lam + values.flip(0) * (1 - lam)

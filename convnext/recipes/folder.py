@@ -82,11 +82,16 @@ def own_settings(recipe: Recipe) -> dict[str, Any]:
 def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
     """Fills in what follows from the data; `fixed` are the user's own settings (see `own_settings`), which win.
 
-    Raises UserError when `finetune` or `probe` has no weights to start from.
+    Raises UserError when `finetune` or `probe` has no weights to start from, and for settings that exclude each other.
     """
-    if recipe.derive == "none":
-        return override(recipe, fixed), []
     recipe = override(recipe, fixed)
+    if {"class_weights", "sampling"} <= fixed.keys() and recipe.class_weights == recipe.sampling == "balanced":
+        raise UserError(
+            "class_weights=balanced and sampling=balanced each make up for the same imbalance, and together turn it "
+            "round: set one of them"
+        )
+    if recipe.derive == "none":
+        return recipe, []
     if recipe.derive != "scratch" and recipe.weights is None:
         raise UserError(
             f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name like in22k, "
@@ -251,7 +256,7 @@ def _loss(recipe: Recipe, facts: Facts) -> Made:
     if facts.multi_label:
         made["loss"] = ("bce", "several labels an image")
         made["augment.smoothing"] = (0.0, "several labels an image")
-    elif facts.largest_class > 10 * max(facts.smallest_class, 1):
+    elif facts.largest_class > 10 * max(facts.smallest_class, 1) and recipe.sampling != "balanced":
         made["class_weights"] = (
             "balanced", f"the largest class has {facts.largest_class} images, the smallest {facts.smallest_class}",
         )  # fmt: skip

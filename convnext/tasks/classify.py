@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..data.loader import Augmented, Collate, Order, Plain, load, share
-from ..data.mixing import mix
+from ..data.loader import Augmented, Collate, Key, Order, Plain, load, share
+from ..data.mixing import mix, unsmoothed
 from ..data.transforms import Preprocess, TrainTransform
 from ..losses import balanced_class_weights, binary_cross_entropy, soft_cross_entropy
 from ..metrics import ClassificationCounter, MultiLabelCounter
@@ -102,7 +102,7 @@ class Classify:
         micro = self.recipe.micro_batch or self.recipe.batch_size
         dataset = Augmented(self.train, self.transform_of, self.recipe.seed)
 
-        def plan() -> Iterator[list[list[tuple[int, int]]]]:
+        def plan() -> Iterator[list[list[Key]]]:
             return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
 
         flat = (part for parts in plan() for part in parts)
@@ -120,9 +120,21 @@ class Classify:
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.images).float()
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        loss = binary_cross_entropy if self.recipe.loss == "bce" else soft_cross_entropy
-        return {"loss": loss(logits, batch.targets, weights)}
+        weights = self._weights(batch.targets)
+        if self.recipe.loss == "softmax":
+            return {"loss": soft_cross_entropy(logits, batch.targets, weights)}
+        if weights is not None and not self.multi_label:
+            weights = weights[:, None]
+        return {"loss": binary_cross_entropy(logits, batch.targets, weights)}
+
+    def _weights(self, targets: Tensor) -> Tensor | None:
+        """Of (N, K) soft labels: (N,) weights of the samples, or with several labels an image (K,) of the classes.
+
+        A sample's weight is that of the classes it shows; what smoothing adds to its label does not count.
+        """
+        if self.class_weights is None or self.multi_label:
+            return self.class_weights
+        return unsmoothed(targets, self.recipe.augment.smoothing) @ self.class_weights
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
@@ -169,7 +181,10 @@ class Classify:
         return np.array([counts.get(c, 0) for c in range(self.num_classes)])
 
     def _class_weights(self) -> Tensor | None:
-        return balanced_class_weights(self._counts()) if self.recipe.class_weights == "balanced" else None
+        """(K,) on the device, copied there once."""
+        if self.recipe.class_weights != "balanced":
+            return None
+        return balanced_class_weights(self._counts()).to(self.run.device)
 
     def _sample_weights(self) -> tuple[float, ...] | None:
         if self.recipe.sampling == "shuffle":

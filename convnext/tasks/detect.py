@@ -21,7 +21,7 @@ from ..data.detection import (
     collated,
 )
 from ..data.kept_shape import KeptShape
-from ..data.loader import load, share
+from ..data.loader import Key, load, share
 from ..recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
@@ -64,7 +64,7 @@ class Detect:
         transform = DetectionTransform(self.recipe.detection, self.preprocess)
         dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
 
-        def plan() -> Iterator[list[list[tuple[int, int]]]]:
+        def plan() -> Iterator[list[list[Key]]]:
             return (share(keys, self.run.rank, self.run.world, self._micro()) for keys in self.order.steps(start, stop))
 
         flat = (part for parts in plan() for part in parts)

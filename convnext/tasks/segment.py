@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.kept_shape import KeptShape
-from ..data.loader import Order, load, share
+from ..data.loader import Key, Order, load, share
 from ..data.masks import SegmentationSource
 from ..data.segmentation import (
     AugmentedMasks,
@@ -67,7 +67,7 @@ class Segment:
         transform = SegmentationTransform(self.recipe.segmentation, self.preprocess)
         dataset = AugmentedMasks(self.train, transform, self.recipe.seed)
 
-        def plan() -> Iterator[list[list[tuple[int, int]]]]:
+        def plan() -> Iterator[list[list[Key]]]:
             return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
 
         flat = (part for parts in plan() for part in parts)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from convnext.data import Batch
 from convnext.data.labelled import ArrayReader, Source
-from convnext.data.loader import Augmented, Collate, Order, Plain, load, share
+from convnext.data.loader import Augmented, Collate, Order, Plain, earlier_draws, load, share
 from convnext.errors import UserError
 
 SIZES = [(24, 8), (25, 8), (31, 8), (7, 7), (9, 4), (5, 1)]
 
 
 def indices(order: Order, start: int, stop: int) -> list[list[int]]:
-    return [[index for _, index in batch] for batch in order.steps(start, stop)]
+    return [[index for _, index, *_ in batch] for batch in order.steps(start, stop)]
 
 
 @pytest.mark.parametrize(("samples", "batch"), SIZES)
@@ -79,6 +79,35 @@ def test_a_weight_of_zero_is_never_drawn_and_weights_need_not_sum_to_one() -> No
     drawn = Counter(itertools.chain.from_iterable(indices(Order(4, 4, 0, weights=(0.0, 3.0, 1.0, 0.0)), 0, 500)))
     assert drawn.keys() == {1, 2}
     assert drawn[1] / drawn.total() == pytest.approx(0.75, abs=0.04)
+
+
+def test_a_shuffled_epoch_has_the_keys_and_the_numbers_it_always_had() -> None:
+    """Runs of earlier versions must resume, and be repeated, bit for bit."""
+    steps = [[(0, 3), (0, 4), (0, 0)], [(1, 4), (1, 2), (1, 0)], [(1, 3), (1, 6), (1, 5)]]
+    assert list(Order(7, 3, seed=2).steps(1, 4)) == steps
+    seen = [float((Augmented(pictures(), Noisy, 7)[key][0] - as_tensor(pictures()[5].image)).mean())
+            for key in ((0, 5), (3, 5))]  # fmt: skip
+    assert seen == pytest.approx([0.372800, 30.972658], abs=1e-5)
+    large = 2**62 + 5  # a seed of two words, after which numpy's padding would end
+    value = float((Augmented(pictures(), Noisy, large)[0, 5][0] - as_tensor(pictures()[5].image)).mean())
+    assert value == pytest.approx(1.299039, abs=1e-5)
+
+
+def test_a_sample_drawn_again_in_an_epoch_is_another_picture() -> None:
+    order = Order(20, 20, seed=0, weights=(100.0, *[1.0] * 19))
+    (keys,) = order.steps(0, 1)
+    assert len(set(keys)) == 20
+    mine = [key for key in keys if key[1] == 0]
+    assert len(mine) > 10
+    assert [key[2:] for key in mine] == [(), *((i,) for i in range(1, len(mine)))]
+    source = Augmented(pictures(), Noisy, 0)
+    assert len({round(float(source[key][0].mean()), 5) for key in mine}) == len(mine)
+
+
+@pytest.mark.parametrize("order", [[], [3], [1, 1, 1], [2, 0, 2, 1, 0, 2]])
+def test_earlier_draws_are_counted(order: list[int]) -> None:
+    found = earlier_draws(np.array(order, dtype=np.int64)).tolist()
+    assert found == [order[:place].count(index) for place, index in enumerate(order)]
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 5, 100])

@@ -219,6 +219,16 @@ def test_classes_more_than_ten_times_apart_are_weighed(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_imbalance_is_made_up_for_once(rule: str) -> None:
+    sampled, choices = derived(RECIPES[rule], LOPSIDED, {"sampling": "balanced"})
+    assert (sampled.sampling, sampled.class_weights) == ("balanced", "none")
+    assert "class_weights" not in fields_of(choices)
+    for recipe in (RECIPES[rule], Recipe()):
+        with pytest.raises(UserError, match="set one of them"):
+            derived(recipe, LOPSIDED, {"sampling": "balanced", "class_weights": "balanced"})
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_several_labels_an_image_are_learnt_one_by_one(rule: str) -> None:
     resolved, _ = derived(RECIPES[rule], TAGS)
     assert (resolved.loss, resolved.augment.smoothing, resolved.class_weights) == ("bce", 0, "none")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from convnext.data import sources
+from convnext.data.mixing import smoothed_one_hot
 from convnext.data.transforms import Preprocess
 from convnext.recipe import Recipe, override
 from convnext.tasks.classify import GROWN_AT, Classify, class_probabilities, mean_area, training_size
@@ -57,6 +58,45 @@ def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -
     task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(16), CPU)
     seen = Counter(int(label) for (batch,) in task.batches(0, 60) for label in batch.to(CPU.device).targets.argmax(1))
     assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
+
+
+def fifty_to_one(pictures: Any) -> Any:
+    """Two classes, 50 pictures and 1."""
+    data = pictures(train=100, classes=2)
+    for extra in sorted((data / "train" / "class 1").iterdir())[1:]:
+        extra.unlink()
+    return sources.open_data(data)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+@pytest.mark.parametrize("mixup", [0.0, 0.2])
+def test_balanced_weights_do_not_make_the_rare_class_the_answer_for_common_pictures(
+    loss: str, mixup: float, pictures: Any, tiny: Any
+) -> None:
+    """With the weights on the smoothed labels, the best answer to every common picture was the rare class."""
+    splits = fifty_to_one(pictures)
+    settings = {**tiny, "class_weights": "balanced", "loss": loss, "augment.mixup": mixup, "augment.cutmix": 0}
+    task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
+    logits = torch.zeros(2, 2, requires_grad=True)  # one answer to every common picture, one to every rare one
+    optimiser = torch.optim.Adam([logits], lr=0.05)
+    batches = [batch.to(CPU.device) for (batch,) in task.batches(0, 60)]
+    for batch in batches * 5:
+        shown = batch.targets.argmax(1)
+        task.losses(lambda _, shown=shown: logits[shown], batch)["loss"].backward()  # type: ignore[arg-type, misc]
+        optimiser.step()
+        optimiser.zero_grad()
+    assert logits.argmax(1).tolist() == [0, 1]
+
+
+def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: Any, tiny: Any) -> None:
+    splits = fifty_to_one(pictures)
+    settings = {**tiny, "class_weights": "balanced", "augment.smoothing": 0.1}
+    task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
+    common, rare = 51 / 100, 51 / 2
+    mixed = 0.7 * smoothed_one_hot(torch.tensor([0, 1]), 2, 0.1) + 0.3 * smoothed_one_hot(torch.tensor([1, 1]), 2, 0.1)
+    found = task._weights(mixed)
+    assert found is not None
+    torch.testing.assert_close(found, torch.tensor([0.7 * common + 0.3 * rare, rare]))
 
 
 def test_probabilities_of_one_label_add_up_and_those_of_several_stand_alone() -> None:
