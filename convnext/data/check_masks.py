@@ -17,7 +17,9 @@ from .mask_coding import IGNORED, MaskCoding, read_mask
 from .mask_layouts import MaskedFolder, Part, masked_folder
 from .mask_scan import require_one_size
 from .mask_values import coding_of_values, values_of
-from .masks import named_coding
+from .masks import how_found, may_be_binary, named_binary, named_coding
+
+UNIT = "masks that show it"  # what is counted of a class
 
 
 def check_masks(root: Path, classes: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
@@ -28,7 +30,7 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
     try:
         found = masked_folder(root)
     except UserError as error:
-        return FolderReport(readable(str(root)), {}, [Problem("no mask", ".", str(error))], "classes shown")
+        return FolderReport(readable(str(root)), {}, [Problem("no mask", ".", str(error))], UNIT)
     problems: list[Problem] = []
     if not found.places.keys() & {"train", ""}:
         problems.append(Problem("missing split", ".", "there are no images with masks for train"))
@@ -59,7 +61,8 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
             problems.append(Problem("bad mask", split or ".", f"none of its {len(part.rows):,} masks labels a pixel"))
     problems += _unseen(counts)
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
-    return FolderReport(readable(str(root)), counts, problems, "classes shown")
+    images = {split or "all": len(part.rows) for split, part in parts.items()}
+    return FolderReport(readable(str(root)), counts, problems, UNIT, images)
 
 
 def _coding(found: MaskedFolder, classes: str | Path | None,
@@ -67,12 +70,18 @@ def _coding(found: MaskedFolder, classes: str | Path | None,
     """What the masks hold, and what is to be said of it: where no file names the classes, the values that they have."""
     said = []
     try:
-        if (coding := named_coding(found, classes, ())) is not None:
+        coding = named_coding(found, classes, ())
+        if coding is not None and not may_be_binary(coding):
             return coding, []
         values, bad = values_of([mask for part in parts for _, _, mask in part.rows])
+        if coding is not None:
+            return named_binary(coding, values), []
         if values.read:
-            said = [Problem("mask values", ".", f"no file names the classes, so they are the values: {values}")]
-            return coding_of_values(found.root, values, voc=found.is_voc), said
+            said = [Problem("mask values", ".", f"no file names the classes; {values}")]
+            coding = coding_of_values(found.root, values, voc=found.is_voc)
+            if coding.threshold is not None:
+                said = [Problem("mask values", ".", f"no file names the classes; {how_found(values, coding)[2:-1]}")]
+            return coding, said
         return None, [Problem("bad mask", ".", str(error)) for error in bad[:1]]
     except UserError as error:
         return None, [*said, Problem("bad mask", ".", str(error))]

@@ -47,6 +47,7 @@ class FolderReport:
     counts: Counts
     problems: list[Problem]
     unit: str = "images"  # what is counted: of annotated pictures, their "objects"
+    images: dict[str, int] | None = None  # of each split, where it is not what is counted
 
     @property
     def ok(self) -> bool:
@@ -69,8 +70,12 @@ class FolderReport:
 def _table(report: FolderReport) -> list[str]:
     splits = list(report.counts)
     classes = list(dict.fromkeys(name for counts in report.counts.values() for name in counts))
-    totals = ", ".join(f"{sum(counts.values()):,} {split}" for split, counts in report.counts.items())
-    lines = [f"{report.name}: {report.total:,} {report.unit} ({totals or 'no splits'}) in {len(classes)} classes", ""]
+    amounts = report.images or {split: sum(counts.values()) for split, counts in report.counts.items()}
+    totals = ", ".join(f"{amount:,} {split}" for split, amount in amounts.items())
+    unit = report.unit if report.images is None else "images"
+    lines = [f"{report.name}: {sum(amounts.values()):,} {unit} ({totals or 'no splits'}) in {len(classes)} classes", ""]
+    if report.images is not None:
+        lines[1:1] = [f"each class with its {report.unit}:"]
     if len(classes) > ROWS:
         size = {name: sum(counts.get(name, 0) for counts in report.counts.values()) for name in classes}
         ranked = sorted(classes, key=lambda name: (-size[name], name))

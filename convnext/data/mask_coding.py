@@ -25,10 +25,10 @@ IGNORED = -1
 VOID = {"void", "ignore", "ignored", "unlabelled", "unlabeled", "_void_", "dontcare", "don't care"}  # no classes
 UNLABELLED = 255  # the value that most index masks leave out of everything
 UNLABELLED_16 = 65535  # likewise where a value has 16 bits
+LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif"}
 VOC_CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
                "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
                "tvmonitor")  # fmt: skip
-MOST_COLOURS = 256  # of a mask in colour; a photograph has thousands
 VOID_COLOURS = ((0, 0, 0), (224, 224, 192), (255, 255, 255))  # to show it in: the first that is no class's
 Colour = tuple[int, int, int]
 
@@ -123,7 +123,7 @@ class MaskCoding:
     def _of_colours(self, pixels: np.ndarray, name: str) -> np.ndarray:
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, 2)
-        codes = pixels.astype(np.int64) @ _WEIGHTS
+        codes = codes_of(pixels)
         every = np.concatenate((_codes(self.colours), _codes(self.ignored_colours)))
         meaning = np.concatenate((np.arange(len(self.colours)), np.full(len(self.ignored_colours), IGNORED)))
         order = every.argsort(kind="stable")
@@ -150,6 +150,11 @@ def _table(values: tuple[int, ...], ignored: tuple[int, ...], wide: bool) -> np.
     return table
 
 
+def codes_of(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) colours -> (H, W) whole numbers of 24 bits."""
+    return pixels.astype(np.int64) @ _WEIGHTS
+
+
 def _codes(colours: Sequence[Colour]) -> np.ndarray:
     return np.array(colours, np.int64).reshape(-1, 3) @ _WEIGHTS
 
@@ -159,29 +164,25 @@ def one_channel(pixels: np.ndarray, name: str) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     if not (pixels[..., :1] == pixels).all():
-        colours = np.unique(pixels.reshape(-1, 3).astype(np.int64) @ _WEIGHTS)
-        if len(colours) > MOST_COLOURS:
-            raise BadImage(f"{name} holds {len(colours):,} colours, as a photograph does; a mask has one for each "
-                           "class: check which folder holds the masks")  # fmt: skip
-        shown = ", ".join(f"{c >> 16} {c >> 8 & 255} {c & 255}" for c in colours[:4].tolist())
-        raise BadImage(f"{name} is a colour mask ({shown}{', …' * (len(colours) > 4)}) and no palette says what its "
-                       "colours mean; put classes.txt with lines such as 'road 128 64 128' beside the folders, or pass "
-                       "it by --labels")  # fmt: skip
+        raise BadImage(f"{name} is a colour mask and no palette says what its colours mean; put classes.txt with lines "
+                       "such as 'road 128 64 128' beside the folders, or pass it by --labels")  # fmt: skip
     return pixels[..., 0]
 
 
 def read_mask(path: Path, coding: MaskCoding) -> np.ndarray:
     """(H, W) int16 labels of a mask file. Raises BadImage, naming the file."""
     pixels = read_pixels(path)
+    if path.suffix.lower() in LOSSY and not coding.in_colour:
+        raise BadImage(f"{readable(path)} is a JPEG file, which blurs the values of classes: export it again as PNG")
     by_colour = coding.in_colour and coding.threshold is None
     if by_colour and pixels.ndim == 2 and read_header(path).mode == "P":  # PASCAL VOC's, CVAT's
         return coding.of_palette(pixels, np.asarray(open_image(path, upright=False)), readable(path))
     return coding.labels(pixels, readable(path))
 
 
-def binary_coding(threshold: int | None = None) -> MaskCoding:
+def binary_coding(names: Sequence[str] = ("background", "foreground"), threshold: int | None = None) -> MaskCoding:
     """Black and white masks, as tools write them for one kind of thing; blurred ones are cut at `threshold`."""
-    coding = coding_of(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
+    coding = coding_of(names, ((0, 0, 0), (255, 255, 255)))
     return replace(coding, threshold=threshold)
 
 

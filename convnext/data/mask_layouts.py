@@ -69,7 +69,8 @@ class MaskedFolder:
             few = listed(part.lacking, 3)
             raise UserError(f"none of the {len(pictures):,} images of {readable(images)} has a mask of its name in "
                             f"{readable(masks)}: {few}; give masks the names of their images")  # fmt: skip
-        return Part(part.rows, part.lacking, [] if split in self.lists else part.unused)
+        shared = len({place for _, place in self.places.values()}) < len(self.places)  # others' masks are there too
+        return Part(part.rows, part.lacking, [] if shared or split in self.lists else part.unused)
 
 
 def is_masked(root: Path) -> bool:
@@ -139,8 +140,14 @@ def _candidates(find: Find, split: str) -> Iterator[tuple[Path | None, Path | No
             yield find(split, images), find(split, masks)
             yield find(f"{split}_{images}"), find(f"{split}_{masks}")
             yield find(f"{images}_{split}"), find(f"{masks}_{split}")
+        if (images_of := find(images, split)) is not None:  # masks of all splits in one folder
+            yield from ((images_of, flat) for name in MASK_FOLDERS if (flat := find(name)) and not _has_folders(flat))
     for ending in BESIDE:
         yield find(split), find(f"{split}{ending}")
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(path.is_dir() for path in folder.iterdir())
 
 
 def _together(root: Path, find: Find) -> dict[str, tuple[Path, Path]]:

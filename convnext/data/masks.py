@@ -15,10 +15,10 @@ from .folders import TRAIN_NAMES
 from .images import BadImage, open_image, readable
 from .kept_shape import KeptShape
 from .labelled import SHOWN, fingerprint, held_out
-from .mask_coding import MaskCoding, ade20k_coding, read_classes, read_mask
+from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
 from .mask_layouts import is_masked as is_masked
-from .mask_values import Values, coding_of_values, values_of
+from .mask_values import THRESHOLD, Values, coding_of_values, is_soft, values_of
 
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
 LONGEST = 4  # times the short side
@@ -196,10 +196,12 @@ def coding_for(found: MaskedFolder, classes: str | Path | None, ignore: tuple[in
                parts: Sequence[Part]) -> tuple[MaskCoding, str]:  # fmt: skip
     """What the masks hold: by a file that names the classes, by ADE20K's layout, or by the values of all masks; and
     the end of a sentence that says so where they were read."""
-    if (coding := named_coding(found, classes, ignore)) is not None:
+    coding = named_coding(found, classes, ignore)
+    if coding is not None and not may_be_binary(coding):
         return coding, ""
-    masks = [mask for part in parts for _, _, mask in part.rows]
-    values, bad = values_of(masks)
+    values, bad = values_of([mask for part in parts for _, _, mask in part.rows])
+    if coding is not None:
+        return named_binary(coding, values), ""
     if bad:
         rest = f" (and {len(bad) - SHOWN} more; convnext check lists them all)" if len(bad) > SHOWN else ""
         raise UserError("; ".join(map(str, bad[:SHOWN])) + rest)
@@ -207,12 +209,24 @@ def coding_for(found: MaskedFolder, classes: str | Path | None, ignore: tuple[in
     return coding, how_found(values, coding)
 
 
+def may_be_binary(coding: MaskCoding) -> bool:
+    """Whether a list of classes is of two without colours, whose masks may be black and white in spite of it."""
+    return coding.values == (0, 1) and not coding.in_colour
+
+
+def named_binary(coding: MaskCoding, values: Values) -> MaskCoding:
+    """The coding of a list of two classes: by 0 and 1, or by black and white where that is what the masks hold."""
+    if values.masks.keys() == {0, UNLABELLED}:
+        return binary_coding(coding.classes)
+    return binary_coding(coding.classes, THRESHOLD) if is_soft(values) else coding
+
+
 def how_found(values: Values, coding: MaskCoding) -> str:
     """The end of a sentence: where the classes of masks without a list of classes come from."""
     took = f" in {values.seconds:.0f} s" if values.seconds >= 1 else ""
     if coding.threshold is not None:
         return f" (the masks are blurred black and white: a value from {coding.threshold} on is foreground)"
-    return f" (the values in {values.read:,} masks, read{took})"
+    return f" (the {'colours' if values.in_colour else 'values'} in {values.read:,} masks, read{took})"
 
 
 def named_coding(found: MaskedFolder, classes: str | Path | None, ignore: tuple[int, ...]) -> MaskCoding | None:

@@ -53,21 +53,18 @@ class SegmentationTransform:
         return padded, target
 
     def _corner(self, labels: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Of up to ten crops the first in which no class has more than its share (mmsegmentation's `cat_max_ratio`)."""
-        corner = (0, 0)
-        for _ in range(TRIES):
-            corner = (
-                int(rng.integers(0, max(labels.shape[0] - side, 0) + 1)),
-                int(rng.integers(0, max(labels.shape[1] - side, 0) + 1)),
-            )
-            part = labels[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+        """Of ten crops the first in which no class has more than its share, else an eleventh, whatever it shows, as
+        mmsegmentation's `cat_max_ratio` takes it."""
+        room = (max(labels.shape[0] - side, 0) + 1, max(labels.shape[1] - side, 0) + 1)
+        top, left = (int(rng.integers(0, size)) for size in room)
+        for _ in range(TRIES if self.rules.most_of_one_class < 1 else 0):
+            part = labels[top : top + side, left : left + side]
             counts = np.bincount(part[part != IGNORED])
             counts = counts[counts > 0]
-            if self.rules.most_of_one_class >= 1 or (
-                len(counts) > 1 and counts.max() < self.rules.most_of_one_class * counts.sum()
-            ):
+            if len(counts) > 1 and counts.max() < self.rules.most_of_one_class * counts.sum():
                 break
-        return corner
+            top, left = (int(rng.integers(0, size)) for size in room)
+        return top, left
 
 
 def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -161,10 +161,9 @@ def colour_masks(root: Path) -> None:
         (double_image, "have one name but for the suffix"),
         (remove_masks, "images/train has no masks: looked for annotations, masks, .* beside it; add a folder"),
         (remove_some_masks, "images/val has no masks; put them beside it"),
-        (stray(77), r"hold the values 0, 1, 2, 77, too few of 0 to 77 to be classes; 77 .*003\.png .*: put"),
-        (stray(4000, np.uint16), r"too few of 0 to 4000 to be classes; 4000 .*003\.png .*: put classes\.txt"),
+        (stray(77), r"hold the values 0, 1, 2, 77, too few of 0 to 77 to be classes; 77 .*003\.png: put"),
+        (stray(4000, np.uint16), r"too few of 0 to 4000 to be classes; 4000 .*003\.png: put classes\.txt"),
         (empty_images, "holds no images; add some"),
-        (colour_masks, "no palette says what its colours mean"),
     ],
 )
 def test_unfit_folders_are_explained(masked: Callable[..., Path], change: Callable[[Path], None], words: str) -> None:
@@ -212,8 +211,7 @@ def test_a_turned_photo_outlined_as_stored_is_read_as_stored(masked: Callable[..
 
 def test_black_and_white_masks_are_background_and_foreground(masked: Callable[..., Path]) -> None:
     root = masked()
-    for path in (root / "annotations").rglob("*.png"):
-        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    black_and_white(root)
     splits = open_masks(root)
     assert splits.train.classes == ("background", "foreground")
     assert set(np.unique(splits.val[0].labels)) == {0, 1}
@@ -396,6 +394,10 @@ def photographs(mode: str) -> Callable[[Path], None]:
     return change
 
 
+def one_in_colour(root: Path) -> None:
+    Image.new("RGB", (48, 64), (9, 8, 7)).save(root / "annotations" / "train" / "003.png")
+
+
 def cut_outs(root: Path) -> None:
     for path in (root / "annotations").rglob("*.png"):
         values = np.asarray(Image.open(path))
@@ -406,6 +408,7 @@ def cut_outs(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (one_in_colour, r"000.png holds one value a pixel, .*003\.png holds colours; masks need to be of one kind"),
         (lossy, "are JPEG files, which blur the values of classes .*: export them again as PNG"),
         (photographs("RGB"), "colours, as a photograph does; a mask has one for each class: check which folder"),
         (photographs("L"), "different values, as a photograph .* check which folder holds the masks"),
@@ -418,3 +421,53 @@ def test_what_is_no_mask(masked: Callable[..., Path], change: Callable[[Path], N
     with pytest.raises(UserError, match=words):
         open_masks(root)
     assert not check(root).ok
+
+
+def test_colours_without_a_list_of_classes_are_classes(masked: Callable[..., Path]) -> None:
+    root = masked()
+    colour_masks(root)
+    for path in (root / "annotations" / "val").iterdir():  # saved as RGB, though all black
+        Image.new("RGB", Image.open(path).convert("L").size).save(path)
+    splits = open_masks(root)
+    assert splits.train.classes == ("#000000", "#010203", "#020406", "#fffefd")
+    assert set(np.unique(splits.train[0].labels)) == {0, 1, 2, 3}
+    assert check(root).ok
+
+
+def black_and_white(root: Path) -> None:
+    for path in (root / "annotations").rglob("*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("change", [black_and_white, blurred])
+def test_black_and_white_masks_of_a_list_of_two_classes(
+    masked: Callable[..., Path], change: Callable[[Path], None]
+) -> None:
+    """255 was taken for the void, so that there was nothing but background."""
+    root = masked()
+    (root / "classes.txt").write_text("background\ndisc\n")
+    change(root)
+    assert open_masks(root).train.classes == ("background", "disc")
+    assert check(root).counts["train"] == {"background": 6, "disc": 6}
+
+
+def test_jpeg_masks_of_a_list_of_classes(masked: Callable[..., Path]) -> None:
+    root = masked()
+    lossy(root)
+    (root / "classes.txt").write_text("\n".join(map(str, range(255))))
+    with pytest.raises(BadImage, match="is a JPEG file, which blurs the values of classes"):
+        open_masks(root).train[0]
+    assert not check(root).ok
+
+
+def test_masks_of_all_splits_in_one_folder(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for split in ("train", "val"):
+        for i, path in enumerate(sorted((root / "annotations" / split).iterdir())):
+            path.rename(root / "annotations" / f"{split}{i}.png")
+        for i, path in enumerate(sorted((root / "images" / split).iterdir())):
+            path.rename(path.with_stem(f"{split}{i}"))
+        (root / "annotations" / split).rmdir()
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val)) == (6, 3)
+    assert [problem.kind for problem in check(root).problems] == ["mask values"]

@@ -108,3 +108,14 @@ def test_distortion_stays_within_range_and_leaves_black() -> None:
         assert changed.dtype == np.uint8
         assert changed.shape == picture().shape
     assert len({distorted(picture(), np.random.default_rng(s)).tobytes() for s in range(10)}) > 5
+
+
+@pytest.mark.parametrize("most", [0.75, 1.0])
+def test_ten_crops_are_tested_and_an_eleventh_is_taken(most: float) -> None:
+    """As mmsegmentation's RandomCrop draws: of one class alone no crop is good, so it is the eleventh; without a limit
+    the first is taken."""
+    transform = SegmentationTransform(Segmentation(most_of_one_class=most), KeptShape(8, 32))
+    corners = np.random.default_rng(5)
+    drawn = [(int(corners.integers(0, 41)), int(corners.integers(0, 31))) for _ in range(11)]
+    found = transform._corner(np.zeros((48, 38), np.int16), 8, np.random.default_rng(5))
+    assert found == drawn[10 if most < 1 else 0]
