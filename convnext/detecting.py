@@ -19,6 +19,7 @@ from .data.kept_shape import KeptShape
 from .drawing import draw_objects, targets
 from .errors import UserError
 from .recipe import Recipe
+from .run_folder import learned_by
 from .tasks.detect import Detect, found_in
 from .training import runtime
 
@@ -44,9 +45,10 @@ def evaluate(
     """
     if data is None:
         raise UserError(f"{checkpoint} is a detector: pass a folder with COCO annotations to judge it on")
-    source = matched(model, checkpoint, open_detection_for_judging(data, split))
+    found, note = open_detection_for_judging(data, split, **learned_by(model))
+    source = matched(model, checkpoint, found)
     if say is not None:
-        say(f"{len(source):,} images of {data}, {source.judged:,} objects")
+        say(f"{note}: {source.judged:,} objects")
     with runtime.start_judging(model, precision, say) as run:
         preprocess = KeptShape.from_dict(model.preprocess)
         recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from . import files
 from . import recipe as recipes_io
 from .data import coco, masks, sources
+from .data.learned import Learned, learned_from
 from .errors import UserError
 from .recipe import Recipe
 from .recipes.folder import Choice
@@ -167,11 +168,45 @@ def fingerprint(splits: Any) -> str:
 
 def learned_by(model: Any) -> dict[str, Any]:
     """What a model of `from_pretrained` says of the pictures it learned from, as the openers for judging take it."""
-    learned = json.loads(model.metadata.get("data", "{}"))
+    learned = _data_of(model.metadata)
     return {
         "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
         "trained_on": learned.get("learned_from"),
+        "known": _known_to(learned),
     }
+
+
+def learning_record(source: Any, decoded: Any, val_fraction: float, earlier: Iterable[dict[str, str]]) -> str:
+    """What a checkpoint's metadata says of the pictures it learned from; `learned_by` reads it.
+
+    `decoded` is `source` with its pictures in memory where they are; `earlier` the metadata of checkpoints that it went
+    on from, whose pictures it knows as well.
+    """
+    record = learned_from(source, decoded)
+    for metadata in earlier:
+        record = record and record.joined(_known_to(_data_of(metadata)))
+    values = {"learned_from": sources.fingerprint(source), "val_fraction": val_fraction}
+    return json.dumps(values | ({} if record is None else {"pictures": record.to_dict()}))
+
+
+def _data_of(metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        values = json.loads(metadata.get("data", "{}"))
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError("the checkpoint's metadata 'data' is damaged; train the model again or take another file")
+    return values
+
+
+def _known_to(learned: dict[str, Any]) -> Learned | None:
+    if "pictures" not in learned:
+        return None
+    try:
+        return Learned.from_dict(learned["pictures"])
+    except ValueError as error:
+        raise UserError(f"the checkpoint's list of the pictures it learned from is damaged ({error}); take another "
+                        "copy of the file") from None  # fmt: skip
 
 
 def first_row(path: Path) -> dict[str, Any]:

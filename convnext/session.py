@@ -6,15 +6,16 @@ import contextlib
 import copy
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from . import jobs, run_folder
-from .data import sources
 from .jobs.dense import shortened
-from .models import save_weights
+from .models import load_checkpoint_metadata, save_weights
+from .models.checkpoint import open_checkpoint
 from .recipe import Recipe
 from .recipes import folder
 from .run_folder import DataRequest
@@ -73,12 +74,18 @@ class Session:
             "precision": self.recipe.precision,
             **self.task.described,
             "licence": "that of the training pictures' and first weights' owners",
-            "data": json.dumps(
-                {"learned_from": sources.fingerprint(self.splits.train), "val_fraction": self.request.val_fraction}
-            ),
+            "data": self._learned_from,
         }
         with now.averaged() if now.best.which == "ema" else contextlib.nullcontext():
             save_weights(now.model, self.path / "model.safetensors", metadata=metadata)
+
+    @cached_property
+    def _learned_from(self) -> str:
+        """The pictures of this run, and those of its weights and of its own earlier checkpoint, where it goes on."""
+        earlier = [] if self.recipe.weights is None else [open_checkpoint(self.recipe.weights).metadata]
+        if (own := self.path / "model.safetensors").exists():
+            earlier.append(load_checkpoint_metadata(own))
+        return run_folder.learning_record(self.splits.train, self.task.train, self.request.val_fraction, earlier)
 
     def _settle(self, rule: str, settings: dict[str, Any]) -> list[folder.Choice]:
         """Fixes micro-batch and steps in the task's recipe; measures where the user asked for a budget."""

@@ -22,7 +22,8 @@ from ..errors import UserError
 from .coco_entries import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
 from .folders import TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, Header, open_image, read_header, readable
-from .labelled import held_out, listed
+from .labelled import fingerprint, held_out, listed
+from .learned import UNTOLD, Learned, to_judge
 
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -165,17 +166,36 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
     return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks)))
 
 
-def open_detection_for_judging(where: str | Path, split: Literal["val", "train", "all"] = "val") -> DetectionSource:
-    """The annotated pictures to judge a detector on: of a folder one split, of one annotation file all.
+def open_detection_for_judging(
+    where: str | Path, split: Literal["val", "train", "all"] = "val", *, val_fraction: float = 0.2,
+    trained_on: str | None = None, known: Learned | None = None,
+) -> tuple[DetectionSource, str]:  # fmt: skip
+    """The annotated pictures to judge a detector on, and a sentence that says which they are.
 
-    Raises UserError as `open_detection`, or when a folder is asked for all.
+    They are those of one split of a folder or of one annotation file, but for those that the detector learned from: the
+    `known` ones. Of older detectors only `trained_on` is known, the fingerprint of what they learned from, which tells
+    them in one annotation file as long as that is the same. Raises UserError as `open_detection`, when a folder is
+    asked for all, or when no picture is left.
     """
     root = Path(where).expanduser()
-    if root.is_file():
-        return read_coco(root)
-    if split == "all":
+    if not root.is_file() and split == "all":
         raise UserError(f"{readable(root)} has a split of its own; choose --split val or --split train")
-    return read_coco(annotation_files(root, (split,))[split])
+    path = root if root.is_file() else annotation_files(root, (split,))[split]
+    source = read_coco(path)
+    note = f"{len(source):,} images of {readable(path)}"
+    if split == "all" or (known is None and trained_on is None):
+        return source, note
+    if known is not None:
+        chosen, said = to_judge(known, source, split, readable(path), note)
+        return source.take(chosen), said
+    if root.is_file() and len(source) > 1:
+        held = held_out(source.ids, val_fraction)
+        train = source.take([i for i in range(len(source)) if i not in held])
+        seen = train.take([i for i, o in enumerate(train.objects) if len(o.labels)])  # as `keep_empty` has it
+        if trained_on in (fingerprint(train), fingerprint(seen)):
+            part = (train, "learned from") if split == "train" else (source.take(sorted(held)), "held out")
+            return part[0], f"the {len(part[0]):,} images of {readable(path)} that were {part[1]} in its training"
+    return source, note + UNTOLD
 
 
 def annotation_files(root: Path, wanted: Sequence[str] = ("train", "val")) -> dict[str, Path]:

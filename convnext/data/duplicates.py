@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from .. import files
 from .findings import Problem
 from .images import BadImage, Header, open_image, read_header
+from .looks import LOOK_SIGNS, look, thumbnails
 
 TINY_SIDE = 8  # pixels; the built-in digits have just these
 # Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
 # Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
-LOOK_SIDE, LOOK_SIGNS, LOOK_LEVELS = 8, 3, 4
+LOOK_LEVELS = 4
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 
@@ -67,7 +67,7 @@ def _inspect(picture: Picture) -> Facts:
     except OSError as error:
         return Facts((Problem("missing", picture.name, f"vanished or could not be read again ({error.strerror})"),))
     pixels = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-    return Facts(tuple(_oddities(header, picture.name)), bytes_hash, pixels, _look(image))
+    return Facts(tuple(_oddities(header, picture.name)), bytes_hash, pixels, look(image))
 
 
 def _oddities(header: Header, name: str) -> Iterator[Problem]:
@@ -88,11 +88,6 @@ def _oddities(header: Header, name: str) -> Iterator[Problem]:
         yield Problem("odd mode", name, ", ".join(words))
     if min(header.size) < TINY_SIDE:
         yield Problem("tiny", name, f"{header.size[0]} x {header.size[1]} pixels")
-
-
-def _look(image: Image.Image) -> bytes:
-    """A grey thumbnail of 8 rows and 9 columns, by which re-encoded and resized copies are known."""
-    return image.convert("L").resize((LOOK_SIDE + 1, LOOK_SIDE), Image.Resampling.BOX).tobytes()
 
 
 def repeated(pictures: Sequence[Picture], facts: Sequence[Facts]) -> Iterator[Problem]:
@@ -136,16 +131,9 @@ def _look_alikes(pictures: Sequence[Picture], facts: Sequence[Facts], judged: st
     if not train or not val:
         return
     known = {facts[i].pixels_hash for i in train}
-    thumbnails, signs = _thumbnails([facts[i].look for i in train])
-    for i, thumbnail, sign in zip(val, *_thumbnails([facts[i].look for i in val]), strict=True):
+    greys, signs = thumbnails([facts[i].look for i in train])
+    for i, thumbnail, sign in zip(val, *thumbnails([facts[i].look for i in val]), strict=True):
         near = np.flatnonzero(np.bitwise_count(signs ^ sign) <= LOOK_SIGNS)
-        close = near[np.abs(thumbnails[near] - thumbnail).mean((1, 2)) <= LOOK_LEVELS]
+        close = near[np.abs(greys[near] - thumbnail).mean((1, 2)) <= LOOK_LEVELS]
         if sign and len(close) and facts[i].pixels_hash not in known:
             yield Problem("looks the same", pictures[i].name, f"hardly differs from {pictures[train[close[0]]].name}")
-
-
-def _thumbnails(looks: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 8, 9) grey levels, and (N,) 64-bit words: is the left neighbour brighter? 0 for flat pictures."""
-    grey = np.frombuffer(b"".join(looks), dtype=np.uint8).reshape(-1, LOOK_SIDE, LOOK_SIDE + 1).astype(np.int16)
-    words = np.packbits((grey[:, :, :-1] > grey[:, :, 1:]).reshape(len(looks), -1), axis=1).view(np.uint64).ravel()
-    return grey, words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from .folders import TRAIN_NAMES
 from .images import BadImage, open_image, readable
 from .kept_shape import KeptShape
 from .labelled import SHOWN, fingerprint, held_out
+from .learned import UNTOLD, Learned, to_judge
 from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
 from .mask_layouts import is_masked as is_masked
@@ -133,14 +135,15 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
 
 def open_masks_for_judging(
     where: str | Path, split: str, *, coding: MaskCoding | None = None, classes: str | Path | None = None,
-    val_fraction: float = 0.2, trained_on: str | None = None,
+    val_fraction: float = 0.2, trained_on: str | None = None, known: Learned | None = None,
 ) -> tuple[SegmentationSource, str]:  # fmt: skip
     """The pictures to judge a segmenter on, and a sentence that says which they are.
 
-    They are one split ("train", "val", "test") of a folder. Of one without splits all count, unless `trained_on`, the
-    fingerprint of what the segmenter learned from, says that it knows the others: then those that were held out. So it
-    is with "train" and "val" of a folder that has no val.
-    `coding` says what its masks hold. Raises UserError as `open_masks`, or where there is no such split.
+    They are one split ("train", "val", "test") of a folder, or all of one without splits, but for those that the
+    segmenter learned from: the `known` ones. "val" of a folder that has no val are those of train that it does not
+    know. Of older segmenters only `trained_on` is known, the fingerprint of what they learned from: it tells as long as
+    the folder is the same. `coding` says what the masks hold. Raises UserError as `open_masks`, where there is no such
+    split, or when no picture is left.
     """
     root = Path(where).expanduser()
     found = masked_folder(root)
@@ -155,17 +158,32 @@ def open_masks_for_judging(
     if coding is None or own is not None:
         coding, _ = coding_for(found, classes, coding.ignored if coding else (), [part])
     source = _source(coding, part)
-    if shared and trained_on is not None and len(source) > 1:
+    omitted = left_out([part])
+    whole = f"all {len(source):,} images of {readable(root)}{omitted}"
+    note = f"the {len(source):,} images of {_called(found, key)}{omitted}" if key else whole
+    if known is not None and split != "all":
+        place = _called(found, key) if key else readable(root)
+        positions, said = to_judge(known, source, split, place, note, _names_elsewhere(found, key))
+        if key in ("", split) or len(positions) < len(source):
+            return source.take(positions), said
+    elif shared and trained_on is not None and len(source) > 1:
         train, val = _parts(source, val_fraction)
-        known: Any = replace(train, coding=learned or coding)  # by the names it was trained with
-        if fingerprint(known) == trained_on:
+        named: Any = replace(train, coding=learned or coding)  # by the names it was trained with
+        if fingerprint(named) == trained_on:
             chosen, how = (train, "that it learned from") if split == "train" else (val, "held out of its training")
             return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
     if key not in ("", split):
         raise UserError(f"{readable(root)} has no {split} split; {choices}")
-    omitted = left_out([part])
-    whole = f"all {len(source):,} images of {readable(root)}{omitted}"
-    return source, f"the {len(source):,} images of {_called(found, key)}{omitted}" if key else whole
+    return source, note if known is not None or trained_on is None or split == "all" else note + UNTOLD
+
+
+def _names_elsewhere(found: MaskedFolder, split: str) -> list[str]:
+    """Names of the pictures in the other splits, as `learned.names_of` gives them."""
+    names: list[str] = []
+    for other in found.places.keys() - {split}:
+        with contextlib.suppress(UserError):  # what is wrong with them is no matter here
+            names += [f"{found.places[other][0].name}/{name}" for name, _, _ in found.part(other).rows]
+    return names
 
 
 def _called(found: MaskedFolder, split: str) -> str:

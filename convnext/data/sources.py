@@ -31,6 +31,7 @@ from .labelled import (
     subset,
     typical_size,
 )
+from .learned import UNTOLD, Learned, to_judge
 from .tables import find_table, read_table
 
 __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
@@ -71,35 +72,69 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
 
 
 def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all"] = "val",
-                     val_fraction: float = 0.2, trained_on: str | None = None,
+                     val_fraction: float = 0.2, trained_on: str | None = None, known: Learned | None = None,
                      multi_label_csv: str | Path | None = None) -> tuple[Source, str]:  # fmt: skip
     """The pictures to judge a model on, and a sentence that says which they are.
 
     A folder with a split of its own, and whatever is not a folder, is taken as `open_data` does; a lone val folder is
-    enough. Of a folder of class folders all pictures count, unless `trained_on`, the fingerprint of what the model
-    learned from, says that the others of it are known to the model: then those that were held out.
+    enough. Of a folder of class folders all pictures count. Of files, those are left out that the model learned from:
+    the `known` ones, whatever has happened to the folder since. Older models have only `trained_on`, the fingerprint of
+    what they learned from: it tells as long as the folder is the same. Raises UserError when no picture is left.
+    """
+    whole, place, note, everywhere = _judged(where, split, val_fraction, multi_label_csv, known is not None)
+    if split == "all" or not isinstance(whole.read, FileReader) or whole.native is not None:
+        return whole, note
+    if known is not None:
+        chosen, said = to_judge(known, whole, split, place, note, everywhere)
+        return subset(whole, chosen), said
+    return (whole, note) if trained_on is None else _by_fingerprint(where, whole, split, val_fraction, trained_on, note)
+
+
+def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str | Path | None,
+            by_name: bool) -> tuple[Source, str, str, Sequence[str]]:  # fmt: skip
+    """All pictures of the split, where they lie, a sentence about them, and the names of those in other splits.
+
+    Of a table without a split those that would be held out count, unless it is known `by_name` what was learned from.
     """
     root = Path("" if where is None else os.path.expanduser(str(where)))
-    plain = where is not None and str(where) not in NATIVE and root.is_dir() and multi_label_csv is None
-    if plain and find_table(root) is None and builtin.cifar_in(root) is None:
+    folder = where is not None and str(where) not in NATIVE and root.is_dir()
+    table = Path(csv) if csv is not None else find_table(root) if folder else None
+    if folder and table is not None and by_name:
+        everyone, splits_of = _in_table(root, table)
+        if splits_of is None:
+            return everyone, readable(root), f"all {len(everyone):,} images of {readable(root)} ({table.name})", ()
+    if folder and table is None and builtin.cifar_in(root) is None:
         found = folders.split_folders(root)
         if not found:
             whole = scan(root)
-            if split != "all" and trained_on is not None:
-                parts = _split(whole, str(where), val_fraction, 0)
-                if fingerprint(parts.train) == trained_on:
-                    chosen = parts.train if split == "train" else parts.val
-                    learned = "that it learned from" if split == "train" else "that were held out of its training"
-                    return chosen, f"the {len(chosen):,} images of {readable(root)} {learned}"
-            return whole, f"all {len(whole):,} images of {readable(root)}"
+            return whole, readable(root), f"all {len(whole):,} images of {readable(root)}", ()
         if split in found and len(found) == 1:
             lone = scan(found[split], prefix=found[split].name)
-            return lone, f"the {len(lone):,} images of {readable(found[split])}"
-    splits = open_data(where, val_fraction=val_fraction, multi_label_csv=multi_label_csv)
+            return lone, readable(found[split]), f"the {len(lone):,} images of {readable(found[split])}", ()
+    splits = open_data(where, val_fraction=val_fraction, multi_label_csv=csv)
     if split == "all":
         raise UserError(f"{splits.name} has a split of its own; choose --split val or --split train")
-    chosen = splits.train if split == "train" else splits.val
-    return chosen, f"{splits.note}; judged on the {len(chosen):,} of the {split} split"
+    chosen, other = (splits.train, splits.val) if split == "train" else (splits.val, splits.train)
+    note = f"{splits.note}; judged on the {len(chosen):,} of the {split} split"
+    return chosen, f"the {split} split of {readable(splits.name)}", note, other.ids
+
+
+def _by_fingerprint(where: str | Path | None, whole: Source, split: str, val_fraction: float, trained_on: str,
+                    note: str) -> tuple[Source, str]:  # fmt: skip
+    """For models whose file does not name what they learned from: the split by rule, if that is what it was."""
+    root = Path(os.path.expanduser(str(where)))
+    if whole.multi_label:
+        return whole, note
+    if folders.split_folders(root):
+        own = open_data(where, val_fraction=val_fraction) if len(folders.split_folders(root)) > 1 else None
+        same = own is not None and fingerprint(own.train) == trained_on
+        return whole, note if same else note + UNTOLD
+    parts = _split(whole, str(where), val_fraction, 0)
+    if fingerprint(parts.train) != trained_on:
+        return whole, note + UNTOLD
+    chosen = parts.train if split == "train" else parts.val
+    how = "that it learned from" if split == "train" else "that were held out of its training"
+    return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
 
 
 def _split(whole: Source, name: str, fraction: float, seed: int) -> Splits:
@@ -123,28 +158,35 @@ def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed:
     return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())[: max(0, count)]
 
 
-def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Splits:
+def _in_table(root: Path, path: Path) -> tuple[Source, tuple[str, ...] | None]:
+    """All pictures of a table, and the split of each where it says one."""
     table = read_table(path)
     if missing := [one for one in table.paths if not os.path.isfile(root / one)]:
         raise UserError(f"{path} names files that are not in {readable(root)}: {listed(missing)}")
     whole = Source(table.classes, table.labels, tuple(map(readable, table.paths)), FileReader(root, table.paths),
                    typical_size(root, table.paths), multi_label=True)  # fmt: skip
+    return whole, table.splits
+
+
+def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Splits:
+    whole, splits = _in_table(root, path)
     everyone = range(len(whole))
-    if table.splits is None:
+    if splits is None:
         held = set(_held_out(whole.ids, everyone, fraction, seed))
     else:
-        held = {i for i in everyone if table.splits[i] == "val"}
+        held = {i for i in everyone if splits[i] == "val"}
     train, val = [i for i in everyone if i not in held], sorted(held)
     if not val or not train:
         lack = "validation" if train else "training"
         raise UserError(f"{path} leaves the {lack} split empty; mark rows as train and val in its split column")
-    note = f"{len(train):,} training and {len(val):,} validation images, any of {len(table.classes)} labels each"
+    note = f"{len(train):,} training and {len(val):,} validation images, any of {len(whole.classes)} labels each"
     return Splits(subset(whole, train), subset(whole, val), str(root), f"{readable(root)}: {note} ({path.name})")
 
 
 def _require_same_classes(train: Source, val: Source, root: Path) -> None:
-    only_train = [name for name in train.classes if name not in val.classes]
-    only_val = [name for name in val.classes if name not in train.classes]
+    in_train, in_val = set(train.classes), set(val.classes)
+    only_train = [name for name in train.classes if name not in in_val]
+    only_val = [name for name in val.classes if name not in in_train]
     if only_train or only_val:
         found = (("train", only_train), ("val", only_val))
         parts = "; ".join(f"{listed(names)} only in {split}" for split, names in found if names)

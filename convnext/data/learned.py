@@ -1,0 +1,344 @@
+"""The pictures that a model learned from, kept by name in its checkpoint, and found again in a folder that has changed.
+
+Of each picture there is a hash of its name (path without suffix) and, where the pictures are few enough to be read for
+it, of its contents; where they were decoded before training anyway, also of its look. So a copy is known that was
+renamed or moved (contents), re-encoded in its place (name and look), or both, as long as it is clear which is gone.
+
+    pictures           kept                      bytes a picture (base64)
+    up to 20,000       names, contents, looks    24
+    up to 50,000       names, contents           14
+    up to 2,000,000    names                     7 (ImageNet-1K: 8.5 MB)
+    more               the fingerprint alone
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .folders import TRAIN_NAMES, VAL_NAMES
+from .images import BadImage, open_image
+from .looks import LOOK_SIGNS, look, thumbnails
+
+NAMES_UP_TO, CONTENTS_UP_TO, LOOKS_UP_TO = 2_000_000, 50_000, 20_000  # pictures
+HASH_BYTES = 5  # of a name or of contents: of a million pictures, one in a million others is taken for one of them
+BLOCK = 1 << 14  # bytes at the beginning, middle and end of a large file that stand for all of it
+SAME_NAME_SIGNS = 12  # of 64 signs that may differ when the name agrees as well: strangers differ in 32 +- 4
+UNKNOWN = 0  # in place of a hash
+UNTOLD = (
+    "; the model's file does not name the pictures it learned from, so whether it knows some of these cannot be told"
+)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Three (N,) columns of uint64, sorted by name; UNKNOWN where contents or look were not kept."""
+
+    names: np.ndarray
+    contents: np.ndarray
+    looks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def joined(self, other: Learned | None) -> Learned:
+        """Both models' pictures: of one that goes on from the weights of the other."""
+        if other is None:
+            return self
+        columns = np.concatenate([np.stack([self.names, self.contents, self.looks], 1),
+                                  np.stack([other.names, other.contents, other.looks], 1)])  # fmt: skip
+        return _sorted(np.unique(columns, axis=0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint's metadata."""
+        written: dict[str, Any] = {"count": len(self), "names": _packed(self.names, HASH_BYTES)}
+        if self.contents.any():
+            written["contents"] = _packed(self.contents, HASH_BYTES)
+        if self.looks.any():
+            written["looks"] = _packed(self.looks, 8)
+        return written
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Learned:
+        """What `to_dict` wrote. Raises ValueError for anything else."""
+        if not isinstance(values, dict) or not isinstance(count := values.get("count"), int) or count < 0:
+            raise ValueError("no count of pictures")
+        widths = (("names", HASH_BYTES), ("contents", HASH_BYTES), ("looks", 8))
+        columns = [_unpacked(values.get(key), width, count, optional=key != "names") for key, width in widths]
+        return _sorted(np.stack(columns, 1))
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Which pictures of a source a model learned from, and how they were known."""
+
+    positions: tuple[int, ...]
+    renamed: int  # by their contents, under another name or in another folder
+    recoded: int  # by their look, with other contents
+    unsure: int  # that have the name or the look of a learned picture and may be one; not among the positions
+    missing: int  # learned pictures that are nowhere in the folder
+    blind: bool  # whether a copy that was both renamed and re-encoded would have gone unnoticed
+
+
+def learned_from(source: Any, decoded: Any = None) -> Learned | None:
+    """What a checkpoint keeps of the pictures of `source`; None when they are too many even for their names.
+
+    `decoded` is the same source with its pictures in memory, where it has been read anyway.
+    """
+    names = names_of(source)
+    if len(names) > NAMES_UP_TO:
+        return None
+    columns = np.zeros((len(names), 3), np.uint64)
+    columns[:, 0] = [_name_key(name) for name in names]
+    if len(names) <= CONTENTS_UP_TO:
+        columns[:, 1] = _contents(source, range(len(names)))
+    if len(names) <= LOOKS_UP_TO and (arrays := _arrays_of(decoded if decoded is not None else source)) is not None:
+        columns[:, 2] = _looks(decoded if decoded is not None else source, range(len(arrays)))
+    return _sorted(columns)
+
+
+def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Recognised:
+    """The pictures of `source` among the `known` ones; `everywhere` are names of others in the same folder."""
+    names = names_of(source)
+    contents = _contents(source, range(len(names))) if known.contents.any() else np.zeros(len(names), np.uint64)
+    row_of_content = {int(value): i for i, value in enumerate(known.contents) if value != UNKNOWN}
+    row_of_name = {int(value): i for i, value in enumerate(known.names)}
+    by_content = {i: row_of_content[int(c)] for i, c in enumerate(contents) if int(c) in row_of_content}
+    keys = [_name_key(name) for name in names]
+    others = [i for i in range(len(names)) if i not in by_content]
+    by_name = {i: row_of_name[keys[i]] for i in others if keys[i] in row_of_name}
+    matched, doubtful = _by_name(known, source, by_content, by_name, contents)
+    recoded = _moved_and_recoded(known, source, [i for i in others if i not in by_name], row_of_name)
+    sure = by_content | matched | recoded
+    elsewhere = {row_of_name[key] for name in everywhere if (key := _name_key(name)) in row_of_name}
+    missing = np.ones(len(known), bool)
+    missing[[*sure.values(), *elsewhere, *doubtful.values()]] = False
+    alike, blind = _by_look(known, source, [i for i in others if i not in sure and i not in doubtful], missing)
+    if 2 * int(missing.sum()) <= len(known):  # most were found: what looks like one that is gone is that one
+        sure, recoded, alike = sure | alike, recoded | alike, {}
+        missing[list(recoded.values())] = False
+    return Recognised(
+        positions=tuple(sorted(sure)),
+        renamed=sum(keys[i] != int(known.names[row]) for i, row in by_content.items()),
+        recoded=len(recoded) + sum(known.contents[row] != UNKNOWN for row in matched.values()),
+        unsure=len(doubtful) + len(alike),
+        missing=int(missing.sum()),
+        blind=blind and bool(missing.any()),
+    )
+
+
+def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
+             everywhere: Iterable[str] = ()) -> tuple[list[int], str]:  # fmt: skip
+    """Positions of the pictures to judge a model on, and a sentence that says which they are.
+
+    They are those that the model did not learn from; with the split "train" those that it did. `whole` is the sentence
+    for a source in which it knows none. Raises UserError when no picture is left.
+    """
+    found, count = recognise(known, source, everywhere), len(source)
+    learned = set(found.positions)
+    rest = [i for i in range(count) if i not in learned]
+    if split == "train":
+        if not learned:
+            return rest, f"{whole}, none of which it is known to have learned from"
+        others = f"; the other {len(rest):,} are left out" if rest else ""
+        return sorted(learned), f"the {len(learned):,} images of {place} that it learned from{others}"
+    if not rest:
+        raise UserError(f"the model learned from all {count:,} images of {place}, so none is left to judge it on; "
+                        "pass other pictures, or --split train to see how well it knows these")  # fmt: skip
+    if not learned:
+        return rest, whole + _what_cannot_be_told(found)
+    ways = ((found.renamed, "renamed, moved or copied since"), (found.recoded, "re-encoded since"))
+    how = ", ".join(f"{number:,} {way}" for number, way in ways if number)
+    left_out = f"; {len(learned):,} others, that it learned from, are left out" + (f" ({how})" if how else "")
+    said = f"the {len(rest):,} images of {place} that were held out of its training or are new to it"
+    return rest, said + left_out + _what_cannot_be_told(found)
+
+
+def names_of(source: Any) -> list[str]:
+    """A name for each picture that tells splits apart: where ids do not hold it, their folder's name comes first."""
+    if hasattr(source, "read"):
+        return list(source.ids)
+    if hasattr(source, "folder"):
+        return [f"{source.folder.name}/{name}" for name in source.ids]
+    depth = [len(PurePosixPath(name).parts) for name in source.ids]
+    return [f"{path.parents[n - 1].name}/{name}"
+            for path, name, n in zip(source.images, source.ids, depth, strict=True)]  # fmt: skip
+
+
+def _by_name(known: Learned, source: Any, by_content: dict[int, int], by_name: dict[int, int],
+             contents: np.ndarray) -> tuple[dict[int, int], dict[int, int]]:  # fmt: skip
+    """Of the pictures with a learned one's name, but not its contents: those that are it, and those in doubt.
+
+    The look decides where it is known. Where it is not, a folder most of whose names have kept their contents is the
+    one that was learned from, and elsewhere names agree by chance: "0001.jpg".
+    """
+    sure = {i: row for i, row in by_name.items() if known.contents[row] == UNKNOWN or contents[i] == UNKNOWN}
+    rest = {i: row for i, row in by_name.items() if i not in sure}
+    seen = {i: row for i, row in rest.items() if known.looks[row] != UNKNOWN}
+    blind = {i: row for i, row in rest.items() if i not in seen}
+    for (i, row), own in zip(seen.items(), _looks(source, list(seen)), strict=True):
+        if own == UNKNOWN:
+            blind[i] = row
+        elif _distance(own, known.looks[row]) <= SAME_NAME_SIGNS:
+            sure[i] = row
+    there = set(by_content.values())  # such a picture is another one of that name, as 1.png beside 1.jpg
+    gone = {i: row for i, row in blind.items() if row not in there}
+    return (
+        (sure | gone, {i: row for i, row in blind.items() if i not in gone})
+        if len(there) >= len(gone)
+        else (sure, blind)
+    )
+
+
+def _moved_and_recoded(known: Learned, source: Any, candidates: Sequence[int],
+                       row_of_name: dict[int, int]) -> dict[int, int]:  # fmt: skip
+    """Pictures with the look of a learned one that had their name in another split."""
+    names = names_of(source)
+    rows = {i: row_of_name[key] for i in candidates for other in _in_other_splits(names[i])
+            if (key := _name_key(other)) in row_of_name and known.looks[row_of_name[key]] != UNKNOWN}  # fmt: skip
+    own = _looks(source, list(rows))
+    return {i: row for (i, row), mine in zip(rows.items(), own, strict=True)
+            if mine != UNKNOWN and _distance(mine, known.looks[row]) <= SAME_NAME_SIGNS}  # fmt: skip
+
+
+def _by_look(known: Learned, source: Any, candidates: Sequence[int],
+             missing: np.ndarray) -> tuple[dict[int, int], bool]:  # fmt: skip
+    """Pictures that look like a learned one that is missing; and whether some could not be compared."""
+    rows = np.flatnonzero(missing & (known.looks != UNKNOWN))
+    blind = len(rows) < int(missing.sum())
+    if not len(rows) or not candidates:
+        return {}, blind
+    if len(candidates) > LOOKS_UP_TO:
+        return {}, True
+    found = {}
+    for i, mine in zip(candidates, _looks(source, candidates), strict=True):
+        distances = np.bitwise_count(known.looks[rows] ^ mine)
+        if mine != UNKNOWN and distances.min() <= LOOK_SIGNS:
+            found[i] = int(rows[distances.argmin()])
+    return found, blind
+
+
+def _what_cannot_be_told(found: Recognised) -> str:
+    said = ""
+    if found.unsure:
+        verb = "has" if found.unsure == 1 else "have"
+        said += f"; {found.unsure:,} of them {verb} the name or the look of a picture that it learned from, but other "
+        said += "contents, and may be copies"
+    if found.blind:
+        said += f"; {found.missing:,} that it learned from were not found, and whether one of these is a copy that was "
+        said += "renamed and re-encoded cannot be told"
+    return said
+
+
+def _in_other_splits(name: str) -> list[str]:
+    first, slash, rest = name.partition("/")
+    plain = rest if slash and first.lower() in (*TRAIN_NAMES, *VAL_NAMES) else name
+    return [other for other in (plain, *(f"{split}/{plain}" for split in TRAIN_NAMES)) if other != name]
+
+
+def _name_key(name: str) -> int:
+    """Of the path without its suffix: a picture that is saved in another format keeps its key."""
+    return _hash(os.path.splitext(name)[0].encode("utf-8", "surrogatepass"))
+
+
+def _hash(*parts: bytes) -> int:
+    digest = blake2b(digest_size=HASH_BYTES)
+    for one in parts:
+        digest.update(one)
+    return int.from_bytes(digest.digest(), "little") or 1
+
+
+def _contents(source: Any, indices: Sequence[int]) -> np.ndarray:
+    arrays, paths = _arrays_of(source), _paths_of(source)
+    if arrays is not None:
+        return np.array([_hash(str(arrays[i].shape).encode(), arrays[i].tobytes()) for i in indices], np.uint64)
+    with ThreadPoolExecutor() as pool:
+        return np.array(list(pool.map(lambda i: _content_of(paths(i)), indices)), np.uint64)
+
+
+def _content_of(path: Path) -> int:
+    """UNKNOWN for a file that cannot be read: whoever needs its picture says so."""
+    try:
+        with path.open("rb") as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size <= 4 * BLOCK:
+                return _hash(handle.read())
+            parts = [str(size).encode()]
+            for start in (0, size // 2, size - BLOCK):
+                handle.seek(start)
+                parts.append(handle.read(BLOCK))
+            return _hash(*parts)
+    except OSError:
+        return UNKNOWN
+
+
+def _looks(source: Any, indices: Sequence[int]) -> np.ndarray:
+    """(M,) words of signs; UNKNOWN for flat pictures and for those that cannot be read."""
+    if not len(indices):
+        return np.zeros(0, np.uint64)
+    arrays, paths = _arrays_of(source), _paths_of(source)
+
+    def one(index: int) -> bytes | None:
+        try:
+            return look(source.read(index) if arrays is not None else open_image(paths(index)))
+        except BadImage:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(one, indices))
+    words = np.zeros(len(found), np.uint64)
+    if sound := [i for i, value in enumerate(found) if value is not None]:
+        words[sound] = thumbnails([value for value in found if value is not None])[1]
+    return words
+
+
+def _arrays_of(source: Any) -> Sequence[np.ndarray] | None:
+    arrays: Sequence[np.ndarray] | None = getattr(getattr(source, "read", None), "arrays", None)
+    return arrays
+
+
+def _paths_of(source: Any) -> Callable[[int], Path]:
+    if hasattr(source, "read"):
+        return lambda i: Path(source.read.root / source.read.paths[i])
+    if hasattr(source, "folder"):
+        return lambda i: Path(source.folder / source.ids[i])
+    return partial(source.images.__getitem__)
+
+
+def _distance(one: np.uint64, other: np.uint64) -> int:
+    return int(np.bitwise_count(np.uint64(one) ^ np.uint64(other)))
+
+
+def _sorted(columns: np.ndarray) -> Learned:
+    columns = columns[np.argsort(columns[:, 0], kind="stable")]
+    return Learned(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+def _packed(values: np.ndarray, width: int) -> str:
+    raw = np.ascontiguousarray(values.astype("<u8")).view(np.uint8).reshape(-1, 8)[:, :width]
+    return base64.b64encode(raw.tobytes()).decode("ascii")
+
+
+def _unpacked(text: Any, width: int, count: int, *, optional: bool) -> np.ndarray:
+    if text is None and optional:
+        return np.zeros(count, np.uint64)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (TypeError, binascii.Error) as error:
+        raise ValueError(f"not base64: {error}") from None
+    if len(raw) != width * count:
+        raise ValueError(f"{len(raw)} bytes for {count} pictures")
+    wide = np.zeros((count, 8), np.uint8)
+    wide[:, :width] = np.frombuffer(raw, np.uint8).reshape(count, width)
+    return wide.view("<u8").ravel().astype(np.uint64)
