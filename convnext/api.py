@@ -12,6 +12,7 @@ from . import files, run_folder, sweep
 from .data import yolo
 from .data.check import FolderReport
 from .data.check import check as check_folder
+from .data.findings import Problem
 from .errors import UserError
 from .inference import Prediction, evaluate, predict
 from .jobs import job_of
@@ -98,9 +99,13 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
     return sweep.table(folder)
 
 
-def check(data: str | Path, *, labels: str | Path | None = None) -> FolderReport:
-    """What is in a folder, and whether it is fit to train on; `labels` as `train` takes it."""
-    return check_folder(data, labels=labels)
+def check(data: str | Path, *, labels: str | Path | None = None, progress: Callable[[int, int], None] | None = None,
+          tell: Callable[[Problem], None] | None = None) -> FolderReport:  # fmt: skip
+    """What is in a folder, and whether it is fit to train on; `labels` as `train` takes it.
+
+    `progress` is called with the pictures looked at and in all, `tell` with each unusable picture as it is found.
+    """
+    return check_folder(data, labels=labels, progress=progress, tell=tell)
 
 
 def import_yolo(data: str | Path, out: str | Path | None = None) -> list[str]:

@@ -17,9 +17,11 @@ from typing import Any
 from . import paper_commands, use_commands
 from . import recipe as recipes_io
 from .errors import UserError
+from .progress import Progress
 from .tables import render
 from .variants import DETECTORS, RELEASES, SEGMENTERS, VARIANTS
 
+TOLD = 20  # unusable pictures that `check` names before its report, which groups them all
 GRACE_S = 1.0  # between a process's failure and the end of its siblings
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
@@ -233,7 +235,10 @@ def _released(weights: dict[str, float | None]) -> str:
 def _check(options: argparse.Namespace) -> int:
     from .api import check
 
-    report = check(options.data, labels=options.labels)
+    quiet = options.form != "text" and not sys.stderr.isatty()
+    with Progress("checked", quiet=quiet) as progress:
+        tell = _teller(progress)
+        report = check(options.data, labels=options.labels, progress=progress, tell=tell)
     if options.form == "text":
         print(report)
     elif options.form == "json":
@@ -241,6 +246,19 @@ def _check(options: argparse.Namespace) -> int:
     else:
         print(render(report.to_dict()["problems"], ("severity", "kind", "path", "detail"), options.form))
     return 0 if report.ok else EXIT_USER
+
+
+def _teller(progress: Progress) -> Callable[[Any], None]:
+    """Prints the first unusable pictures as they are found, where the whole report is a while off."""
+    told = 0
+
+    def tell(problem: Any) -> None:
+        nonlocal told
+        told += 1
+        if told <= TOLD and progress.long:
+            progress.line(problem.detail)
+
+    return tell
 
 
 def _import_yolo(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; modules on one line may import each other as long as there is no circle.
 LEVELS = (
     ("errors",),
-    ("files", "variants", "tables", "machine"),
+    ("files", "variants", "tables", "machine", "progress"),
     ("recipe",),
     ("recipes",),
     ("losses", "pixel_loss", "metrics", "average_precision", "kernels"),
@@ -64,6 +64,7 @@ AT_IMPORT = {"torch", "numpy", "PIL", "safetensors", "rich"}  # all else from ou
 ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm": "models.peers"}
 LIGHT = (
     "errors",
+    "progress",
     "files",
     "machine",
     "variants",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,20 +15,24 @@ from ..errors import UserError
 from . import folders
 from .check_coco import check_annotations, is_annotated
 from .check_masks import check_masks
-from .duplicates import Picture, Progress, inspected, repeated
+from .duplicates import Picture, Progress, Tell, inspected, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
-from .images import readable
+from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
 from .mask_layouts import is_masked
 from .sources import NATIVE, Splits, open_data
 from .tables import find_table, read_table
 
 IMBALANCE = 10  # largest class over smallest
+LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving them out is a warning …
+STRAY = 3  # … unless they are fewer and no pictures: a note.txt, a Thumbs.db
 
 
-def check(where: str | Path, *, labels: str | Path | None = None, progress: Progress | None = None) -> FolderReport:
+def check(where: str | Path, *, labels: str | Path | None = None, progress: Progress | None = None,
+          tell: Tell | None = None) -> FolderReport:  # fmt: skip
     """The report on a data folder, a built-in set's name or a file of arrays; `labels` as `api.train` takes it.
 
-    Raises UserError only when there is no such folder or it cannot be listed.
+    `progress` is called with the pictures looked at and in all, `tell` with each unusable picture of class folders or
+    of a table as it is found. Raises UserError only when there is no such folder or it cannot be listed.
     """
     text = str(where)
     root = Path(os.path.expanduser(text))
@@ -42,9 +47,14 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
-    facts = inspected(pictures, progress)
+    facts = inspected(pictures, progress, tell)
     problems += [problem for fact in facts for problem in fact.problems]
-    problems += [*_balance(counts), *_name_twins(pictures), *repeated(pictures, facts)]
+    problems += [
+        *_left_out(problems, len(pictures)),
+        *_balance(counts),
+        *_name_twins(pictures),
+        *repeated(pictures, facts),
+    ]
     order = {kind: i for i, kind in enumerate((*ERRORS, *WARNINGS, *NOTES))}
     return FolderReport(readable(text), counts, sorted(problems, key=lambda problem: order[problem.kind]))
 
@@ -91,11 +101,13 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
                 continue
             named = [(entry, readable(prefix + entry.path)) for entry in mine]
             problems += [
-                Problem("not an image", name, "left out: no image suffix")
+                Problem("not an image", name, f"left out: {why_left_out(suffix_of(entry.path))}")
                 for entry, name in named
                 if not entry.is_image
             ]
-            images = [Picture(split, label, folder / entry.path, name) for entry, name in named if entry.is_image]
+            images = [
+                Picture(split, label, os.path.join(folder, entry.path), name) for entry, name in named if entry.is_image
+            ]
             if not images:
                 problems.append(Problem("empty class", readable(prefix + classes.name), "holds no images"))
             counts[split][label] = len(images)
@@ -116,6 +128,14 @@ def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
             if entry.is_image:
                 name = readable(os.path.relpath(folder / entry.path, root))
                 yield Problem("outside classes", name, "left out: it lies in no class folder")
+
+
+def _left_out(problems: list[Problem], pictures: int) -> Iterator[Problem]:
+    """Said as a warning where it may be many of the pictures."""
+    lost = Counter(suffix_of(problem.path) for problem in problems if problem.kind == "not an image")
+    count = lost.total()
+    if count > LEFT_OUT_SHARE * (count + pictures) and (count >= STRAY or lost.keys() & CONVERTIBLE):
+        yield Problem("left out", ".", left_out(lost, pictures))
 
 
 def _class_problems(counts: Counts) -> list[Problem]:

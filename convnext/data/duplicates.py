@@ -6,74 +6,101 @@ One mechanism for `check` of whatever kind of data.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from .. import files
 from .findings import Problem
-from .images import BadImage, Header, open_image, read_header
+from .images import BadImage, Header, bands_of, examined, read_bytes
 from .looks import LOOK_SIGNS, look, thumbnails
 
 TINY_SIDE = 8  # pixels; the built-in digits have just these
 # Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
 # Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
 LOOK_LEVELS = 4
+AHEAD = 64  # pictures begun before the first of them is waited for
+DEEP = {8: "values of 8 bits in 16 (read as they are)", 12: "values of 12 bits in 16 (scaled to 8)"}
+WHOLE_FILE = 1 << 26  # bytes up to which a file is read once and kept while it is looked at
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Tell = Callable[[Problem], None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Picture:
     """A file to look at; `label` is what the data says of it as a whole, "" where it says nothing."""
 
     split: str
     label: str
-    path: Path
+    path: str | Path
     name: str  # below the data folder, printable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What one file turned out to be; a picture that cannot be used has only problems."""
 
     problems: tuple[Problem, ...]
-    bytes_hash: str = ""
-    pixels_hash: str = ""
+    bytes_hash: bytes = b""
+    pixels_hash: bytes = b""
     look: bytes = b""
 
 
-def inspected(pictures: Sequence[Picture], progress: Progress | None = None) -> list[Facts]:
-    """What each picture turned out to be, in their order; none raises."""
+def inspected(pictures: Sequence[Picture], progress: Progress | None = None, tell: Tell | None = None) -> list[Facts]:
+    """What each picture turned out to be, in their order; none raises.
+
+    `tell` is told each error as it is found.
+    """
     facts = []
-    with ThreadPoolExecutor() as pool:
-        for done, fact in enumerate(pool.map(_inspect, pictures), start=1):
-            facts.append(fact)
-            if progress is not None:
-                progress(done, len(pictures))
+    for done, fact in enumerate(in_threads(_inspect, pictures), start=1):
+        facts.append(fact)
+        for problem in fact.problems:
+            if tell is not None and problem.severity == "error":
+                tell(problem)
+        if progress is not None:
+            progress(done, len(pictures))
     return facts
+
+
+def in_threads(look: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
+    """`look` at each thing in several threads, in order; few are begun ahead, so memory does not grow with them."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor() as pool:
+        for thing in things:
+            waiting.append(pool.submit(look, thing))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _inspect(picture: Picture) -> Facts:
     try:
-        header = read_header(picture.path)
-        image = open_image(picture.path)
-        bytes_hash = files.sha256(picture.path)
+        data = read_bytes(picture.path, WHOLE_FILE)
+        with examined(picture.path if data is None else data, name=str(picture.path)) as (header, image):
+            pixels = hashlib.sha256(f"{image.size}".encode())
+            for band in bands_of(image):
+                pixels.update(band)
+            seen = look(image)
+        whole = hashlib.sha256(data).digest() if data is not None else bytes.fromhex(files.sha256(Path(picture.path)))
     except BadImage as error:
         return Facts((Problem(error.kind, picture.name, str(error)),))
     except OSError as error:
         return Facts((Problem("missing", picture.name, f"vanished or could not be read again ({error.strerror})"),))
-    pixels = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-    return Facts(tuple(_oddities(header, picture.name)), bytes_hash, pixels, look(image))
+    return Facts(tuple(_oddities(header, picture.name)), whole, pixels.digest(), seen)
 
 
 def _oddities(header: Header, name: str) -> Iterator[Problem]:
     words = []
     if header.mode.startswith("I") or header.mode == "F":
-        words.append("more than 8 bits a pixel (scaled to 8)")
+        words.append(DEEP.get(header.depth or 0, "more than 8 bits a pixel (scaled to 8)"))
     elif header.mode in ("P", "PA"):
         words.append("palette")
     elif header.mode not in ("RGB", "RGBA", "L", "LA"):
@@ -99,7 +126,9 @@ def repeated(pictures: Sequence[Picture], facts: Sequence[Facts]) -> Iterator[Pr
 
 def _repeats(pictures: Sequence[Picture], facts: Sequence[Facts]) -> Iterator[Problem]:
     """The same picture again: in both splits, under two labels, or simply twice."""
-    groups: dict[str, dict[tuple[str, str], int]] = defaultdict(dict)  # pixels -> the first one of each split and label
+    groups: dict[bytes, dict[tuple[str, str], int]] = defaultdict(
+        dict
+    )  # pixels -> the first one of each split and label
     for i, (mine, fact) in enumerate(zip(pictures, facts, strict=True)):
         if not fact.pixels_hash:
             continue

@@ -15,7 +15,7 @@ ERRORS = ("missing split", "no class folders", "no images", "one class", "class 
           "bad table", "bad annotations", "id twice", "unknown reference", "categories differ", "bad outline",
           "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
           "truncated", "bomb", "corrupt")  # fmt: skip
-WARNINGS = ("leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image",
+WARNINGS = ("left out", "leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image",
             "name twins", "box outside", "no area", "no object", "many objects", "no label",
             "unseen class", "image without mask")  # fmt: skip
 NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder", "mask values")

@@ -6,12 +6,13 @@ Names that begin with a dot are ignored; a link is followed unless it leads back
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from .images import IMAGE_SUFFIXES, readable, require_regular
+from .images import IMAGE_SUFFIXES, left_out, readable, require_regular, suffix_of
 from .labelled import FileReader, Source, listed, typical_size
 
 TRAIN_NAMES, VAL_NAMES = ("train", "training"), ("val", "validation", "valid", "test")
@@ -27,7 +28,7 @@ class Entry:
 
     @property
     def is_image(self) -> bool:
-        return os.path.splitext(self.path)[1].lower() in IMAGE_SUFFIXES
+        return suffix_of(self.path) in IMAGE_SUFFIXES
 
 
 def require_folder(root: Path, known: Sequence[str] = ()) -> None:
@@ -75,9 +76,14 @@ def scan(root: Path, prefix: str = "") -> Source:
     shown = readable(root)
     if not names:
         raise UserError(f"{shown} has no class folders; put the images of each class into a folder of its own")
-    found = [[entry for entry in entries(root, name) if entry.is_image] for name in names]
+    found, lost = [], Counter[str]()
+    for name in names:
+        mine = list(entries(root, name))
+        found.append([entry for entry in mine if entry.is_image])
+        lost.update(suffix_of(entry.path) for entry in mine if not entry.is_image)
     if not any(found):
-        raise UserError(f"{shown} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        others = left_out(lost, 0)
+        raise UserError(f"{shown} holds no images ({others or ', '.join(sorted(IMAGE_SUFFIXES))})")
     if len(names) == 1:
         raise UserError(f"{shown} has only one class, {names[0]!r}; a classifier needs at least two")
     if empty := [name for name, mine in zip(names, found, strict=True) if not mine]:
@@ -87,7 +93,8 @@ def scan(root: Path, prefix: str = "") -> Source:
     paths = tuple(entry.path for mine in found for entry in mine)
     ids = tuple(readable(f"{prefix}/{path}" if prefix else path) for path in paths)
     labels = tuple(label for label, mine in enumerate(found) for _ in mine)
-    return Source(tuple(map(readable, names)), labels, ids, FileReader(root, paths), typical_size(root, paths))
+    return Source(tuple(map(readable, names)), labels, ids, FileReader(root, paths), typical_size(root, paths),
+                  left_out=lost)  # fmt: skip
 
 
 def _walk(root: Path, folder: str, seen: set[Identity]) -> Iterator[Entry]:

@@ -7,10 +7,11 @@ figures are only comparable when the pixels are.
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -25,8 +26,12 @@ IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".png", ".apng", ".webp", ".avif", ".gif",
     ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi",
 })  # fmt: skip
+# Pictures too, but not for Pillow.
+CONVERTIBLE = frozenset({".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf",
+                         ".rw2", ".psd", ".svg", ".dcm", ".exr", ".pdf"})  # fmt: skip
 MAX_PIXELS = 200_000_000  # the largest phone cameras'; Pillow holds 4 bytes of each, twice while it converts or turns
 MAX_PIXELS_OF = {"WEBP": 80_000_000, "AVIF": 80_000_000, "JPEG2000": 50_000_000}  # decoders with copies of their own
+MAX_PIXELS_DEEP = 80_000_000  # of 32-bit grey, whose values are copied while they are scaled
 MAX_SIDE = 65_535  # pixels; what JPEG can hold, and where resizing a strip of one pixel still has the memory it needs
 LARGE_PIXELS = 25_000_000  # from here on `examined` decodes one after the other: threads at once would fill the memory
 BAND_PIXELS = 1 << 22  # of a picture that is worked on in parts, so that what is made of a part stays small
@@ -167,6 +172,13 @@ def stored_depth(values: np.ndarray) -> int:
     return next((depth for depth in DEPTHS if high < 1 << depth), DEPTHS[-1])
 
 
+def bands_of(image: Image.Image) -> Iterator[bytes]:
+    """An image's pixels, some rows at a time."""
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield cropped(image, (0, top, image.width, min(top + rows, image.height))).tobytes()
+
+
 def bands(pixels: np.ndarray) -> Iterator[np.ndarray]:
     """(H, W) or (H, W, C) as views of some rows each, for work whose memory would be many times the picture's."""
     rows = max(1, BAND_PIXELS // max(1, pixels.shape[1]))
@@ -194,6 +206,36 @@ def require_regular(path: str | Path) -> None:
         raise BadImage(f"{readable(path)} is not a regular file; take it out of the folder", "not regular")
 
 
+def suffix_of(path: str | Path) -> str:
+    """In small letters, with its dot; "" where the name has none."""
+    return os.path.splitext(path)[1].lower()
+
+
+def why_left_out(suffix: str) -> str:
+    """Of a file whose suffix is not in IMAGE_SUFFIXES."""
+    return f"{suffix} is not read here; convert it to JPEG or PNG" if suffix in CONVERTIBLE else "no image suffix"
+
+
+def left_out(suffixes: Mapping[str, int], kept: int) -> str:
+    """A sentence on files of these suffixes, so many of each, beside `kept` pictures; "" where there are none."""
+    if not (lost := sum(suffixes.values())):
+        return ""
+    ranked = sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))
+    named = [f"{suffixes[suffix]:,} {readable(suffix) or 'without a suffix'}" for suffix in ranked[:5]]
+    more = f" and {len(ranked) - 5} more kinds" if len(ranked) > 5 else ""
+    photos = [suffix for suffix in ranked if suffix in CONVERTIBLE]
+    advice = f"; convert {' and '.join(photos)} to JPEG or PNG to use them" if photos else ""
+    return f"{lost:,} of {lost + kept:,} files are left out: {', '.join(named)}{more}{advice}"
+
+
+def read_bytes(path: str | Path, most: int) -> bytes | None:
+    """A regular file's bytes; None for one of more than `most`. Raises BadImage where it cannot be read."""
+    require_regular(path)
+    with explained(readable(path)):
+        file = Path(path)
+        return file.read_bytes() if file.stat().st_size <= most else None
+
+
 def readable(name: str | Path) -> str:
     """A file name on one line of valid Unicode, whatever bytes it is made of: fit for messages, tables and JSON."""
     text = str(name)
@@ -217,7 +259,7 @@ def _opened(source: str | Path | bytes, shown: str) -> Iterator[Image.Image]:
 
 
 def _require_size(image: Image.Image, shown: str) -> None:
-    most = MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
+    most = MAX_PIXELS_DEEP if image.mode in ("I", "F") else MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS)
     if image.width * image.height > most or max(image.size) > MAX_SIDE:
         claims = f"{shown} claims {image.width:,} x {image.height:,} pixels, and at most {most:,} of them are read"
         raise BadImage(f"{claims}, at most {MAX_SIDE:,} a side; shrink it or take it out", "bomb")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from ..errors import UserError
 from . import Sample
-from .images import BadImage, open_image, read_header, readable
+from .images import BadImage, left_out, open_image, read_header, readable
 
 SIZE_SAMPLE = 200  # images whose header is read to learn the typical size
 MEMORY_SAMPLE = 20  # images that are decoded to estimate what all of them would take
@@ -43,6 +44,7 @@ class Source:
     typical_size: int
     multi_label: bool = False
     native: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files beside the pictures, by their suffix
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -146,7 +148,14 @@ def fingerprint(source: Any) -> str:
 
 def as_given(train: Source, val: Source, name: str) -> Splits:
     note = f"{len(train):,} training and {len(val):,} validation images in {len(train.classes)} classes"
-    return Splits(train, val, name, f"{readable(name)}: {note}")
+    return Splits(train, val, name, f"{readable(name)}: {note}{left_out_of(train, val)}")
+
+
+def left_out_of(*sources: Source) -> str:
+    """A sentence on the files beside the pictures, to end a note with; "" where there are none."""
+    suffixes = sum((Counter(source.left_out) for source in sources), Counter[str]())
+    sentence = left_out(suffixes, sum(map(len, sources)))
+    return f"; {sentence}" if sentence else ""
 
 
 def typical_size(root: Path, paths: Sequence[str]) -> int:

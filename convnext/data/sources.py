@@ -26,6 +26,7 @@ from .labelled import (
     as_given,
     cached,
     fingerprint,
+    left_out_of,
     listed,
     relabelled,
     subset,
@@ -147,7 +148,12 @@ def _split(whole: Source, name: str, fraction: float, seed: int) -> Splits:
         raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
     share = f"{len(val):,} of {len(whole):,} images are held out, alike in each of {len(whole.classes)} classes"
-    return Splits(subset(whole, train), subset(whole, val), name, f"{readable(name)}: no val folder, so {share}")
+    return Splits(
+        subset(whole, train),
+        subset(whole, val),
+        name,
+        f"{readable(name)}: no val folder, so {share}{left_out_of(whole)}",
+    )
 
 
 def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed: int) -> list[int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from picture_cases import png_that_claims
 from PIL import Image
 
 from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
-from convnext.data.duplicates import Facts, Picture, repeated
+from convnext.data.duplicates import AHEAD, Facts, Picture, in_threads, repeated
 from convnext.errors import UserError
 
 
@@ -123,7 +124,7 @@ def test_a_leak_under_another_label_is_both(pets: Path) -> None:
 
 def test_many_copies_are_compared_quickly(pets: Path) -> None:
     pictures = [Picture("train", "cat", pets, f"{i}") for i in range(20_000)]
-    facts = [Facts((), "b", "p", b"")] * len(pictures)
+    facts = [Facts((), b"b", b"p", b"")] * len(pictures)
     assert len(list(repeated(pictures, facts))) == 19_999
 
 
@@ -298,3 +299,45 @@ def test_only_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="not a folder"):
         check(tmp_path / "file.zip")
+
+
+def test_pictures_that_are_left_out_for_their_suffix_are_a_warning(pets: Path) -> None:
+    for path in [*pets.rglob("*.png")][:3]:
+        path.rename(path.with_suffix(".heic"))
+    report = check(pets)
+    (warning,) = (problem for problem in report.problems if problem.kind == "left out")
+    assert warning.severity == "warning"
+    assert warning.detail.startswith("3 of 12 files are left out: 3 .heic; convert .heic to JPEG or PNG")
+    assert kinds(report) == {"left out": 1, "not an image": 3}
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".jp2", ".JFIF"])
+def test_other_names_of_jpeg_are_pictures(suffix: str, pets: Path) -> None:
+    for i, path in enumerate(sorted(pets.rglob("*.png"))):
+        picture(i).save(path.with_suffix(suffix), "JPEG2000" if suffix == ".jp2" else "JPEG")
+        path.unlink()
+    report = check(pets)
+    assert report.ok
+    assert report.total == 12
+
+
+def test_unusable_pictures_are_told_as_they_are_found(pets: Path) -> None:
+    (pets / "train/cat/0.png").write_bytes(b"")
+    events: list[str] = []
+    check(pets, progress=lambda done, total: events.append(str(done)), tell=lambda found: events.append(found.kind))
+    assert events == ["empty", *map(str, range(1, 13))]
+
+
+def test_memory_does_not_grow_with_what_is_not_looked_at_yet() -> None:
+    begun: list[int] = []
+    things = (begun.append(i) or i for i in range(2000))  # type: ignore[func-returns-value]
+    for done, thing in enumerate(in_threads(lambda thing: thing, things)):
+        assert thing == done
+        assert len(begun) - done <= AHEAD + 1
+
+
+def test_a_picture_too_long_to_be_resized_is_one_finding_among_the_others(pets: Path) -> None:
+    (pets / "train/cat/strip.png").write_bytes(png_that_claims(89_478_485, 1))
+    report = check(pets)
+    assert "strip.png claims 89,478,485 x 1 pixels" in only(report, "bomb").detail
+    assert report.total == 13
