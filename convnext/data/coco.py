@@ -28,6 +28,8 @@ from .learned import UNTOLD, Learned, to_judge
 MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 REMEDY = "mend it or export it again"
+HEAD = 2**16  # bytes of an annotation file by which it is known
+COCO_PARTS = (b"images", b"annotations", b"categories", b"info", b"licenses")  # one of which it begins with
 SHOWN = 3  # pictures that a message names
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
 
@@ -129,6 +131,23 @@ class DetectionSplits:
     note: str
 
 
+def is_coco(root: Path) -> bool:
+    """Whether a path is an annotation file, or a folder that has some in a known layout; only their heads are read."""
+    if root.is_file():
+        return root.suffix == ".json" and _begins_like_coco(root)
+    return any(_begins_like_coco(path) for path in _candidates(root, "train") + _candidates(root, "val"))
+
+
+def _begins_like_coco(path: Path) -> bool:
+    """Whether a JSON file begins as an object with one of COCO's lists."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError:
+        return False
+    return head.startswith(b"{") and any(b'"%s"' % part in head for part in COCO_PARTS)
+
+
 def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: bool = False) -> DetectionSplits:
     """The splits of a folder with COCO annotations, or of one annotation file, of which a share of images is held out.
 
@@ -205,9 +224,7 @@ def annotation_files(root: Path, wanted: Sequence[str] = ("train", "val")) -> di
     found: dict[str, Path] = {}
     for split in wanted:
         for name in SPLIT_NAMES[split]:
-            in_one = sorted((root / "annotations").glob(f"instances_{name}*.json"))
-            own = sorted((root / name).glob("*.json"))
-            candidates = in_one or own or sorted((root / "annotations").glob(f"{name}*.json"))
+            candidates = _of_name(root, name)
             if len(candidates) > 1:
                 raise UserError(f"{readable(root)} has several annotation files for {split}: "
                                 f"{listed([path.name for path in candidates])}; keep one")  # fmt: skip
@@ -220,6 +237,17 @@ def annotation_files(root: Path, wanted: Sequence[str] = ("train", "val")) -> di
             "…_val*.json, and for a JSON file in train/ and in val/ or valid/; or pass one annotation file"
         )
     return found
+
+
+def _candidates(root: Path, split: str) -> list[Path]:
+    return [path for name in SPLIT_NAMES[split] for path in _of_name(root, name)]
+
+
+def _of_name(root: Path, name: str) -> list[Path]:
+    """The annotation files of a split that is called `name`."""
+    patterns = (f"annotations/instances_{name}*.json", f"{name}/*.json", f"annotations/{name}*.json")
+    found = ([path for path in sorted(root.glob(pattern)) if path.name[0] != "."] for pattern in patterns)
+    return next(filter(None, found), [])
 
 
 def read_coco(path: Path) -> DetectionSource:

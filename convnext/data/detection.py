@@ -22,6 +22,7 @@ from .loader import Key, Order
 PAPER_SIDE, PAPER_LONG = 800, 1333  # short and long side of the test image; all other lengths are given for these
 CROP_SHORT_SIDES = (400, 500, 600)  # before a crop
 CROP_RANGE = (384, 600)
+LEAST_SIDE = 1e-2  # pixels of a box after scaling and cutting: what only touches the border is not in sight
 Pair = tuple[float, float]
 
 
@@ -93,11 +94,12 @@ class Place:
 def moved(objects: Objects, place: Place, size: tuple[int, int]) -> dict[str, Tensor]:
     """The objects in a picture of height and width `size` made by `place`; what is out of sight is left out."""
     corners = place(objects.boxes.reshape(-1, 2, 2).astype(np.float64))
-    boxes = np.concatenate((corners.min(1), corners.max(1)), 1).clip(0, np.array((size[1], size[0]) * 2))
-    seen = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1).nonzero()[0]
+    whole = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)  # as they will be learned from:
+    boxes = whole.clip(0, np.array((size[1], size[0]) * 2, np.float32))  # 1e-13 wide is 0 wide there, and no box
+    seen = ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(1).nonzero()[0]
     masks = [drawn(objects.outlines[i], boxes[i], place, size) for i in seen]
     return {
-        "boxes": torch.from_numpy(boxes[seen].astype(np.float32)),
+        "boxes": torch.from_numpy(boxes[seen]),
         "labels": torch.from_numpy(objects.labels[seen]),
         "masks": torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), np.uint8)),
     }
@@ -116,7 +118,7 @@ def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]
             for side, shift, scale, most in zip(size[::-1], place.shift, place.scale, whole.shape[::-1], strict=True)
         )
         return whole[y[:, None], x]
-    polygons = outline.polygons or (box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),)
+    polygons = outline.polygons or (box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2).astype(np.float64),)
     points = [(place(part) if outline.polygons else part).ravel().tolist() for part in polygons]
     return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
 

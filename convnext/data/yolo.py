@@ -19,7 +19,25 @@ from .images import IMAGE_SUFFIXES, read_header, readable
 from .labelled import listed
 
 LARGEST_SHARE = 2  # a little over 1 is an object cut by the border; much more are pixels
+LARGEST_CONFIG = 2**20  # bytes that are looked at; the largest known, of 1,203 classes, has 30,000
+SETS = {name for names in SPLIT_NAMES.values() for name in names}
 BOX_NUMBERS = 5  # of a line with a box: the class, centre and sides
+
+
+def is_yolo(root: Path) -> bool:
+    """Whether a path is a YAML file that names classes and pictures, or a folder that holds one; no label is read."""
+    if root.is_file():
+        return root.suffix.lower() in (".yaml", ".yml") and _names_data(root)
+    return root.is_dir() and any(_names_data(path) for path in root.glob("*.y*ml") if path.is_file())
+
+
+def _names_data(path: Path) -> bool:
+    try:
+        lines = path.read_bytes()[:LARGEST_CONFIG].decode("utf-8", errors="replace").lstrip("\ufeff").splitlines()
+    except OSError:
+        return False
+    keys = {line.partition(":")[0].strip("'\" ") for line in lines if ":" in line and not line.startswith((" ", "#"))}
+    return not path.name.startswith(".") and bool({"names", "nc"} & keys) and bool(SETS & keys)
 
 
 def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:

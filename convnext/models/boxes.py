@@ -17,7 +17,9 @@ from .layers import at_least_fp32
 Size = tuple[int, int]  # height, width
 
 LARGEST_STEP = -log(16 / 1000)  # of log width and log height that one decoding makes: a factor of 62.5
+FEW_GROUPS = 80  # COCO's classes, for which the released detectors' figures were taken in single precision
 AT_ONCE = 32  # ground-truth boxes compared with all regions: bounds the memory of a crowded image
+SMALLEST_SIDE = 1e-6  # pixels that a width or height counts as at least: of an empty box no ratio is defined
 SMALLEST_UNION = 1e-6  # square pixels: the overlap of two empty boxes is 0, not undefined
 
 
@@ -31,6 +33,7 @@ class Coder:
         """(R, 4) boxes, (R, 4) boxes to reach -> (R, 4) deltas."""
         centre, side = _centre_form(at_least_fp32(boxes))
         target_centre, target_side = _centre_form(at_least_fp32(targets))
+        side, target_side = side.clamp(SMALLEST_SIDE), target_side.clamp(SMALLEST_SIDE)
         deltas = torch.cat(((target_centre - centre) / side, (target_side / side).log()), -1)
         return deltas / deltas.new_tensor(self.stds)
 
@@ -57,15 +60,29 @@ class Matcher:
     least: float
     low_quality: bool
 
-    def __call__(self, truth: Tensor, regions: Tensor) -> Tensor:
-        """(G, 4), (R, 4) -> (R,): 0 background, g + 1 for box g, -1 for neither."""
+    def __call__(self, truth: Tensor, regions: Tensor, ignored: Tensor | None = None) -> Tensor:
+        """(G, 4), (R, 4) -> (R,): 0 background, g + 1 for box g, -1 for neither.
+
+        `ignored` (I, 4): objects that are not learned from; what overlaps one of them more than any true box, and by
+        more than background may, is neither.
+        """
+        match = torch.zeros(len(regions), dtype=torch.long, device=regions.device)
+        best = match.new_zeros(len(regions), dtype=regions.dtype)
+        if len(regions) and ignored is not None and len(ignored):
+            best = torch.stack([pairwise_iou(part, regions).amax(0) for part in ignored.split(AT_ONCE)]).amax(0)
+            match[best >= self.negative] = -1
         if len(truth) == 0 or len(regions) == 0:
-            return torch.zeros(len(regions), dtype=torch.long, device=regions.device)
+            return match
+        return self._matched(truth, regions, best)
+
+    def _matched(self, truth: Tensor, regions: Tensor, elsewhere: Tensor) -> Tensor:
+        """`elsewhere` (R,): the overlap with an object that is not learned from."""
         overlap = torch.cat([pairwise_iou(part, regions) for part in truth.split(AT_ONCE)])
         best, which = overlap.max(0)
         match = torch.full_like(which, -1)
         match[best < self.negative] = 0
         match = torch.where(best >= self.positive, which + 1, match)
+        match[(elsewhere > best) & (elsewhere >= self.negative)] = -1
         if self.low_quality:
             most = overlap.max(1).values
             box, region = ((overlap == most[:, None]) & (most >= self.least)[:, None]).nonzero(as_tuple=True)
@@ -111,13 +128,16 @@ def clip(boxes: Tensor, size: Size) -> Tensor:
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Indices that survive suppression within their group, best first; (R, 4), (R,), (R,) -> (kept,).
 
-    Groups are moved apart by more than the image, so that one pass serves them all.
+    Groups are moved apart by more than the image, so that one pass serves them all: with many of them in double, as
+    the distance of the last one leaves single precision no fractions of a pixel.
     """
     from torchvision.ops import nms
 
     if not len(boxes):
         return torch.empty(0, dtype=torch.long, device=boxes.device)
-    return nms(boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None], scores, threshold)
+    if groups.max() >= FEW_GROUPS:
+        boxes = boxes.double()
+    return nms(boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None], scores.to(boxes), threshold)
 
 
 def _centre_form(boxes: Tensor) -> tuple[Tensor, Tensor]:

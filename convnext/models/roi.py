@@ -227,7 +227,8 @@ def draw(stage: Stage, sample: Sampler, proposals: Tensor, target: Target, size:
     boxes = target["boxes"]
     if not len(proposals) and not len(boxes):  # so that every image has something to learn from
         proposals = proposals.new_tensor([(0, 0, size[1], size[0])])
-    match = Matcher(stage.positive, stage.positive, stage.positive, stage.low_quality)(boxes, proposals)
+    matcher = Matcher(stage.positive, stage.positive, stage.positive, stage.low_quality)
+    match = matcher(boxes, proposals, target.get("ignored"))
     match = torch.cat((torch.arange(1, len(boxes) + 1, device=match.device), match))
     positive, negative = sample(match)
     rows = torch.cat((positive, negative))

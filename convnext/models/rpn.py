@@ -20,7 +20,9 @@ SCALE = 8  # anchor sides in units of the level's stride
 RATIOS = (0.5, 1.0, 2.0)  # heights over widths
 SIZE_DIVISOR = 32  # images are padded to multiples of it; anchors count as valid up to there
 
-Target = dict[str, Tensor]  # "boxes" (G, 4), "labels" (G,) from 0, "masks" (G, H, W)
+# "boxes" (G, 4), "labels" (G,) from 0; where there are any, "masks" (G, H, W), and "ignored" (I, 4), the boxes of
+# objects that are neither to be found nor background
+Target = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class RPNHead(nn.Module):
         classification, regression, count = logits.sum() * 0, deltas.sum() * 0, 0
         for n, (size, target) in enumerate(zip(sizes, targets, strict=True)):
             usable = self._usable(every, pyramid, size)
-            match = self.match(target["boxes"], every[usable])
+            match = self.match(target["boxes"], every[usable], target.get("ignored"))
             positive, negative = self.sample(match)
             count += max(len(positive), 1) + max(len(negative), 1)  # an empty kind counts as one (mmdetection)
             chosen = usable[torch.cat((positive, negative))]

@@ -16,6 +16,7 @@ from convnext.data.detection import (
     Place,
     ShapeOrder,
     drawn,
+    moved,
     protocol,
 )
 from convnext.data.kept_shape import KeptShape, fitting, pixels_of, resized
@@ -87,6 +88,18 @@ def test_sizes_are_mmdetections() -> None:
     assert fitting((240, 640), 800, 1333) == (500, 1333)
     assert fitting((1, 1), 800, 1333) == (800, 800)
     assert fitting((1, 4000), 800, 1333) == (1, 1333)
+
+
+def test_a_box_that_only_touches_the_border_is_out_of_sight() -> None:
+    """In double its height was 1e-13, so it was kept; in single precision it is 0, and its ratio to itself 0 / 0."""
+    objects = Objects(
+        np.array([[20, 96, 80, 96.00001], [10, 10, 50, 40], [640, 3, 650, 9]], np.float32),
+        np.array([0, 1, 0]),
+        (Outline(),) * 3,
+    )
+    found = moved(objects, Place((1 / 3, 1 / 3), (0.0, -1e-13)), (32, 200))
+    assert found["labels"].tolist() == [1]
+    assert (found["boxes"][:, 2:] - found["boxes"][:, :2] > 1).all()
 
 
 def test_resizing_does_not_smooth() -> None:

@@ -90,6 +90,42 @@ def test_a_sample_is_drawn_at_random_within_its_bounds() -> None:
     assert (len(few), len(many)) == (2, 62)  # what positives lack, negatives fill
 
 
+@pytest.mark.parametrize("kind", ["mask_rcnn", "cascade_mask_rcnn"])
+def test_a_box_without_height_has_finite_losses(kind: str) -> None:
+    """It is its own proposal: Mask R-CNN's loss was 0 / 0, and the run could not be resumed past it."""
+    detector = tiny_detector(kind)
+    boxes_ = torch.tensor([[20.0, 96, 80, 96], [10, 10, 60, 60]])
+    target = {"boxes": boxes_, "labels": torch.tensor([0, 1]), "masks": torch.ones(2, 96, 100, dtype=torch.bool)}
+    losses = detector([torch.zeros(3, 96, 100)], [target])
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_suppression_of_many_classes_is_that_of_each(given: dict[str, Tensor]) -> None:
+    """In single precision the boxes of class 1,202 lay 10^6 pixels away, where a sixteenth of a pixel is the least."""
+    from torchvision.ops import nms
+
+    torch.manual_seed(0)
+    corner = torch.rand(3000, 2) * 30
+    every = torch.cat((corner, corner + 8 + torch.rand(3000, 2) * 8, torch.tensor([[1300.0, 790]])[[0] * 3000]), 1)
+    every = torch.cat((every[:, :4], torch.tensor([[1290.0, 700, 1333, 800]])))
+    scores, groups = torch.rand(len(every)), torch.randint(1150, 1203, (len(every),))
+    kept = boxes.batched_nms(every, scores, groups, 0.5)
+    alone = [
+        mine[nms(every[mine], scores[mine], 0.5)] for mine in ((groups == k).nonzero().flatten() for k in range(1203))
+    ]
+    assert set(kept.tolist()) == set(torch.cat(alone).tolist())
+
+
+@pytest.mark.parametrize("low_quality", [True, False])
+def test_what_lies_on_an_ignored_object_is_no_background(low_quality: bool) -> None:
+    match = boxes.Matcher(0.5, 0.3, 0.3, low_quality)
+    truth, ignored = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[20.0, 0, 30, 10], [0.0, 0, 10, 9]])
+    regions = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 9], [20, 0, 30, 2], [50, 0, 60, 10], [0, 0, 10, 8]])
+    assert match(truth, regions, ignored).tolist() == [1, -1, 0, 0, -1]
+    assert match(truth[:0], regions, ignored).tolist() == [-1, -1, 0, 0, -1]
+    assert match(truth, regions, ignored[:0]).tolist() == match(truth, regions).tolist() == [1, 0, 0, 0, 1]
+
+
 def test_suppression_stays_within_its_group(given: dict[str, Tensor]) -> None:
     from torchvision.ops import nms
 
