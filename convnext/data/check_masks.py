@@ -48,6 +48,8 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
     facts = inspected(pictures, progress)
     problems += [problem for fact in facts for problem in fact.problems]
     problems += repeated(pictures, facts)
+    if parts.keys() & {"train", ""} and "val" not in found.places and len(next(iter(parts.values())).rows) == 1:
+        problems.append(Problem("no images", ".", "one image cannot be both learned from and judged on; add more"))
     coding, said = _coding(found, classes, list(parts.values()))
     problems += said
     counts: Counts = {}

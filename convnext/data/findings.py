@@ -75,7 +75,7 @@ def _table(report: FolderReport) -> list[str]:
     unit = report.unit if report.images is None else "images"
     lines = [f"{report.name}: {sum(amounts.values()):,} {unit} ({totals or 'no splits'}) in {len(classes)} classes", ""]
     if report.images is not None:
-        lines[1:1] = [f"each class with its {report.unit}:"]
+        lines[1:1] = [f"of each class the {report.unit}:"]
     if len(classes) > ROWS:
         size = {name: sum(counts.get(name, 0) for counts in report.counts.values()) for name in classes}
         ranked = sorted(classes, key=lambda name: (-size[name], name))

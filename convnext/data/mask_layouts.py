@@ -76,10 +76,10 @@ class MaskedFolder:
 def is_masked(root: Path) -> bool:
     """Whether a folder has pictures and masks in a known layout, or nothing but pictures in a part of one."""
     try:
-        found = masked_folder(root)
+        masked_folder(root)
     except UserError:
         return root.is_dir() and _only_images(root)
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for _, masks in found.places.values() for path in masks.rglob("*"))
+    return True
 
 
 def _only_images(root: Path) -> bool:
@@ -97,11 +97,11 @@ def masked_folder(root: Path) -> MaskedFolder:
     places: dict[str, tuple[Path, Path]] = {}
     for split, names in SPLITS:
         for images, masks in (pair for name in names for pair in _candidates(find, name)):
-            if split not in places and images is not None and masks is not None:
+            if split not in places and images is not None and masks is not None and _any_image(masks):
                 places[split] = (images, masks)
     if not places:
         for images, masks in ((find(a), find(b)) for a in IMAGE_FOLDERS for b in MASK_FOLDERS):
-            if images is not None and masks is not None:
+            if images is not None and masks is not None and _any_image(masks):
                 return MaskedFolder(root, {"": (images, masks)})
     if not places:
         places = _together(root, find)
@@ -131,6 +131,11 @@ def _finder(root: Path) -> Find:
         return folder
 
     return find
+
+
+def _any_image(folder: Path) -> bool:
+    """Whether a folder may hold masks: others of their names hold the texts of boxes."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
 
 
 def _candidates(find: Find, split: str) -> Iterator[tuple[Path | None, Path | None]]:
@@ -182,7 +187,7 @@ def _voc(root: Path) -> MaskedFolder | None:
     nested = [path for pattern in VOC_YEARS for path in sorted(root.glob(pattern), reverse=True)]
     for top in (root, *nested):
         images, masks = top / VOC_IMAGES, top / VOC_MASKS
-        if not (images.is_dir() and masks.is_dir() and (top / VOC_LISTS).is_dir()):
+        if not (images.is_dir() and masks.is_dir() and _any_image(masks) and (top / VOC_LISTS).is_dir()):
             continue
         lists = {path.stem.lower(): path for path in sorted((top / VOC_LISTS).glob("*.txt"))}
         found = {split: lists[name] for split, names in SPLITS for name in names if name in lists}

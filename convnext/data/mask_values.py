@@ -33,8 +33,8 @@ from .mask_coding import (
 
 FAR = 10  # a value this far above the next lower one is no class: a tool's mark, a brightness, another set's number
 MOST_IN_ONE = 100  # values in one mask; of ADE20K's 150 classes no picture shows half as many
-MOST = 1000  # values in all masks
-MOST_COLOURS = 256  # in all masks; a photograph alone has thousands
+MOST = 256  # values or colours in all masks; a photograph alone has thousands of colours
+STRAY_MASKS, STRAY_PIXELS = 3, 10  # a value in fewer masks, or in fewer pixels of each, may be no class
 SOFT = 16  # black and white that was blurred or compressed lies within so many levels of either, but for its edges,
 SOFT_SHARE = 0.95  # which are few
 THRESHOLD = 128
@@ -70,8 +70,8 @@ class Values:
         name = _colour_name if self.in_colour else str
         shown = [f"{name(value)} in {count:,}" for value, count in sorted(self.masks.items())]
         few = [*shown[:SHOWN], "…", shown[-1]] if len(shown) > 2 * SHOWN else shown
-        what = "colour" if self.in_colour else "value"
-        return f"{len(shown):,} {what}{'s' * (len(shown) > 1)} in {self.read:,} masks: {', '.join(few)}"
+        what = ("colour" if self.in_colour else "value") + "s" * (len(shown) > 1)
+        return f"{len(shown):,} {what} in {self.read:,} mask{'s' * (self.read > 1)}: {', '.join(few)}"
 
 
 def values_of(masks: Sequence[Path]) -> tuple[Values, list[BadImage]]:
@@ -113,7 +113,7 @@ def _held(path: Path) -> tuple[str, dict[int, int]] | BadImage:
     flat = pixels if pixels.ndim == 2 else codes_of(pixels)
     values, counts = np.unique(flat, return_counts=True)
     grey = pixels.ndim == 3 and bool((values % GREY == 0).all())
-    if pixels.ndim == 3 and not grey and len(values) > MOST_COLOURS:
+    if pixels.ndim == 3 and not grey and len(values) > MOST:
         return BadImage(f"{readable(path)} holds {len(values):,} colours, as a photograph does; a mask has one for "
                         "each class: check which folder holds the masks")  # fmt: skip
     kind = "index" if pixels.ndim == 2 else "grey" if grey else "colour"
@@ -143,7 +143,7 @@ def coding_of_values(root: Path, found: Values, ignore: tuple[int, ...] = (), *,
 
 def _of_colours(root: Path, found: Values) -> MaskCoding:
     _require_exact(root, found)
-    if len(found.masks) > MOST_COLOURS:
+    if len(found.masks) > MOST:
         raise UserError(f"the masks of {readable(root)} hold {len(found.masks):,} colours, too many to be taken for "
                         "classes; put classes.txt with lines such as 'road 128 64 128' beside the folders, or name it "
                         "by --labels")  # fmt: skip
@@ -169,6 +169,10 @@ def is_soft(found: Values) -> bool:
     return min(dark, light) > 0 and dark + light >= SOFT_SHARE * found.pixels.total()
 
 
+def _may_be_stray(found: Values, value: int) -> bool:
+    return found.masks[value] < STRAY_MASKS or found.pixels[value] < STRAY_PIXELS * found.masks[value]
+
+
 def _require_exact(root: Path, found: Values) -> None:
     if found.lossy is not None:
         raise UserError(f"the masks of {readable(root)} are JPEG files, which blur the values of classes "
@@ -176,7 +180,8 @@ def _require_exact(root: Path, found: Values) -> None:
 
 
 def _require_classes(root: Path, values: list[int], found: Values) -> None:
-    """UserError unless the values may be those of classes 0, 1, 2, …, as most sets without a list of classes have."""
+    """UserError unless the values are nearly 0, 1, 2, …, as most sets without a list of classes have them, or those
+    that are far from others are in masks enough to be meant."""
     own, held, name = "put classes.txt with a line for each class beside the folders", readable(root), found.most[1]
     if name is not None and found.most[0] > MOST_IN_ONE:
         raise UserError(f"{readable(name)} holds {found.most[0]} different values, as a photograph or a map of depths "
@@ -185,9 +190,13 @@ def _require_classes(root: Path, values: list[int], found: Values) -> None:
     if len(values) > MOST:
         raise UserError(f"the masks of {held} hold {len(values):,} different values, too many to be taken for classes; "
                         f"{own} (or name it by --labels)")  # fmt: skip
-    distance, odd = max((high - low, high) for low, high in pairwise((-1, *values)))
-    if distance <= FAR and 2 * len(values) >= values[-1] + 1:
+    gaps = [high - low for low, high in pairwise((-1, *values))]
+    if max(gaps) <= FAR and 2 * len(values) >= values[-1] + 1:
         return
+    strays = [value for gap, value in zip(gaps, values, strict=True) if gap > 1 and _may_be_stray(found, value)]
+    if not strays:
+        return
+    odd = max(strays)
     shown = ", ".join(map(str, values[:5])) + (f", … {values[-1]}" if len(values) > 5 else "")
     raise UserError(
         f"the masks of {held} hold the values {shown}, too few of 0 to {values[-1]} to be classes; {odd} for one is in "

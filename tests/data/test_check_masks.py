@@ -155,6 +155,14 @@ def test_the_values_of_all_masks_are_listed(many: Path) -> None:
     assert "3 values in 601 masks: 0 in 601, 1 in 601, 2 in 1" in str(report)
 
 
+def test_one_image_is_too_few(masked: Callable[..., Path]) -> None:
+    root = masked(train=1, val=0)
+    for part in ("images", "annotations"):
+        (root / part / "val").rmdir()
+    assert "one image cannot be both learned from and judged on" in str(check(root))
+    assert not check(root).ok
+
+
 def test_a_damaged_mask_hides_no_other_class(masked: Callable[..., Path]) -> None:
     root = masked()
     (root / TRAIN / "000.png").write_bytes(b"\x89PNG")

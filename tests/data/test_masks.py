@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -472,3 +473,22 @@ def test_masks_of_all_splits_in_one_folder(masked: Callable[..., Path]) -> None:
     splits = open_masks(root)
     assert (len(splits.train), len(splits.val)) == (6, 3)
     assert [problem.kind for problem in check(root).problems] == ["mask values"]
+
+
+def test_values_far_apart_are_classes_where_many_masks_hold_them(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for path in (root / "annotations").rglob("*.png"):
+        values = np.asarray(Image.open(path))
+        Image.fromarray(np.where(values < 3, values * 100, 0).astype(np.uint8)).save(path)
+    assert open_masks(root).train.classes == ("0", "100", "200")
+
+
+def test_pascal_vocs_boxes_are_no_masks(masked: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc(masked, tmp_path / "voc")
+    (root / "Annotations" / "2007_train000.xml").write_text("<annotation/>")
+    shutil.rmtree(root / "ImageSets")
+    splits = open_masks(root)  # JPEGImages and SegmentationClass, beside Annotations
+    assert len(splits.train) + len(splits.val) == 9
+    assert splits.note.endswith("2 images have no mask and are left out")
+    shutil.rmtree(root / "SegmentationClass")
+    assert not is_masked(root)
