@@ -6,28 +6,25 @@ import argparse
 import io
 import json
 import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import paper_commands, use_commands
 from . import recipe as recipes_io
 from .errors import UserError
+from .processes import follow_parent, spread
 from .progress import Progress
 from .tables import render
 from .variants import DETECTORS, RELEASES, SEGMENTERS, VARIANTS
 
 TOLD = 20  # unusable pictures that `check` names before its report, which groups them all
-GRACE_S = 1.0  # between a process's failure and the end of its siblings
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for what the user can mend, 1 for what failed while running."""
+    follow_parent()
     for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be text in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
@@ -123,7 +120,7 @@ def _train(options: argparse.Namespace) -> int:
     elif options.batch_size is not None:
         settings["batch_size"] = options.batch_size
     if options.nproc is not None and "RANK" not in os.environ:
-        return _spread(options.nproc, options.arguments)
+        return spread(options.nproc, _without_nproc(options.arguments))
     from .api import train
 
     result = train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
@@ -143,49 +140,6 @@ def _print_result(result: Any) -> None:
     if (page := result.path / "report" / "index.html").exists():
         print(f"report:  {page}")
     print(f"try it:  convnext predict {result.path / 'model.safetensors'} IMAGE…")
-
-
-def _spread(processes: int, arguments: list[str]) -> int:
-    """The same command in several processes on this machine, as torchrun would start them; the first failure's code.
-
-    A mistake of the user's is found by all of them: only the first one's words are shown.
-    """
-    if processes < 1:
-        raise UserError(f"--nproc {processes} must be at least 1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    common = {**os.environ, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_PORT": port}
-    common |= {"MASTER_ADDR": "127.0.0.1"}
-    common.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    command = [sys.executable, "-m", "convnext", *_without_nproc(arguments)]
-    children: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryFile() as elsewhere:
-        for rank in range(processes):
-            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            children.append(subprocess.Popen(command, env=environment, stderr=elsewhere if rank else None))
-        code = _first_failure(children)
-        if code and children[0].returncode != code:
-            elsewhere.seek(0)
-            sys.stderr.write(elsewhere.read().decode(errors="replace"))
-    return code
-
-
-def _first_failure(children: list[subprocess.Popen[bytes]]) -> int:
-    """Waits for all, or for the first to fail, and then ends the others; 0 when none did."""
-    try:
-        while any(child.poll() is None for child in children):
-            if failed := [child.returncode for child in children if child.returncode]:
-                time.sleep(GRACE_S)  # for the others to say the same
-                return failed[0] if failed[0] > 0 else EXIT_FAILED
-            time.sleep(0.05)
-        codes = [child.returncode for child in children if child.returncode]
-        return (codes[0] if codes[0] > 0 else EXIT_FAILED) if codes else 0
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait()
 
 
 def _without_nproc(arguments: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; modules on one line may import each other as long as there is no circle.
 LEVELS = (
     ("errors",),
-    ("files", "variants", "tables", "machine", "progress"),
+    ("files", "variants", "tables", "machine", "processes", "progress"),
     ("recipe",),
     ("recipes",),
     ("losses", "pixel_loss", "metrics", "average_precision", "kernels"),
@@ -67,6 +67,7 @@ LIGHT = (
     "progress",
     "files",
     "machine",
+    "processes",
     "variants",
     "recipe",
     "recipes",

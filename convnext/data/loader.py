@@ -7,6 +7,7 @@ neither the number of loader processes nor of devices changes what a sample look
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .. import processes
 from ..errors import UserError
 from . import Batch
 from .images import explained
@@ -136,6 +138,7 @@ def load(
     loader = DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
         prefetch_factor=4 if workers else None, multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_end_with_parent,
     )  # fmt: skip
     with warnings.catch_warnings():
         # Forking beside torch's threads draws a notice from 3.12 on; the workers run no torch operator in parallel.
@@ -144,6 +147,13 @@ def load(
             yield from loader
         except UserError as error:
             raise UserError(_own_words(str(error))) from None
+
+
+def _end_with_parent(worker: int) -> None:
+    """A loader process would notice some seconds later, and write a traceback into what is printed by then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        processes.die_with(parent.pid)
 
 
 def _own_words(message: str) -> str:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .. import machine
+from .. import machine, processes
 from ..errors import UserError
 
 Precision = Literal["bf16", "fp32"]
@@ -107,6 +107,9 @@ def start(precision: str = "auto") -> Iterator[Runtime]:
     chosen = runtime.from_main(native_precision(device)[0] if precision == "auto" else _known(precision))
     try:
         yield Runtime(device, rank, world, chosen)
+    except BaseException:
+        processes.note_failure()
+        raise
     finally:
         if world > 1:
             dist.destroy_process_group()
