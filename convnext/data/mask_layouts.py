@@ -84,7 +84,10 @@ def is_masked(root: Path) -> bool:
 
 def _only_images(root: Path) -> bool:
     visible = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return len(visible) == 1 and visible[0].name in IMAGE_FOLDERS
+    if len(visible) != 1 or visible[0].name not in IMAGE_FOLDERS:
+        return False
+    inside = {path.name.lower() for path in visible[0].iterdir() if path.is_dir()}
+    return inside <= {name for _, names in SPLITS for name in names}  # others are folders of classes
 
 
 def masked_folder(root: Path) -> MaskedFolder:

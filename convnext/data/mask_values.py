@@ -87,7 +87,7 @@ def values_of(masks: Sequence[Path]) -> tuple[Values, list[BadImage]]:
             taken = time.monotonic() - start
             if taken > PATIENCE and not said:
                 said = True
-                print(f"reading the values of {len(masks):,} masks, as no file names the classes: about "
+                print(f"reading the values of {len(masks):,} masks, which say what the classes are: about "
                       f"{taken / done * len(masks):.0f} s", file=sys.stderr, flush=True)  # fmt: skip
     kinds = {kind: path for path, kind, _ in reversed(rows)}
     found = Values(in_colour="colour" in kinds)

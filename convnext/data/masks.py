@@ -241,10 +241,11 @@ def named_binary(coding: MaskCoding, values: Values) -> MaskCoding:
 
 def how_found(values: Values, coding: MaskCoding) -> str:
     """The end of a sentence: where the classes of masks without a list of classes come from."""
-    took = f" in {values.seconds:.0f} s" if values.seconds >= 1 else ""
+    took = f", read in {values.seconds:.0f} s" if values.seconds >= 1 else ""
     if coding.threshold is not None:
         return f" (the masks are blurred black and white: a value from {coding.threshold} on is foreground)"
-    return f" (the {'colours' if values.in_colour else 'values'} in {values.read:,} masks, read{took})"
+    what = "colours" if values.in_colour else "values"
+    return f" (the {what} found in {values.read:,} mask{'s' * (values.read > 1)}{took})"
 
 
 def named_coding(found: MaskedFolder, classes: str | Path | None, ignore: tuple[int, ...]) -> MaskCoding | None:

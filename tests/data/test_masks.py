@@ -225,7 +225,7 @@ def test_a_value_in_one_of_601_masks_is_a_class(many: Path) -> None:
     """Of 601 masks, 200 were looked at: training stopped in its first epoch."""
     splits = open_masks(many)
     assert splits.train.classes == splits.val.classes == ("0", "1", "2")
-    assert "3 classes (the values in 601 masks" in splits.note
+    assert "3 classes (the values found in 601 masks" in splits.note
 
 
 def test_classes_of_the_validation_masks_alone_are_classes(masked: Callable[..., Path]) -> None:
@@ -492,3 +492,10 @@ def test_pascal_vocs_boxes_are_no_masks(masked: Callable[..., Path], tmp_path: P
     assert splits.note.endswith("2 images have no mask and are left out")
     shutil.rmtree(root / "SegmentationClass")
     assert not is_masked(root)
+
+
+def test_folders_of_classes_below_images_are_no_masks(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / name / "0.png")
+    assert not is_masked(tmp_path)
