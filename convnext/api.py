@@ -19,7 +19,7 @@ from .jobs import job_of
 from .models import load_weights, save_weights
 from .models.zoo import carried, model_for
 from .recipe import Recipe, override
-from .recipes import get_recipe, roadmap
+from .recipes import apart, get_recipe, length, roadmap
 from .run_folder import DataRequest, RunResult
 from .session import Session
 from .training import runtime
@@ -37,6 +37,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     the user can mend, before anything is written; engine.NonFiniteLoss when training diverges.
     """
     settings = dict(settings or {})
+    length.require_one(settings)
     request = DataRequest(_text(data), _text(labels), val_fraction)
     splits: Any = None
     if resume:
@@ -44,13 +45,15 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
         request, splits, given = run_folder.reopen(out, request, settings)
     elif isinstance(recipe, Recipe):
-        given = recipe
+        given, settings = apart(recipe, settings)
     else:
         given = get_recipe(recipe or ("finetune" if settings.get("weights") else "scratch"))
     job = job_of(given)
     with runtime.start(str(settings.get("precision", given.precision))) as run:
         with run.main_first():  # downloads, where they were asked for
             splits = splits or request.open(override(given, settings))
+            elsewhere = run_folder.is_of_other_data(recipe, splits)
+            given, said = length.replayed(given, settings, same_data=not elsewhere)
             resolved, choices = job.derive(given, splits, settings, run)
         run = replace(run, precision=resolved.precision)
         path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
@@ -64,7 +67,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
                 session = Session(path, task, model, splits, request, run)
                 if not resume:
-                    session.begin(given.derive, settings, choices)
+                    session.begin(given, settings, said + choices)
                 session.fit(resume=resume)
             outcome = run.from_main(run_folder.result(path) if run.main else None)
     if not run.main:

@@ -17,6 +17,7 @@ from .data import coco, masks, sources
 from .data.learned import Learned, learned_from
 from .errors import UserError
 from .recipe import Recipe
+from .recipes import RECIPES, folder_of
 from .recipes.folder import Choice
 from .training import log
 
@@ -164,6 +165,16 @@ def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any
 def fingerprint(splits: Any) -> str:
     """Equal exactly when a run would learn from, and be judged on, the same pictures."""
     return f"{sources.fingerprint(splits.train)} {sources.fingerprint(splits.val)}"
+
+
+def is_of_other_data(recipe: str | Path | Recipe | None, splits: Any) -> bool:
+    """Whether `recipe` is the recipe.json of a run on other pictures than these, or of one whose log is gone."""
+    if recipe is None or isinstance(recipe, Recipe) or str(recipe) in RECIPES:
+        return False
+    try:
+        return bool(first_row(folder_of(recipe))["fingerprint"] != fingerprint(splits))
+    except (UserError, OSError):
+        return True
 
 
 def learned_by(model: Any) -> dict[str, Any]:

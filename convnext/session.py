@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from . import jobs, run_folder
-from .jobs.dense import shortened
 from .models import load_checkpoint_metadata, save_weights
 from .models.checkpoint import open_checkpoint
 from .recipe import Recipe
-from .recipes import folder
+from .recipes import length
+from .recipes.folder import Choice
 from .run_folder import DataRequest
 from .tasks.classify import mean_area
 from .training import budget, engine, log, optim, runtime, state
@@ -40,9 +40,9 @@ class Session:
         recipe: Recipe = self.task.recipe
         return recipe
 
-    def begin(self, rule: str, settings: dict[str, Any], choices: list[folder.Choice]) -> None:
+    def begin(self, given: Recipe, settings: dict[str, Any], choices: list[Choice]) -> None:
         """Settles how long the run is, says what was chosen, and opens the folder."""
-        choices = choices + self._settle(rule, settings)
+        choices = choices + self._settle(given, settings)
         if self.run.main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
@@ -87,19 +87,17 @@ class Session:
             earlier.append(load_checkpoint_metadata(own))
         return run_folder.learning_record(self.splits.train, self.task.train, self.request.val_fraction, earlier)
 
-    def _settle(self, rule: str, settings: dict[str, Any]) -> list[folder.Choice]:
+    def _settle(self, given: Recipe, settings: dict[str, Any]) -> list[Choice]:
         """Fixes micro-batch and steps in the task's recipe; measures where the user asked for a budget."""
         task, run = self.task, self.run
         if self.recipe.auto_batch:
             share = replace(self.recipe, batch_size=-(-self.recipe.batch_size // run.world))
             size = run.from_main(budget.largest_micro_batch(share, self._attempt))
             task.recipe = replace(self.recipe, micro_batch=size)
-        if self.recipe.steps is not None:
-            return []
         per_epoch = task.steps_per_epoch
-        steps = max(1, round(self.recipe.epochs * per_epoch))
-        if self.recipe.minutes is not None:
-            probe = self.recipe if rule == "none" or "ema" in settings else replace(self.recipe, ema=0.99)
+        steps = self.recipe.steps or max(1, round(self.recipe.epochs * per_epoch))
+        if self.recipe.minutes is not None and self.recipe.steps is None:
+            probe = self.recipe if given.derive == "none" or "ema" in settings else replace(self.recipe, ema=0.99)
             speed = budget.measure(task, self.model, probe, run)
             if "eval_every" not in settings:
                 probe = replace(probe, eval_every=budget.evaluations(self.recipe.minutes, speed, probe, per_epoch))
@@ -108,9 +106,8 @@ class Session:
             within = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch, relative_cost=cost)
             steps = run.from_main(within)
             task.recipe = replace(self.recipe, eval_every=run.from_main(probe.eval_every), epochs=steps / per_epoch)
-        task.recipe, choices = folder.settle(self.recipe, rule, steps, per_epoch, settings)
-        task.recipe, shorter = shortened(task.recipe, steps, settings)
-        return choices + shorter
+        task.recipe, choices = length.settle(self.recipe, given, steps, per_epoch, settings)
+        return choices
 
     def _attempt(self, size: int) -> None:
         """One update of a copy on `size` empty images, average and optimiser included: does it fit into memory?"""

@@ -75,6 +75,7 @@ LIGHT = (
     "recipes.coco",
     "recipes.folder",
     "recipes.imagenet",
+    "recipes.length",
     "recipes.roadmap",
     "recipes.settings",
     "cli",

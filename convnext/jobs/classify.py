@@ -19,7 +19,7 @@ from ..models import create_model, load_weights
 from ..models.layers import init_fan_in
 from ..models.zoo import starting_point
 from ..recipe import Recipe
-from ..recipes import folder
+from ..recipes import folder, length
 from ..report import write_report
 from ..run_folder import result
 from ..tasks.baselines import pixel_baselines
@@ -56,9 +56,7 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
         few_steps=run.device.type == "cpu",
     )
     resolved, choices = folder.derive(given, facts, settings)
-    if "steps" not in settings and {"epochs", "minutes", "batch_size"} & settings.keys():
-        resolved = replace(resolved, steps=None)  # a replayed recipe names its steps; the new length counts
-        resolved = replace(resolved, minutes=settings.get("minutes") and resolved.minutes)
+    resolved = length.asked(resolved, settings)
     exact = _exact(resolved, settings, run)
     choices = start + choices + exact
     precision = "fp32" if exact else run.precision

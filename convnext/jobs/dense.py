@@ -13,20 +13,18 @@ from ..models import create_model, load_weights
 from ..models.dense import DenseModel
 from ..models.layers import init_fan_in
 from ..recipe import Recipe, override
+from ..recipes import length
 from ..recipes.folder import Choice
 from ..training.runtime import Runtime
 
-WARMUP_SHARE = 0.1  # of the run, where the recipe's warm-up would be longer
 LEAST_IMAGE = 32  # pixels of the short side
 
 M = TypeVar("M", bound=DenseModel)
 
 
 def fitted(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -> tuple[Recipe, list[Choice]]:
-    """The recipe for this data: batch and warm-up no longer than it allows. Raises UserError for what cannot be."""
-    recipe = override(given, settings)
-    if "steps" not in settings and {"epochs", "minutes", "batch_size"} & settings.keys():
-        recipe = replace(recipe, steps=None)
+    """The recipe for this data: its batch no larger than the data. Raises UserError for what cannot be."""
+    recipe = length.asked(override(given, settings), settings)
     choices: list[Choice] = []
     images = len(splits.train)
     if recipe.batch_size > images:
@@ -39,25 +37,11 @@ def fitted(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -
                         "pass a larger --batch-size or fewer processes")  # fmt: skip
     if recipe.image_size < LEAST_IMAGE:
         raise UserError(f"--image-size {recipe.image_size} is the pictures' short side; pass at least {LEAST_IMAGE}")
-    if recipe.minutes is None:
-        steps = recipe.steps or max(1, round(recipe.epochs * (images // recipe.batch_size)))
-        recipe, shorter = shortened(recipe, steps, settings)
-        choices += shorter
     classes = len(splits.train.classes)
     if recipe.num_classes not in (None, classes):
         raise UserError(f"the recipe is for {recipe.num_classes} classes, {splits.name} has {classes}; "
                         "pass --set num_classes=none to take the data's")  # fmt: skip
     return replace(recipe, num_classes=classes, precision=run.precision), choices
-
-
-def shortened(recipe: Recipe, steps: int, settings: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
-    """The recipe for a run of so many steps: a warm-up that is counted in steps takes a tenth of them at most."""
-    shortest = max(1, round(WARMUP_SHARE * steps))
-    chosen = recipe.schedule.kind == "cosine" or "schedule.warmup_steps" in settings
-    if chosen or shortest >= recipe.schedule.warmup_steps:
-        return recipe, []
-    choice = Choice("schedule.warmup_steps", shortest, f"a tenth of the run's {steps} steps")
-    return replace(recipe, schedule=replace(recipe.schedule, warmup_steps=shortest)), [choice]
 
 
 def backbone_of(recipe: Recipe) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..recipe import Recipe, from_json, override
+from ..recipe import Recipe, differing, from_json, override
 from . import ade20k, coco, folder, imagenet, roadmap
 
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
@@ -39,6 +39,19 @@ def get_recipe(name: str | Path, /, **overrides: Any) -> Recipe:
     """
     recipe = RECIPES.get(str(name)) or _read(Path(name))
     return override(recipe, {field.replace("__", "."): value for field, value in overrides.items()})
+
+
+def apart(recipe: Recipe, settings: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe value as the one of its name and what differs from it, `settings` included; others as they are."""
+    named = RECIPES.get(recipe.name)
+    if named is None or recipe.derive != "none" or named.derive != "none":
+        return recipe, settings
+    return named, differing(recipe, named) | settings
+
+
+def folder_of(recipe: str | Path) -> Path:
+    """The folder of a run, named by itself or by its recipe.json."""
+    return Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
 
 
 def _read(path: Path) -> Recipe:

@@ -1,8 +1,9 @@
 """The everyday recipes: finetune, scratch, probe; what they derive from the data set, and why.
 
 `convnext train DATA` uses `scratch`, or `finetune` when `--weights` is given. A template here states what does not
-depend on the data; `derive` fills in the rest once the folder is known, `settle` once the number of steps is. Each
-choice is a `Choice` with its reason, printed before training and kept in recipe.json. What the user set stays.
+depend on the data; `derive` fills in the rest once the folder is known, length.py what follows from the number of
+steps. Each choice is a `Choice` with its reason, printed before training and kept in recipe.json. What the user set
+stays.
 """
 
 from __future__ import annotations
@@ -23,14 +24,10 @@ TINY_LR = 5.7e-3  # the same, for images of up to TINY_SIDE pixels; docs/LOG.md 
 SCRATCH_LAYER_SCALE = 1.0
 FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
-EMA_SHARE = 0.04  # horizon of the average over the run's steps: short enough to forget the start
-MEDIUM_RUN_EPOCHS = 30  # from here on CutMix on half of the batches; at 12 epochs it made no difference
-LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
 FEW_IMAGES = 5000  # below, fine-tuning is held back more and disturbed less
 GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
 GROWTH = 0.57  # side of the first pictures over the full one
 TINY_SIDE = 16  # pixels up to which an image counts as tiny
-PAPER = Augment()  # the augmentation of the paper's own runs
 
 
 @dataclass(frozen=True)
@@ -107,39 +104,7 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
     return replace(recipe, derive="none"), [Choice(name, value, why) for name, (value, why) in made.items()]
 
 
-def settle(recipe: Recipe, rule: str, steps: int, per_epoch: int, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
-    """Fixes the number of steps, and for a folder rule what follows from it: the average's horizon and the warm-up."""
-    recipe = replace(recipe, steps=steps)
-    if rule == "none":
-        return recipe, []
-    choices = []
-    if "ema" not in fixed:
-        horizon = max(10, round(EMA_SHARE * steps))
-        recipe = replace(recipe, ema=1 - 1 / horizon)
-        choices.append(Choice("ema", recipe.ema, f"a horizon of {horizon} steps, {EMA_SHARE:.0%} of the run's {steps}"))
-    if "schedule.warmup_epochs" not in fixed:
-        epochs = round(min(5.0, 0.1 * steps / per_epoch), 3)
-        recipe = replace(recipe, schedule=replace(recipe.schedule, warmup_epochs=epochs))
-        choices.append(Choice("schedule.warmup_epochs", epochs, "a tenth of the run, at most 5"))
-    if rule == "scratch" and recipe.image_size > TINY_SIDE:
-        mixing = {name: (value, why) for name, (value, why) in _mixing(steps / per_epoch).items() if name not in fixed}
-        recipe = override(recipe, {name: value for name, (value, _) in mixing.items()})
-        choices += [Choice(name, value, why) for name, (value, why) in mixing.items()]
-    return recipe, choices
-
-
 Made = dict[str, tuple[Any, str]]
-
-
-def _mixing(epochs: float) -> Made:
-    """How much training from scratch disturbs the pictures, by the number of times each is seen."""
-    if epochs >= LONG_RUN_EPOCHS:
-        why = "the paper's: a run this long would overfit"
-        return {f"augment.{name}": (getattr(PAPER, name), why) for name in ("randaugment", "erase", "mixup", "cutmix")}
-    if epochs >= MEDIUM_RUN_EPOCHS:
-        why = f"each picture is seen {epochs:.0f} times: half of the batches are mixed"
-        return {"augment.cutmix": (1.0, why), "augment.mix_prob": (0.5, why)}
-    return {}
 
 
 def _size(recipe: Recipe, facts: Facts) -> Made:
@@ -190,15 +155,17 @@ def _batch(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _length(recipe: Recipe, facts: Facts) -> Made:
-    if recipe.minutes is not None:
-        return {}
+    open_length = recipe.minutes is None and recipe.steps is None
     if recipe.derive == "scratch" and recipe.image_size <= TINY_SIDE:
-        epochs = int(min(300, max(30, 46_000 // facts.images)))
-        return {
-            "epochs": (epochs, f"about {epochs * facts.images:,} images in all: a minute on two cores"),
-            "eval_every": (2, "an epoch takes a second"),
-            "workers": (0, "such pictures are prepared faster than they are handed over"),
-        }
+        made: Made = {"workers": (0, "such pictures are prepared faster than they are handed over")}
+        if open_length:
+            epochs = int(min(300, max(30, 46_000 // facts.images)))
+            made["epochs"] = (epochs, f"about {epochs * facts.images:,} images in all: a minute on two cores")
+        if recipe.minutes is None:
+            made["eval_every"] = (2, "an epoch takes a second")
+        return made
+    if not open_length:
+        return {}
     if recipe.derive == "scratch":
         epochs = int(min(300, max(30, 1_000_000 // facts.images)))
     else:
@@ -206,10 +173,15 @@ def _length(recipe: Recipe, facts: Facts) -> Made:
     return {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
 
 
+def root_rule(share: float) -> float:
+    """How the rate follows the batch, both over those it was chosen at: with the square root (Adam's rule)."""
+    return sqrt(share)
+
+
 def _rate(recipe: Recipe, facts: Facts) -> Made:
     scratch = BASELINE_LR if ":" in recipe.model else TINY_LR if recipe.image_size <= TINY_SIDE else SCRATCH_LR
     base = {"scratch": scratch, "finetune": FINETUNE_LR, "probe": PROBE_LR}[recipe.derive]
-    lr = float(f"{base * sqrt(recipe.batch_size / REFERENCE_BATCH):.3g}")
+    lr = float(f"{base * root_rule(recipe.batch_size / REFERENCE_BATCH):.3g}")
     return {
         "optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")
     }
@@ -241,7 +213,8 @@ def _regularise(recipe: Recipe, facts: Facts) -> Made:
         return {"drop_path": (rate, f"a {few} keeps the network from learning the pictures by heart")}
     if recipe.derive != "scratch":
         return {}
-    seen = facts.images * recipe.epochs if recipe.minutes is None else 0
+    seen = facts.images * recipe.epochs if recipe.steps is None else recipe.batch_size * recipe.steps
+    seen = seen if recipe.minutes is None else 0
     rate = 0.1 if seen >= 3_000_000 else 0.05
     why = "a long run can afford it" if rate == 0.1 else "short runs underfit before they overfit: a little"
     return {

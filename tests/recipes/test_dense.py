@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from convnext.jobs.dense import shortened
 from convnext.models import create_model, rcnn, rpn
 from convnext.models.roi import POSITIVE_SHARE, SAMPLES, Stage
 from convnext.recipes import get_recipe
@@ -137,17 +136,3 @@ def test_the_segmenters_rate_falls_in_a_line_after_its_warm_up() -> None:
     assert schedule.at(1500) == pytest.approx(1e-4 * (1 - 1500 / 160_000))
     assert schedule.at(80_000) == pytest.approx(5e-5)
     assert schedule.at(159_999) == pytest.approx(1e-4 / 160_000)
-
-
-def test_a_warm_up_of_steps_is_a_tenth_of_a_short_run() -> None:
-    """With --minutes, 1,500 steps of it stood before the 24 that fitted."""
-    recipe = get_recipe("ade20k/upernet/tiny")
-    short, choices = shortened(recipe, 24, {})
-    assert short == replace(recipe, schedule=replace(recipe.schedule, warmup_steps=2))
-    assert [(choice.field, choice.value) for choice in choices] == [("schedule.warmup_steps", 2)]
-    assert shortened(short, 24, {}) == (short, [])
-    assert shortened(recipe, 160_000, {}) == (recipe, [])
-    chosen = replace(recipe, schedule=replace(recipe.schedule, warmup_steps=20))
-    assert shortened(chosen, 24, {"schedule.warmup_steps": "20"}) == (chosen, [])
-    cosine = replace(recipe, schedule=replace(recipe.schedule, kind="cosine"))
-    assert shortened(cosine, 24, {}) == (cosine, [])

@@ -13,7 +13,6 @@ import pytest
 from convnext.errors import UserError
 from convnext.recipe import Recipe, field_names, from_json, override, to_json
 from convnext.recipes.folder import (
-    EMA_SHARE,
     FINETUNE_LR,
     PROBE_LR,
     RECIPES,
@@ -23,7 +22,6 @@ from convnext.recipes.folder import (
     Facts,
     derive,
     own_settings,
-    settle,
 )
 
 DIGITS = Facts(images=1437, classes=10, size=8, smallest_class=139, largest_class=146, few_steps=True)
@@ -116,11 +114,10 @@ def test_settings_may_be_the_texts_of_the_command_line(recipe: Recipe, facts: Fa
 
 @pytest.mark.parametrize(("recipe", "facts"), EVERY)
 def test_the_resolved_recipe_replays_from_its_file(recipe: Recipe, facts: Facts) -> None:
-    resolved, _ = settle(derived(recipe, facts)[0], recipe.derive, 1000, 50, {})
+    resolved, _ = derived(recipe, facts)
     read = from_json(to_json(resolved))
     assert read == resolved
     assert derive(read, replace(facts, images=77, size=500), {}) == (read, [])
-    assert settle(read, "none", 1000, 50, {}) == (read, [])
 
 
 def test_a_replay_takes_the_users_settings() -> None:
@@ -206,6 +203,15 @@ def test_a_time_budget_leaves_the_length_open(rule: str) -> None:
     assert not {"epochs", "steps", "eval_every"} & set(fields_of(choices))
 
 
+@pytest.mark.parametrize(("recipe", "facts"), EVERY)
+def test_a_number_of_steps_leaves_no_other_length_to_choose(recipe: Recipe, facts: Facts) -> None:
+    resolved, choices = derived(recipe, facts, {"steps": "60"})
+    assert resolved.steps == 60
+    assert not {"epochs", "minutes"} & set(fields_of(choices))
+    if recipe.derive == "scratch":
+        assert resolved.drop_path == 0.05  # a run of 60 steps is short, however long the recipe's default is
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_classes_more_than_ten_times_apart_are_weighed(rule: str) -> None:
     def weights(smallest: int, largest: int) -> str:
@@ -250,61 +256,6 @@ def test_a_baseline_keeps_its_own_stem_and_has_no_drop_path(rule: str) -> None:
 
 def test_probe_trains_the_head_alone() -> None:
     assert derived(RECIPES["probe"], FLOWERS)[0].freeze_backbone
-
-
-LENGTHS = [(1, 1), (7, 4), (100, 10), (1000, 10), (1000, 333), (93_600, 312), (500, 5000)]
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("steps", "per_epoch"), LENGTHS)
-def test_the_averages_horizon_follows_the_steps(rule: str, steps: int, per_epoch: int) -> None:
-    recipe = derived(RECIPES[rule], FLOWERS)[0]
-    settled, choices = settle(recipe, rule, steps, per_epoch, {})
-    assert settled.steps == steps
-    assert settled.ema is not None
-    assert 1 / (1 - settled.ema) == pytest.approx(max(10, round(EMA_SHARE * steps)))
-    assert "ema" in fields_of(choices)
-
-
-@pytest.mark.parametrize(("steps", "per_epoch"), LENGTHS)
-def test_warmup_is_at_most_a_tenth_of_the_run(steps: int, per_epoch: int) -> None:
-    settled, choices = settle(derived(RECIPES["scratch"], FLOWERS)[0], "scratch", steps, per_epoch, {})
-    warmup = round(settled.schedule.warmup_epochs * per_epoch)
-    assert warmup <= 0.1 * steps + 1 + per_epoch / 1000  # rounded to whole steps and to a thousandth of an epoch
-    assert "schedule.warmup_epochs" in fields_of(choices)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_settling_changes_nothing_else_and_says_why(rule: str) -> None:
-    recipe = derived(RECIPES[rule], FLOWERS)[0]
-    settled, choices = settle(recipe, rule, 1000, 50, {})
-    changed = {name for name in field_names() if value_of(settled, name) != value_of(recipe, name)}
-    assert changed <= {*fields_of(choices), "steps"}
-    for choice in choices:
-        assert value_of(settled, choice.field) == choice.value
-        assert choice.why.strip()
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_settling_leaves_the_users_settings(rule: str) -> None:
-    recipe = derived(RECIPES[rule], FLOWERS)[0]
-    first, names = settle(recipe, rule, 1000, 50, {})
-    for name in fields_of(names):
-        mine = {name: other(first, name)}
-        settled, choices = settle(override(recipe, mine), rule, 1000, 50, mine)
-        assert value_of(settled, name) == mine[name] != value_of(first, name)
-        assert name not in fields_of(choices)
-
-
-def test_settling_keeps_the_floor_of_the_rate() -> None:
-    recipe = derived(RECIPES["scratch"], FLOWERS, {"schedule.min_lr": 3e-5})[0]
-    assert settle(recipe, "scratch", 1000, 50, {"schedule.min_lr": 3e-5})[0].schedule.min_lr == 3e-5
-
-
-def test_settling_keeps_the_users_schedule() -> None:
-    mine = {"schedule.kind": "poly", "schedule.warmup_steps": 3}
-    schedule = settle(derived(RECIPES["scratch"], FLOWERS, mine)[0], "scratch", 1000, 50, mine)[0].schedule
-    assert (schedule.kind, schedule.warmup_steps) == ("poly", 3)
 
 
 @pytest.mark.parametrize("rule", RULES)
