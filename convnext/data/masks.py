@@ -114,7 +114,8 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
     found = masked_folder(root)
     if not found.places.keys() & {"train", ""}:
         raise UserError(f"{readable(root)} has no training images; add train beside {', '.join(found.places)}")
-    if "val" not in found.places and (images := without_masks(root)) is not None:
+    images = without_masks(root)
+    if "val" not in found.places and images is not None and images not in [place for place, _ in found.places.values()]:
         raise UserError(f"{readable(images)} has no masks; put them beside it, as those of the training images are")
     parts = {split: found.part(split) for split in found.places}
     coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))

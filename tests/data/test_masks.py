@@ -473,6 +473,8 @@ def test_masks_of_all_splits_in_one_folder(masked: Callable[..., Path]) -> None:
     splits = open_masks(root)
     assert (len(splits.train), len(splits.val)) == (6, 3)
     assert [problem.kind for problem in check(root).problems] == ["mask values"]
+    shutil.rmtree(root / "images" / "val")
+    assert len(open_masks(root).train) == 5
 
 
 def test_values_far_apart_are_classes_where_many_masks_hold_them(masked: Callable[..., Path]) -> None:
