@@ -14,7 +14,7 @@ from PIL import Image
 from . import files
 from .average_precision import by_class
 from .data.coco import DetectionSource, open_detection_for_judging
-from .data.images import open_image
+from .data.images import open_image, readable, within_memory
 from .data.kept_shape import KeptShape
 from .drawing import draw_objects, targets
 from .errors import UserError
@@ -84,29 +84,30 @@ def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | No
         for path in paths:
             try:
                 image = open_image(path, name=path)
+                with within_memory(readable(path)):
+                    rows = tuple(_rows(model, image, preprocess, run, least_score))
             except UserError as error:
                 yield Found(path, error=str(error))
                 continue
-            rows = tuple(_rows(model, image, preprocess, run, least_score))
             if path in drawn:
                 with files.atomic(drawn[path]) as temporary:
                     draw_objects(image, rows).save(temporary, "PNG")
             yield Found(path, rows)
 
 
-def as_results(found: Sequence[Found]) -> list[dict[str, Any]]:
-    """COCO's result format: one row an object. A file named by a number that no other has, as COCO's are, has that as
-    its image id, others their path."""
-    rows = []
-    stems = [Path(one.path).stem for one in found]
-    numbers = Counter(int(stem) for stem in stems if stem.isdecimal())
-    for one, stem in zip(found, stems, strict=True):
-        alone = stem.isdecimal() and numbers[int(stem)] == 1
-        image = {"image_id": int(stem) if alone else one.path}
-        rows += [
-            image | {**{k: v for k, v in row.items() if k != "class"}, "category": row["class"]} for row in one.rows
-        ]
-    return rows
+def image_ids(paths: Sequence[str]) -> dict[str, int | str]:
+    """Each file's image id in COCO's result format: the number that it is named by, as COCO's are, where no other file
+    has the same, else its path."""
+    stems = {path: Path(path).stem for path in paths}
+    numbers = Counter(int(stem) for stem in stems.values() if stem.isdecimal())
+    alone = {path for path, stem in stems.items() if stem.isdecimal() and numbers[int(stem)] == 1}
+    return {path: int(stem) if path in alone else path for path, stem in stems.items()}
+
+
+def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
+    """One object in COCO's result format, with its category's name."""
+    values = {key: value for key, value in row.items() if key != "class"}
+    return {"image_id": image_id, **values, "category": row["class"]}
 
 
 def _rows(model: Any, image: Image.Image, preprocess: KeptShape, run: runtime.Runtime,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +12,9 @@ from torch import Tensor
 
 from . import detecting, segmenting
 from .data import sources
-from .data.images import IMAGE_SUFFIXES, open_image
+from .data.images import explained, open_image, readable
 from .data.labelled import Source
+from .data.listing import Listing, list_images
 from .data.transforms import Preprocess, views
 from .detecting import Found
 from .errors import UserError
@@ -33,6 +31,7 @@ from .tasks.label_maps import Mode
 from .training import runtime
 from .training.runtime import Runtime
 
+CPU_BATCH, DEVICE_BATCH = 8, 64  # pictures that are answered at once: more are no faster on a CPU, and answers wait
 Split = Literal["val", "train", "all", "test"]
 
 
@@ -105,55 +104,60 @@ def matched(
     return sources.relabelled(source, as_folders_name_them(model.classes, source.classes)), note
 
 
-def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int = 64,
+def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int | None = None,
             precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
             out: str | Path | None = None,
             say: Callable[[str], None] | None = None) -> list[Prediction] | list[Found] | list[Areas]:  # fmt: skip
-    """Names and probabilities for files, folders and glob patterns; an unreadable file has an `error`.
+    """Names and probabilities for files, folders and glob patterns; what is missing or unreadable has an `error`.
 
     Of a detector: the objects with a score of at least `least_score`; `out` is a folder for the pictures with them
     drawn in. Of a segmenter: the share of each class; `out` is a folder for masks and the pictures under them.
-    Raises UserError when nothing is found at a given place, or `out` is asked of a classifier.
+    Raises UserError when there is nothing at any of the places, or `out` is asked of a classifier.
     """
-    paths = list(itertools.chain.from_iterable(find_images(str(image)) for image in images))
-    if not paths:
-        raise UserError("no image was named; give image files, folders or glob patterns")
+    return list(predictions(checkpoint, list_images(images), top=top, batch_size=batch_size, precision=precision,
+                            least_score=least_score, mode=mode, out=out, say=say))  # fmt: skip
+
+
+def predictions(checkpoint: str | Path, listing: Listing, *, top: int = 5, batch_size: int | None = None,
+                precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
+                out: str | Path | None = None,
+                say: Callable[[str], None] | None = None) -> Iterator[Any]:  # fmt: skip
+    """The answers of `predict` one by one, in the order of the listing, as they come: none is kept here.
+
+    A classifier answers `batch_size` pictures at once (None: what suits the device).
+    """
     if top < 1:
         raise UserError(f"--top {top} names no class; pass at least 1")
     model = from_pretrained(checkpoint)
     folder = None if out is None else Path(out)
+    paths = [path for path in listing.paths if path not in listing.lost]
+    answers: Iterator[Any]
+    kind: type[Prediction] | type[Found] | type[Areas]
     if isinstance(model, Segmenter):
-        return list(segmenting.find(model, paths, mode=mode or "slide", out=folder, precision=precision, say=say))
-    if mode is not None:
+        kind = Areas
+        answers = segmenting.find(model, paths, mode=mode or "slide", out=folder, precision=precision, say=say)
+    elif mode is not None:
         raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
-    if isinstance(model, Detector):
-        return list(detecting.find(model, paths, least_score=least_score, out=folder, precision=precision, say=say))
-    require_classifier(model, checkpoint)
-    if out is not None:
-        raise UserError(f"{checkpoint} is a classifier, which draws nothing; leave out --out")
-    results: list[Prediction] = []
+    elif isinstance(model, Detector):
+        kind = Found
+        answers = detecting.find(model, paths, least_score=least_score, out=folder, precision=precision, say=say)
+    else:
+        require_classifier(model, checkpoint)
+        if out is not None:
+            raise UserError(f"{checkpoint} is a classifier, which draws nothing; leave out --out")
+        kind = Prediction
+        answers = _classified(model, paths, top, batch_size, precision, say)
+    for path in listing.paths:
+        yield kind(path, (), listing.lost[path]) if path in listing.lost else next(answers)
+
+
+def _classified(model: Any, paths: Sequence[str], top: int, batch_size: int | None, precision: str,
+                say: Callable[[str], None] | None) -> Iterator[Prediction]:  # fmt: skip
     with runtime.start_judging(model, precision, say) as run:
         model = model.to(run.device).eval()
-        for i in range(0, len(paths), batch_size):
-            results += _predict_batch(model, paths[i : i + batch_size], top, run)
-    return results
-
-
-def find_images(where: str) -> list[str]:
-    """The image files at a path, under a folder or matching a pattern. Raises UserError when there are none."""
-    path = Path(where)
-    if path.is_dir():
-        found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not found:
-            raise UserError(f"{where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        return found
-    if path.exists():
-        return [where]
-    if found := sorted(glob.glob(where, recursive=True)):
-        folders = {place for place in found if os.path.isdir(place)}
-        within = (p for place in found for p in (find_images(place) if place in folders else [place]))
-        return list(dict.fromkeys(within))  # "**" finds a folder and, again, what lies in it
-    raise UserError(f"nothing found at {where}; give image files, folders or glob patterns")
+        size = batch_size or (CPU_BATCH if run.device.type == "cpu" else DEVICE_BATCH)
+        for i in range(0, len(paths), size):
+            yield from _predict_batch(model, paths[i : i + size], top, run)
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,8 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
     results: dict[str, Prediction] = {}
     for path in paths:
         try:
-            tensors[path] = preprocess(open_image(path, name=path))
+            with explained(readable(path)):
+                tensors[path] = preprocess(open_image(path, name=path))
         except UserError as error:
             results[path] = Prediction(path, (), str(error))
     if tensors:

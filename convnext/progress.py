@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 QUIET_S = 2.0  # work that is done by then says nothing
 TERMINAL_S, LINES_S = 0.5, 10.0  # between two words on a terminal, where they replace each other, and elsewhere
+
+T = TypeVar("T")
 
 
 class Progress:
@@ -27,6 +31,12 @@ class Progress:
             text = f"{self.doing}: {done:,} of {total:,}, about {_duration(left)} left"
             print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
             self.said, self.shown = now, terminal
+
+    def over(self, things: Iterable[T], total: int) -> Iterator[T]:
+        """The things, counted as they pass."""
+        for done, thing in enumerate(things, 1):
+            self(done, total)
+            yield thing
 
     @property
     def long(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from . import files
-from .data.images import open_image, readable
+from .data.images import open_image, readable, within_memory
 from .data.kept_shape import KeptShape
 from .data.mask_coding import IGNORED, MaskCoding, coding_of
 from .data.masks import SegmentationSource, open_masks_for_judging
@@ -102,10 +102,11 @@ def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | 
         for path in paths:
             try:
                 image = open_image(path, name=path)
+                with within_memory(readable(path)):
+                    labels = label_map(model, image, protocol, mode, run)
             except UserError as error:
                 yield Areas(path, error=str(error))
                 continue
-            labels = label_map(model, image, protocol, mode, run)
             if path in drawn:
                 _draw(drawn[path], image, labels, coding)
             counts = np.bincount(labels[labels != IGNORED].ravel(), minlength=len(coding.classes)) / labels.size

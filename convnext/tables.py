@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .errors import UserError
 
 FORMS = ("text", "markdown", "csv", "json")
 MISSING = "-"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what text must not begin with in a spreadsheet (OWASP, "CSV Injection")
 
 
 def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, form: str = "text") -> str:
@@ -26,15 +27,32 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None,
     if form == "json":
         return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=2, ensure_ascii=False)
     if form == "csv":
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([row.get(name) for name in names] for row in rows)
-        return out.getvalue().rstrip("\n")
+        return "\n".join([csv_line(names), *(csv_line([row.get(name) for name in names]) for row in rows)])
     numeric = [any(_is_number(row.get(name)) for row in rows) for name in names]
     decimals = [_decimals([row.get(name) for row in rows]) for name in names]
     cells = [[_cell(row.get(name), places) for name, places in zip(names, decimals, strict=True)] for row in rows]
     return _markdown(names, cells, numeric) if form == "markdown" else _text(names, cells, numeric)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One row of CSV, without its newline.
+
+    Text that a spreadsheet would run as a formula (a class folder may be called `=HYPERLINK(…)`, and whoever opens the
+    table has not named it) has an apostrophe before it, by which spreadsheets know text. Numbers stay numbers.
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([_unarmed(value) for value in values])
+    return out.getvalue()
+
+
+def _unarmed(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _text(names: list[str], cells: list[list[str]], numeric: list[bool]) -> str:

@@ -7,10 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from .errors import UserError
 from .paper_commands import form_argument, precision_argument
+from .progress import Progress
 from .tables import render
 
 
@@ -78,83 +78,23 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from .api import predict
-    from .data.images import readable
+    from . import prediction_output
+    from .data.listing import list_images
+    from .detecting import image_ids
+    from .inference import predictions
 
-    images = [line for word in options.images for line in (_standard_input() if word == "-" else [word])]
-    rows: list[Any] = predict(options.checkpoint, images, top=options.top, least_score=options.score, out=options.out,
-                              mode=options.test_mode, precision=options.precision,
+    listing = list_images(line for word in options.images for line in (_standard_input() if word == "-" else [word]))
+    ids = image_ids(listing.paths) if options.form == "json" else {}
+    beside = sys.stderr.isatty() and not sys.stdout.isatty()  # on one terminal the answers themselves are the progress
+    with Progress("predicted", quiet=not beside) as progress:
+        answers = predictions(options.checkpoint, listing, top=options.top, least_score=options.score, out=options.out,
+                              mode=options.test_mode, precision=options.precision, 
                               say=lambda note: print(note, file=sys.stderr))  # fmt: skip
-    if hasattr(rows[0], "rows"):
-        _print_found(rows, options.form)
-    elif hasattr(rows[0], "shares"):
-        _print_areas(rows, options.form)
-    elif options.form == "json":
-        values = [
-            {"path": r.path, "error": r.error, "top": [{"class": name, "probability": p} for name, p in r.top]}
-            for r in rows
-        ]
-        print(json.dumps(values, indent=2, ensure_ascii=False))
-    elif options.form != "text":
-        flat: list[dict[str, Any]] = []
-        for row in rows:
-            flat += [{"path": row.path, "rank": rank, "class": name, "probability": round(p, 6), "error": row.error}
-                     for rank, (name, p) in enumerate(row.top, 1)]  # fmt: skip
-            if row.error:
-                flat.append({"path": row.path, "error": row.error})
-        print(render(flat, ("path", "rank", "class", "probability", "error"), options.form))
-    else:
-        for row in rows:
-            print(f"{readable(row.path):40} " + (row.error or "  ".join(f"{name} {p:.1%}" for name, p in row.top)))
-    if all(row.error for row in rows):
-        raise UserError(f"none of the {len(rows)} files could be read; the first: {rows[0].error}")
+        faults = prediction_output.write(progress.over(answers, len(listing.paths)), options.form, ids)
+    if len(faults) == len(listing.paths):
+        raise UserError(f"none of the {len(faults)} files could be read; the first: {faults[0]}")
     return 0
 
 
 def _standard_input() -> list[str]:
     return [name for line in sys.stdin if (name := line.rstrip("\n")).strip()]
-
-
-def _print_found(found: list[Any], form: str) -> None:
-    """What a detector found; JSON is COCO's result format."""
-    from .data.images import readable
-    from .detecting import as_results
-
-    sides = ("x", "y", "width", "height")
-    if form == "json":
-        print(json.dumps(as_results(found)))
-    elif form != "text":
-        flat = [
-            {"path": one.path, "class": row["class"], "score": round(row["score"], 6)}
-            | dict(zip(sides, (round(v, 2) for v in row["bbox"]), strict=True))
-            for one in found
-            for row in one.rows
-        ]
-        print(render(flat, ("path", "class", "score", *sides), form))
-    for one in found:
-        names = ", ".join(f"{row['class']} {row['score']:.2f}" for row in one.rows)
-        if form == "text":
-            print(f"{readable(one.path):40} " + (one.error or names or "nothing"))
-        elif one.error:
-            print(one.error, file=sys.stderr)
-
-
-def _print_areas(found: list[Any], form: str) -> None:
-    """How much of each picture is what."""
-    from .data.images import readable
-
-    if form == "json":
-        rows = [{"path": one.path, "error": one.error, "areas": dict(one.shares)} for one in found]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-    elif form != "text":
-        flat = [
-            {"path": one.path, "class": name, "share": round(share, 6)} for one in found for name, share in one.shares
-        ]
-        flat += [{"path": one.path, "error": one.error} for one in found if one.error]
-        print(render(flat, ("path", "class", "share", "error"), form))
-    else:
-        for one in found:
-            print(
-                f"{readable(one.path):40} "
-                + (one.error or ", ".join(f"{name} {share:.1%}" for name, share in one.shares))
-            )

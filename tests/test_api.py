@@ -17,7 +17,6 @@ from PIL import Image
 import convnext
 from convnext import api, run_folder
 from convnext.errors import UserError
-from convnext.inference import find_images
 from convnext.models import load_checkpoint_metadata
 from convnext.training.log import read
 
@@ -296,10 +295,3 @@ def test_a_file_in_the_place_of_runs_is_said(tmp_path: Path, monkeypatch: Any) -
     Path("runs").touch()
     with pytest.raises(UserError, match="is a file, not a folder"):
         run_folder.make(Path("runs/scratch-1"), convnext.get_recipe("scratch"), numbered=True)
-
-
-def test_patterns_find_pictures_in_folders_and_each_once(pictures: Any) -> None:
-    data = pictures(train=6, val=3)
-    direct = find_images(str(data / "train"))
-    assert find_images(str(data / "train" / "*")) == direct
-    assert sorted(find_images(str(data / "train" / "**"))) == direct

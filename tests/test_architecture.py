@@ -38,6 +38,7 @@ LEVELS = (
         "page",
         "detection_report",
         "segmentation_report",
+        "prediction_output",
         "run_folder",
         "evidence",
         "timing",

@@ -54,6 +54,14 @@ def test_a_column_has_the_digits_its_numbers_need(values: list[float], shown: li
     assert [line.strip() for line in render([{"x": v} for v in values]).splitlines()[1:]] == shown
 
 
+def test_text_that_a_spreadsheet_would_run_is_text_and_numbers_stay_numbers() -> None:
+    rows = [{"class": name, "p": -0.5} for name in ("=cmd|' /C calc'!A0", "+SUM(A1)", "@x", "-rf.png", "-1", "a=b")]
+    names = [row[0] for row in csv.reader(render(rows, form="csv").splitlines()[1:])]
+    assert names == ["'=cmd|' /C calc'!A0", "'+SUM(A1)", "'@x", "'-rf.png", "-1", "a=b"]
+    assert render([{"p": -0.5}], form="csv") == "p\n-0.5"
+    assert json.loads(render(rows, form="json"))[0] == rows[0]
+
+
 def test_no_rows_are_no_error() -> None:
     assert [render([], form=form) for form in ("text", "markdown", "csv", "json")] == ["", "|  |\n|  |", "", "[]"]
 

@@ -44,6 +44,7 @@ CUT_SHORT = ("truncat", "broken data stream", "end of file")  # how decoders spe
 
 DEPTHS = (8, 12, 16)  # bits: what cameras, scanners and microscopes store in 16
 MISSING_BEYOND = 1e37  # floats that measure nothing: how maps mark pixels without a value
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it of the CPU and of an accelerator
 
 Fault = Literal["missing", "not regular", "empty", "truncated", "bomb", "corrupt"]
 
@@ -266,17 +267,27 @@ def _require_size(image: Image.Image, shown: str) -> None:
 
 
 @contextlib.contextmanager
+def within_memory(shown: str) -> Iterator[None]:
+    """Memory that runs out inside, Pillow's, NumPy's or torch's, as BadImage that names the picture `shown`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            raise BadImage(f"{shown} takes more memory than there is; shrink it or take it out", "bomb") from None
+        raise
+
+
+@contextlib.contextmanager
 def explained(shown: str) -> Iterator[None]:
     """Whatever goes wrong inside with the picture `shown`, as BadImage: for opening it, and for making of it what a
     model is shown."""
     try:
-        yield
+        with within_memory(shown):
+            yield
     except UserError:
         raise
     except UnidentifiedImageError:
         raise BadImage(f"{shown} is not an image that can be read; replace it or take it out") from None
-    except MemoryError:
-        raise BadImage(f"{shown} takes more memory than there is; shrink it or take it out", "bomb") from None
     except Exception as error:  # decoders fail in every way on damaged bytes: struct.error, KeyError, SyntaxError, …
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         cut = isinstance(error, EOFError) or any(word in reason.lower() for word in CUT_SHORT)

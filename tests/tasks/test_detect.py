@@ -14,7 +14,7 @@ import pytest
 from convnext import UserError, api
 from convnext.cli import main
 from convnext.data.images import read_header
-from convnext.detecting import Found, as_results
+from convnext.detecting import image_ids
 
 RECIPE = "coco/mask_rcnn/tiny"
 
@@ -76,7 +76,7 @@ def test_predictions_are_coco_results_and_pictures(
     assert "broken.png is not an image" in err
     assert read_header(tmp_path / "drawn" / "000.png").size == read_header(picture).size
     assert main([*words, "--form", "csv"]) == 0
-    assert capsys.readouterr().out.startswith("path,class,score,x,y,width,height\n")
+    assert capsys.readouterr().out.startswith("path,class,score,x,y,width,height,error\n")
     assert main(words) == 0
     assert "broken.png is not an image" in capsys.readouterr().out
     assert main(["predict", model, str(broken)]) == 2
@@ -177,6 +177,5 @@ def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, tiny_detection: 
 
 
 def test_image_ids_are_numbers_where_those_tell_the_files_apart() -> None:
-    row = {"class": "box", "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.9}
-    found = [Found(path, (dict(row),)) for path in ("val/000139.jpg", "a/1.jpg", "b/001.jpg", "c/dog.jpg")]
-    assert [one["image_id"] for one in as_results(found)] == [139, "a/1.jpg", "b/001.jpg", "c/dog.jpg"]
+    paths = ("val/000139.jpg", "a/1.jpg", "b/001.jpg", "c/dog.jpg")
+    assert list(image_ids(paths).values()) == [139, "a/1.jpg", "b/001.jpg", "c/dog.jpg"]
