@@ -14,7 +14,7 @@ from .labelled import SHOWN
 from .mask_coding import IGNORED, MaskCoding, read_mask
 from .masks import SegmentationSplits
 
-MOST_READ = {"training": 500, "validation": 2000}  # masks: seconds; ADE20K's validation images
+MOST_READ = {"training": 500, "validation": 2000, "test": 2000}  # masks: seconds; ADE20K's validation images
 SIDEWAYS = 5  # EXIF orientations from here on exchange width and height
 
 T = TypeVar("T")
@@ -33,7 +33,9 @@ def require_sound(splits: SegmentationSplits) -> list[str]:
     """Sentences on what was not looked at. Raises UserError for pictures or masks that a run would stop at, and where
     nothing could be learned or judged."""
     notes = []
-    for name, source in (("training", splits.train), ("validation", splits.val)):
+    for name, source in (("training", splits.train), ("validation", splits.val), ("test", splits.test)):
+        if source is None:
+            continue
         _every(lambda pair: require_one_size(*pair), zip(source.images, source.masks, strict=True))
         whole, reads = len(source) <= MOST_READ[name], partial(labels_any, coding=source.coding)
         if not whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_masks_that_label_nothing_are_refused(
     for path in (root / "annotations" / split).iterdir():
         write(path, 255)
     with pytest.raises(UserError, match=f"none of the {called} masks of .* labels a pixel that counts"):
+        require_sound(open_masks(root))
+
+
+@pytest.mark.fault
+def test_a_bad_test_mask_is_found_before_the_run_and_not_at_its_end(masked: Callable[..., Path]) -> None:
+    root = labelled(masked())
+    for part in ("images", "annotations"):
+        shutil.copytree(root / part / "val", root / part / "test")
+    write(root / "annotations" / "test" / "001.png", 9)
+    with pytest.raises(UserError, match=r"test/001\.png holds the value 9"):
         require_sound(open_masks(root))
 
 
