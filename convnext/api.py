@@ -21,7 +21,7 @@ from .models.zoo import carried, model_for
 from .recipe import Recipe, override
 from .recipes import apart, get_recipe, length, roadmap
 from .run_folder import DataRequest, RunResult
-from .session import Session
+from .session import Session, judged_at_the_end
 from .training import runtime
 
 __all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train"]
@@ -72,10 +72,11 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             outcome = run.from_main(run_folder.result(path) if run.main else None)
     if not run.main:
         return outcome
-    if report and not (path / run_folder.PAGE).exists():
-        task.run = replace(run, world=1)  # the group is gone: nobody has to wait for the page
-        with files.locked(path):
-            job.finish(path, task)
+    task.run = replace(run, world=1)  # the group is gone: nobody has to wait for what follows
+    with files.locked(path):
+        final = judged_at_the_end(path, task, getattr(splits, "test", None))
+        if report and len(final.val) and not (path / run_folder.PAGE).exists():
+            job.finish(path, final)
     return run_folder.result(path)
 
 

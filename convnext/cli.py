@@ -101,7 +101,12 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
     add("--labels", metavar="FILE", help="labels of a multi-label folder: path,label;label; or the classes of masks")
-    add("--val-fraction", type=float, default=0.2, help="held out of a folder without val/")
+    add(
+        "--val-fraction",
+        type=float,
+        default=0.2,
+        help="held out of a folder without val/; 0 learns from all and publishes the last weights",
+    )
     add("--seed", type=int)
     add("--nproc", type=int, help="processes on this machine (one a GPU)")
     add("--resume", action="store_true", help="continue the run in --out")
@@ -131,9 +136,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _print_result(result: Any) -> None:
-    last = result.best
-    which = "averaged (EMA)" if last["which"] == "ema" else "raw"
-    print(f"\nbest {last['metric']}: {result.metric:.2f} % (epoch {last['epoch']:.1f}, {which} weights)")
+    print("", *result.headline, sep="\n")
     for name, value in result.comparisons:
         print(f"  beside it, {name}: {value:.1f} %")
     print(f"model:   {result.path / 'model.safetensors'}")

@@ -23,6 +23,7 @@ MAPS = 8  # pictures whose class-activation map is shown
 
 def gather(path: Path, task: Classify) -> Evidence:
     """Evaluates the model.safetensors of the run at `path` on the task's validation images, on this process alone."""
+    outcome = result(path)
     model = from_pretrained(path / "model.safetensors").to(task.run.device)
     rows: list[dict[str, Any]] = []
     task.evaluate(model, rows.append)
@@ -41,7 +42,10 @@ def gather(path: Path, task: Classify) -> Evidence:
         loader=picture,
         cams=[] if task.multi_label else _maps(model, task, [row["id"] for row in rows], probs, targets),
         command=first_row(path)["command"],
-        comparisons=result(path).comparisons,
+        comparisons=outcome.comparisons,
+        split="validation" if outcome.test is None else "test",
+        choices=outcome.choices if outcome.test is None else 1,
+        said=outcome.headline,
     )
 
 

@@ -68,9 +68,9 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
         )
     if mode is not None:
         raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
-    if split == "test":
-        raise UserError("only pictures with masks have a test split here; pass its folder, or choose --split val")
     if isinstance(model, Detector):
+        if split == "test":
+            raise UserError("a detector is not judged on a test split here; pass its folder, or choose --split val")
         return detecting.evaluate(model, checkpoint, data, split=split, precision=precision, say=say)
     require_classifier(model, checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
@@ -86,7 +86,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
 
 
 def matched(
-    checkpoint: str | Path, model: Any, data: str | Path | None, *, split: Literal["val", "train", "all"] = "val",
+    checkpoint: str | Path, model: Any, data: str | Path | None, *, split: Split = "val",
     labels: str | Path | None = None,
 ) -> tuple[Source, str]:  # fmt: skip
     """The pictures of `data` to judge `model`, read from `checkpoint`, on, and a sentence that says which they are.

@@ -7,6 +7,7 @@ in percent, but for losses and counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 CALIBRATION_BINS = 15  # of equal width, closed on the right (Guo et al. 2017, section 2)
 CONFUSION_UP_TO = 5000  # classes: 22K classes would make the matrix 4 GB, so only its diagonal and margins are kept
-TAIL = 0.025  # on each side of a 95 % interval
+TAIL, Z95 = 0.025, 1.959964  # on each side of a 95 % interval, and how many standard deviations away
 SMALLEST = torch.finfo(torch.float32).tiny  # softmax underflows to 0; one such image must not make the loss infinite
 
 
@@ -157,22 +158,27 @@ def per_class(confusion: np.ndarray) -> list[dict[str, Any]]:
     return class_rows(np.diag(confusion), confusion.sum(1), confusion.sum(0))
 
 
-def bootstrap_interval(correct: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % interval of the accuracy, in percent, by drawing (M,) outcomes anew; exact where all of them agree.
+def accuracy_interval(hits: int, count: int, *, choices: int = 1) -> tuple[float, float]:
+    """95 % interval of the accuracy behind so many hits, in percent; exact (Clopper and Pearson 1934).
 
-    M outcomes drawn with replacement hold a binomial number of hits, so that number is drawn directly. When every
-    outcome is the same the bootstrap would claim certainty; then the bound is the accuracy under which such luck has
-    probability 2.5 % (Clopper and Pearson 1934).
+    `choices`: the hits are the most of so many evaluations on the same images. That they are the most can only have
+    made them more, so the lower end is that of one evaluation in so many (Sidak 1967; safe, as evaluations of one run
+    agree with each other), and the upper end is the plain one.
     """
-    hits, count = int(np.sum(correct)), len(correct)
-    unlikely = TAIL ** (1 / count)
-    if hits == count:
-        return 100 * unlikely, 100.0
-    if hits == 0:
-        return 0.0, 100 * (1 - unlikely)
-    accuracy = np.random.default_rng(seed).binomial(count, hits / count, size=draws) / count
-    low, high = np.quantile(accuracy, (TAIL, 1 - TAIL))
+    from scipy.stats import beta  # takes half a second to import
+
+    tail = 1 - (1 - TAIL) ** (1 / choices)
+    low = beta.ppf(tail, hits, count - hits + 1) if hits else 0.0
+    high = beta.ppf(1 - TAIL, hits + 1, count - hits) if hits < count else 1.0
     return 100 * float(low), 100 * float(high)
+
+
+def wilson_interval(hits: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share, in percent (Wilson 1927): nowhere below 0 or above 100, and close for few images."""
+    share, spread = hits / count, Z95**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 class SegmentationCounter:

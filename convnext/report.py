@@ -17,7 +17,7 @@ from PIL import Image
 
 from . import figures
 from .figures import plot_curves
-from .metrics import ClassificationCounter, MultiLabelCounter, bootstrap_interval, class_rows
+from .metrics import ClassificationCounter, MultiLabelCounter, accuracy_interval, class_rows
 from .page import (
     THIN,
     Part,
@@ -45,7 +45,8 @@ class Evidence:
     """What a model did with the validation images, and what else the page shows.
 
     `targets` are (M,) class indices or (M, K) multi-hot labels; `loader` gives the picture of an id; `cams` are
-    pictures with captions; `comparisons` are other methods' accuracies on the same images in percent.
+    pictures with captions; `comparisons` are other methods' accuracies on the same images in percent. `choices` is how
+    many weights these ones were chosen from by these images; `said` are sentences on how good they are.
     """
 
     classes: list[str]
@@ -56,6 +57,9 @@ class Evidence:
     command: str
     cams: list[tuple[Image.Image, str]] = field(default_factory=list)
     comparisons: list[tuple[str, float]] = field(default_factory=list)
+    split: str = "validation"
+    choices: int = 1
+    said: list[str] = field(default_factory=list)
 
     @property
     def multi_label(self) -> bool:
@@ -109,15 +113,17 @@ def write_report(run: Path, evidence: Evidence) -> Path:
 
 def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> str:
     result, (name, label) = evidence.result, evidence.metric
-    low, high = bootstrap_interval(evidence.right)
-    interval = f"95{THIN}% interval {low:.1f} to {percent(high)}"
+    low, high = accuracy_interval(int(evidence.right.sum()), len(evidence.right), choices=evidence.choices)
+    chosen = f", allowing for the choice among {evidence.choices:,} weights on these images"
+    interval = f"95{THIN}% interval {low:.1f} to {percent(high)}{chosen if evidence.choices > 1 else ''}"
     if evidence.multi_label:
         scale, sure = "", f"{percent(result['exact_match'])} of the images have every label right ({interval})"
     else:
         scale, sure = _scale(result[name], low, high), interval
     score = (
         f'<div><p class="eyebrow">{label}</p><div class="score">{result[name]:.1f}<small>{THIN}%</small></div>{scale}'
-        f'<p class="how">{sure}. {len(evidence.ids):,} validation images, {len(evidence.classes):,} classes.</p></div>'
+        f'<p class="how">{sure}. {len(evidence.ids):,} {evidence.split} images, {len(evidence.classes):,} classes.</p>'
+        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
     )
     tiles = "".join(tile(*one) for one in [*_quality_tiles(evidence), *run_tiles(rows, start, recipe)])
     return f'<div class="headline">{score}<dl class="tiles">{tiles}</dl></div>{_comparisons(evidence)}'
@@ -131,7 +137,7 @@ def _scale(value: float, low: float, high: float) -> str:
 
 def _quality_tiles(evidence: Evidence) -> list[tuple[str, str, str]]:
     result = evidence.result
-    loss = ("Validation loss", f"{result['loss']:.3f}", "mean over images")
+    loss = (f"{evidence.split.capitalize()} loss", f"{result['loss']:.3f}", "mean over images")
     ece = ("Calibration error", percent(result["ece"]), "expected, 15 bins")
     if evidence.multi_label:
         return [("Micro F1", percent(result["micro_f1"]), "all labels alike"),
@@ -212,7 +218,7 @@ def _classes(evidence: Evidence) -> str:
 def _mistakes(evidence: Evidence) -> str:
     wrong = np.flatnonzero(~evidence.right)
     if not len(wrong):
-        return note(f"None: all {len(evidence.ids):,} validation images are right.")
+        return note(f"None: all {len(evidence.ids):,} {evidence.split} images are right.")
     badness = _label_losses(evidence, wrong) if evidence.multi_label else evidence.probs[wrong].max(1)
     worst = wrong[np.argsort(-badness, kind="stable")][:MISTAKES]
     caption = _labels_caption if evidence.multi_label else _class_caption

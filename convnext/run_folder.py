@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -60,16 +61,58 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a training run left: its folder, the best metric in percent, and the rows of its log."""
+    """What a training run left: its folder, the published weights' metric in percent, and the rows of its log.
+
+    The metric is that of the pictures that chose the weights, not a number where none were held out.
+    """
 
     path: Path
     metric: float
     history: list[dict[str, Any]]
 
     @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        return [row for row in self.history if row["kind"] == "eval"]
+
+    @property
     def best(self) -> dict[str, Any]:
-        """The row of the best evaluation."""
-        return [row for row in self.history if row["kind"] == "eval" and row["best"]][-1]
+        """The row of the evaluation whose weights were published."""
+        return [row for row in self.evaluations if row["best"]][-1]
+
+    @property
+    def choices(self) -> int:
+        """How many weights the published ones were chosen from, by the pictures that they are quoted on."""
+        if not self.best.get("chosen", True):
+            return 1
+        return sum(1 + (row.get("ema") is not None) for row in self.evaluations)
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """The row of the one evaluation on the test split, where there is one."""
+        return next((row for row in self.history if row["kind"] == "test"), None)
+
+    @property
+    def headline(self) -> list[str]:
+        """How good the published weights are, in sentences, the one that counts most first."""
+        best, rows = self.best, self.evaluations
+        weights = f"epoch {best['epoch']:.1f}, {'averaged (EMA)' if best['which'] == 'ema' else 'raw'} weights"
+        pictures = best[best["which"]].get("count")
+        on = f"these {pictures:,} pictures" if pictures else "the validation pictures"
+        lines = []
+        if self.test is not None:
+            lines.append(f"test {self.test['metric']}: {self.test['value']:.2f} % of the published weights, on "
+                         f"{self.test['count']:,} test pictures that chose nothing")  # fmt: skip
+        if best["value"] is None:
+            lines.append(f"no picture was held out to judge on: the last weights are published ({weights})")
+        elif not best.get("chosen", True):
+            lines.append(f"last {best['metric']}: {best['value']:.2f} % on {on}, which chose nothing ({weights})")
+        elif len(rows) == 1:
+            lines.append(f"best {best['metric']}: {best['value']:.2f} %, the one evaluation on {on} ({weights})")
+        else:
+            value, last = best["value"], rows[-1]["value"]
+            of_all = f"best {best['metric']} of {len(rows)} evaluations on {on}"
+            lines.append(f"{of_all}: {value:.2f} % ({weights}); the last: {last:.2f} %")
+        return lines
 
     @property
     def comparisons(self) -> list[tuple[str, float]]:
@@ -237,4 +280,4 @@ def finished(path: Path) -> bool:
 def result(path: Path) -> RunResult:
     rows = log.read(path / "log.jsonl")
     best = [row["value"] for row in rows if row["kind"] == "eval" and row["best"]]
-    return RunResult(path, best[-1], rows)
+    return RunResult(path, math.nan if best[-1] is None else best[-1], rows)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from . import jobs, run_folder
-from .models import load_checkpoint_metadata, save_weights
+from .models import from_pretrained, load_checkpoint_metadata, save_weights
 from .models.checkpoint import open_checkpoint
 from .recipe import Recipe
 from .recipes import length
@@ -62,14 +62,19 @@ class Session:
                 where = f"continuing at step {now.step}" if found else "there is no checkpoint yet; starting again"
                 print(f"{self.path}: {where}", flush=True)
                 log.cut(self.path / "log.jsonl", now.step)
-        engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish)
+        engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether the held-out pictures choose the weights: not where they are to judge them, or there are none."""
+        return len(self.task.val) > 0
 
     def _publish(self, now: state.TrainState, metrics: dict[str, float]) -> None:
         assert now.best is not None
         metadata = {
             "classes": json.dumps(list(self.task.val.classes)),
             "preprocess": json.dumps(self.task.preprocess.to_dict()),
-            "metric": json.dumps(metrics),
+            "metric": json.dumps(metrics if metrics.get("count", 1) else {}),
             "which": now.best.which,
             "precision": self.recipe.precision,
             **self.task.described,
@@ -129,3 +134,20 @@ class Session:
             f"total batch {recipe.batch_size} on {world} {self.run.device.type} device{'s' * (world > 1)}"
             f"{f' in micro-batches of {micro}' * (micro < share)}; {recipe.steps:,} steps = {epochs:.1f} epochs"
         )
+
+
+def judged_at_the_end(path: Path, task: Any, test: Any) -> Any:
+    """The task with the test pictures in place of the validation pictures, after the published weights met them once.
+
+    Returns `task` itself where there are no test pictures (None).
+    """
+    if test is None:
+        return task
+    final = replace(task, val=test)
+    if run_folder.result(path).test is None:
+        model = from_pretrained(path / "model.safetensors").to(final.run.device)
+        found = final.evaluate(model)
+        name, _ = final.metric
+        with log.Log(path / "log.jsonl", 0) as rows:
+            rows.row("test", final.recipe.steps or 0, metric=name, value=found[name], figures=found, count=len(test))
+    return final

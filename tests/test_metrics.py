@@ -168,17 +168,29 @@ def test_multi_label_halves_add_up() -> None:
     assert torch.equal(loaded.classes, whole.classes)
 
 
-def test_the_interval_is_the_bootstrap_of_the_images() -> None:
-    correct = np.arange(400) < 360
-    low, high = metrics.bootstrap_interval(correct, seed=1)
-    rng = np.random.default_rng(0)
-    drawn = np.quantile([100 * rng.choice(correct, 400).mean() for _ in range(2000)], (0.025, 0.975))
-    assert (low, high) == pytest.approx(tuple(drawn), abs=0.5)
-    assert metrics.bootstrap_interval(correct, seed=1) == (low, high)
+def test_the_interval_is_that_of_other_programs() -> None:
+    """scipy's own, Clopper and Pearson's and Wilson's; 0.025^(1/n) when all are right."""
+    from scipy.stats import binomtest
+
+    for hits, count in ((0, 36), (12, 36), (24, 36), (359, 360), (360, 360)):
+        for ours, method in ((metrics.accuracy_interval, "exact"), (metrics.wilson_interval, "wilson")):
+            theirs = binomtest(hits, count).proportion_ci(method=method)
+            assert ours(hits, count) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-4)
+    assert metrics.accuracy_interval(360, 360) == pytest.approx((98.98, 100), abs=0.01)
 
 
-def test_the_interval_claims_no_certainty() -> None:
-    """Clopper and Pearson: 0.025^(1/n) when all are right; the mirror image when none is."""
-    low, high = metrics.bootstrap_interval(np.ones(360, dtype=bool))
-    assert (low, high) == pytest.approx((98.98, 100), abs=0.01)
-    assert metrics.bootstrap_interval(np.zeros(360, dtype=bool)) == pytest.approx((0, 100 - low))
+@pytest.mark.parametrize(("candidates", "alike"), [(1, 0.0), (30, 0.0), (30, 0.8), (120, 0.0), (120, 0.95)])
+def test_the_interval_of_the_best_of_many_holds_the_truth(candidates: int, alike: float) -> None:
+    """A thousand runs on noise, 36 images, three classes: evaluations that agree (`alike`) or not at all."""
+    rng = np.random.default_rng(candidates)
+    count, truth, runs = 36, 1 / 3, 1000
+    shared = rng.random((runs, 1, count)) < truth
+    own = rng.random((runs, candidates, count)) < truth
+    right = np.where(rng.random((runs, candidates, count)) < alike, shared, own)
+    bounds = [metrics.accuracy_interval(hits, count, choices=candidates) for hits in range(count + 1)]
+    best = [bounds[hits] for hits in right.sum(2).max(1)]
+    inside = np.mean([low <= 100 * truth <= high for low, high in best])
+    assert inside >= 0.95
+    if candidates > 1 and alike == 0:  # what the page showed before
+        plain = [metrics.accuracy_interval(int(hits), count) for hits in right.sum(2).max(1)]
+        assert np.mean([low <= 100 * truth for low, _ in plain]) < 0.8

@@ -79,7 +79,8 @@ def _survey_table(root: Path, path: Path) -> tuple[Counts, list[Picture], list[P
             counts[split][label] += 1
         pictures.append(Picture(split, "; ".join(named), root / name, readable(name)))
     problems = [Problem("missing split", ".", f"{path.name} marks no row as {split}")
-                for split in ("train", "val") if table.splits and split not in splits]  # fmt: skip
+                for split in ("train", "val")
+                if table.splits and split not in splits and not (split == "val" and "test" in splits)]  # fmt: skip
     return counts, pictures, problems
 
 
@@ -118,11 +119,11 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
     """What lies where no class folder is expected."""
     if "all" not in found:
-        for split in {"train", "val"} - set(found):
+        for split in {"train", "val"} - {"val" if "test" in found else ""} - set(found):  # a share of train is held out
             yield Problem("missing split", ".", f"there is no {split} folder beside {next(iter(found.values())).name}")
         for other in folders.class_folders(root):
             if other not in found.values():
-                yield Problem("unused folder", readable(other.name), "left out: train and val hold the classes")
+                yield Problem("unused folder", readable(other.name), "left out: train, val and test hold the classes")
     for folder in (root, *(folder for folder in found.values() if folder != root)):
         for entry in folders.loose_files(folder):
             if entry.is_image:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .coco_entries import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
-from .folders import TRAIN_NAMES, VAL_NAMES
+from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, Header, open_image, read_header, readable
 from .labelled import fingerprint, held_out, listed
 from .learned import UNTOLD, Learned, to_judge
@@ -31,7 +31,7 @@ REMEDY = "mend it or export it again"
 HEAD = 2**16  # bytes of an annotation file by which it is known
 COCO_PARTS = (b"images", b"annotations", b"categories", b"info", b"licenses")  # one of which it begins with
 SHOWN = 3  # pictures that a message names
-SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES}
+SPLIT_NAMES = {"train": TRAIN_NAMES, "val": (*VAL_NAMES, *TEST_NAMES)}
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
 

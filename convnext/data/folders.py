@@ -15,7 +15,7 @@ from ..errors import UserError
 from .images import IMAGE_SUFFIXES, left_out, readable, require_regular, suffix_of
 from .labelled import FileReader, Source, listed, typical_size
 
-TRAIN_NAMES, VAL_NAMES = ("train", "training"), ("val", "validation", "valid", "test")
+TRAIN_NAMES, VAL_NAMES, TEST_NAMES = ("train", "training"), ("val", "validation", "valid"), ("test", "testing")
 Identity = tuple[int, int]  # device and inode
 
 
@@ -42,13 +42,13 @@ def require_folder(root: Path, known: Sequence[str] = ()) -> None:
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """{"train": …, "val": …}, or only one of them, or neither: then `root` itself holds the class folders."""
+    """{"train": …, "val": …, "test": …}, or some of them, or none: then `root` itself holds the class folders."""
     names = {folder.name.lower(): folder for folder in class_folders(root)}
     found = {}
-    for split, spellings in (("train", TRAIN_NAMES), ("val", VAL_NAMES)):
+    for split, spellings in (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES)):
         if known := [name for name in spellings if name in names]:
             found[split] = names[known[0]]
-    if len(found) == 1 and len(names) > 1 and not class_folders(*found.values()):
+    if len(found) < len(names) and not any(class_folders(folder) for folder in found.values()):
         return {}  # a class that happens to be called "train" or "test": it holds images, and has classes beside it
     return found
 

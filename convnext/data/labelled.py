@@ -63,12 +63,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Splits:
-    """What to learn from and what to be judged on; `note` says in a sentence how they came about."""
+    """What to learn from, what to choose the best weights by, and, where there is one, what to judge those on once.
+
+    `note` says in a sentence how they came about. `val` is empty where all pictures are learned from.
+    """
 
     train: Source
     val: Source
     name: str
     note: str
+    test: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,14 @@ def fingerprint(source: Any) -> str:
     return digest.hexdigest()
 
 
-def as_given(train: Source, val: Source, name: str) -> Splits:
+def as_given(train: Source, val: Source, name: str, test: Source | None = None) -> Splits:
     note = f"{len(train):,} training and {len(val):,} validation images in {len(train.classes)} classes"
-    return Splits(train, val, name, f"{readable(name)}: {note}{left_out_of(train, val)}")
+    return Splits(train, val, name, f"{readable(name)}: {note}{kept_for_the_end(test)}{left_out_of(train, val)}", test)
+
+
+def kept_for_the_end(test: Source | None) -> str:
+    """What a note says of a test split."""
+    return "" if test is None else f"; {len(test):,} test images judge the published weights once, at the end"
 
 
 def left_out_of(*sources: Source) -> str:

@@ -26,6 +26,7 @@ from .labelled import (
     as_given,
     cached,
     fingerprint,
+    kept_for_the_end,
     left_out_of,
     listed,
     relabelled,
@@ -44,10 +45,11 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     """The training and validation split of a folder, or of a built-in set by name (None: the digits).
 
     A folder with train/ and val/ is taken as it is; one of class folders has a share of each class held out, chosen by
-    the hash of seed and file name, so that a picture added later moves at most one other. A labels.csv that names
-    pictures (`path`) makes a multi-label set. A folder with CIFAR's own batches, or an .npz file (x_train, y_train,
-    x_test, y_test, and `classes` by choice), is read as such. CIFAR and Imagenette are downloaded only because they are
-    named here. Raises UserError for whatever makes the data unfit.
+    the hash of seed and file name, so that a picture added later moves at most one other; a share of 0 holds out
+    nothing. A test/ beside them chooses nothing: without val/ a share of train/ is held out for that. A labels.csv
+    that names pictures (`path`) makes a multi-label set. A folder with CIFAR's own batches, or an .npz file (x_train,
+    y_train, x_test, y_test, and `classes` by choice), is read as such. CIFAR and Imagenette are downloaded only because
+    they are named here. Raises UserError for whatever makes the data unfit.
     """
     text = "digits" if where is None else str(where)
     if text in NATIVE and not os.path.isdir(text):
@@ -63,24 +65,31 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     found = folders.split_folders(root)
     if not found:
         return _split(scan(root), text, val_fraction, seed)
-    if len(found) == 1:
-        have, lack = ("train", "val") if "train" in found else ("val", "train")
+    if "train" not in found or len(found) == 1:
+        have, lack = ("train", "val") if "train" in found else (next(iter(found)), "train")
         advice = "add it, or pass the folder of class folders to have it split"
         raise UserError(f"{readable(root)} has a {have} folder but no {lack} folder; {advice}")
-    train, val = (scan(found[split], prefix=found[split].name) for split in ("train", "val"))
+    parts = {split: scan(folder, prefix=folder.name) for split, folder in found.items()}
+    train, val, test = parts["train"], parts.get("val"), parts.get("test")
+    if test is not None:
+        _require_known_classes(train, test, root)
+        test = relabelled(test, train.classes)
+    if val is None:
+        return _split(train, text, val_fraction, seed, test)
     _require_same_classes(train, val, root)
-    return as_given(train, val, text)
+    return as_given(train, val, text, test)
 
 
-def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all"] = "val",
+def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all", "test"] = "val",
                      val_fraction: float = 0.2, trained_on: str | None = None, known: Learned | None = None,
                      multi_label_csv: str | Path | None = None) -> tuple[Source, str]:  # fmt: skip
     """The pictures to judge a model on, and a sentence that says which they are.
 
     A folder with a split of its own, and whatever is not a folder, is taken as `open_data` does; a lone val folder is
-    enough. Of a folder of class folders all pictures count. Of files, those are left out that the model learned from:
-    the `known` ones, whatever has happened to the folder since. Older models have only `trained_on`, the fingerprint of
-    what they learned from: it tells as long as the folder is the same. Raises UserError when no picture is left.
+    enough, and test stands in for it where there is none. Of a folder of class folders all pictures count. Of files,
+    those are left out that the model learned from: the `known` ones, whatever has happened to the folder since. Older
+    models have only `trained_on`, the fingerprint of what they learned from: it tells as long as the folder is the
+    same. Raises UserError when there is no such split or no picture is left.
     """
     whole, place, note, everywhere = _judged(where, split, val_fraction, multi_label_csv, known is not None)
     if split == "all" or not isinstance(whole.read, FileReader) or whole.native is not None:
@@ -109,13 +118,18 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
         if not found:
             whole = scan(root)
             return whole, readable(root), f"all {len(whole):,} images of {readable(root)}", ()
-        if split in found and len(found) == 1:
+        if split == "val" and "val" not in found and "test" in found:
+            split = "test"
+        if split in found and (len(found) == 1 or split == "test"):
             lone = scan(found[split], prefix=found[split].name)
             return lone, readable(found[split]), f"the {len(lone):,} images of {readable(found[split])}", ()
     splits = open_data(where, val_fraction=val_fraction, multi_label_csv=csv)
     if split == "all":
         raise UserError(f"{splits.name} has a split of its own; choose --split val or --split train")
+    if split == "test" and splits.test is None:
+        raise UserError(f"{splits.name} has no test split; choose --split val or --split train")
     chosen, other = (splits.train, splits.val) if split == "train" else (splits.val, splits.train)
+    chosen = splits.test if split == "test" and splits.test is not None else chosen
     note = f"{splits.note}; judged on the {len(chosen):,} of the {split} split"
     return chosen, f"the {split} split of {readable(splits.name)}", note, other.ids
 
@@ -138,28 +152,33 @@ def _by_fingerprint(where: str | Path | None, whole: Source, split: str, val_fra
     return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
 
 
-def _split(whole: Source, name: str, fraction: float, seed: int) -> Splits:
-    """Of each class the given share is held out: at least one image, but never the only one."""
+def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | None = None) -> Splits:
+    """Of each class the given share is held out: at least one image, but never the only one; of a share of 0 none."""
     members: list[list[int]] = [[] for _ in whole.classes]
     for i, label in enumerate(whole.labels):
         members[label].append(i)  # type: ignore[index]  # folders have one label an image
     held = {i for mine in members for i in _held_out(whole.ids, mine, fraction, seed)}
-    if not held:
+    if not held and fraction:
         raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
-    share = f"{len(val):,} of {len(whole):,} images are held out, alike in each of {len(whole.classes)} classes"
-    return Splits(
-        subset(whole, train),
-        subset(whole, val),
-        name,
-        f"{readable(name)}: no val folder, so {share}{left_out_of(whole)}",
+    share = f"no val folder, so {len(val):,} of {len(whole):,} images are held out, alike in each of "
+    share += f"{len(whole.classes)} classes"
+    note = (
+        f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{left_out_of(whole)}"
     )
+    return Splits(subset(whole, train), subset(whole, val), name, note, test)
+
+
+def _all_learned(count: int) -> str:
+    return f"all {count:,} images are learned from, so nothing says which weights are best: the last ones are published"
 
 
 def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed: int) -> list[int]:
     """The members whose names hash lowest; each name's rank is its own affair, so other files hardly move it."""
-    if not 0 < fraction < 1:
-        raise UserError(f"val_fraction {fraction} must lie between 0 and 1")
+    if not 0 <= fraction < 1:
+        raise UserError(f"val_fraction {fraction} must be at least 0 (learn from all) and below 1")
+    if not fraction:
+        return []
     count = min(len(members) - 1, max(1, round(fraction * len(members))))
     return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())[: max(0, count)]
 
@@ -181,12 +200,23 @@ def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Spli
         held = set(_held_out(whole.ids, everyone, fraction, seed))
     else:
         held = {i for i in everyone if splits[i] == "val"}
-    train, val = [i for i in everyone if i not in held], sorted(held)
-    if not val or not train:
+    tested = [] if splits is None else [i for i in everyone if splits[i] == "test"]
+    if tested and not held:  # what judges in the end must not choose the weights
+        held = set(_held_out(whole.ids, [i for i in everyone if i not in set(tested)], fraction, seed))
+    train, val = sorted(set(everyone) - held - set(tested)), sorted(held)
+    if not train or (not val and fraction):
         lack = "validation" if train else "training"
         raise UserError(f"{path} leaves the {lack} split empty; mark rows as train and val in its split column")
+    test = subset(whole, tested) if tested else None
     note = f"{len(train):,} training and {len(val):,} validation images, any of {len(whole.classes)} labels each"
-    return Splits(subset(whole, train), subset(whole, val), str(root), f"{readable(root)}: {note} ({path.name})")
+    note = f"{readable(root)}: {note if val else _all_learned(len(train))} ({path.name}){kept_for_the_end(test)}"
+    return Splits(subset(whole, train), subset(whole, val), str(root), note, test)
+
+
+def _require_known_classes(train: Source, test: Source, root: Path) -> None:
+    if unknown := sorted(set(test.classes) - set(train.classes)):
+        raise UserError(f"the test split of {readable(root)} has classes that train does not: {listed(unknown)}; make "
+                        "the folders agree")  # fmt: skip
 
 
 def _require_same_classes(train: Source, val: Source, root: Path) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from .folders import TRAIN_NAMES, VAL_NAMES
+from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 
 TABLE_NAME = "labels.csv"
-SPLITS = {**dict.fromkeys(TRAIN_NAMES, "train"), **dict.fromkeys(VAL_NAMES, "val")}
+SPLITS = {**dict.fromkeys(TRAIN_NAMES, "train"), **dict.fromkeys(VAL_NAMES, "val"), **dict.fromkeys(TEST_NAMES, "test")}
 YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 NOT_CLASSES = {"path", "split", ""}  # columns; the nameless one is a row number, as pandas writes it
 
@@ -27,7 +27,7 @@ class LabelTable:
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
-    splits: tuple[str, ...] | None  # "train" | "val"
+    splits: tuple[str, ...] | None  # "train" | "val" | "test"
 
 
 def find_table(root: Path) -> Path | None:

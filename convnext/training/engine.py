@@ -68,11 +68,13 @@ def step(
     return total
 
 
-def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish) -> TrainState:
+def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish,
+        choose: bool = True) -> TrainState:  # fmt: skip
     """Trains from `state.step` to `recipe.steps`, evaluating, logging and saving as the recipe says.
 
-    `publish` is called on the main process whenever the best metric improves. Raises NonFiniteLoss when the loss is
-    not a number; `best` and `last` then still name the checkpoints from before.
+    `publish` is called on the main process whenever the best metric improves; where the evaluations are not to
+    `choose` the weights, at each of them, with the averaged weights if there are any. Raises NonFiniteLoss when the
+    loss is not a number; `best` and `last` then still name the checkpoints from before.
     """
     per_epoch = task.steps_per_epoch
     schedule = schedule_of(recipe, per_epoch)
@@ -108,7 +110,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
                 _check_weights(state, lr)
                 run.broadcast_buffers(state.model.buffers())
                 run.broadcast_buffers(state.averaged_buffers())
-                _evaluate(task, state, recipe, run, log, publish, mean, per_epoch, speed, first)
+                _evaluate(task, state, recipe, run, log, publish, choose, mean, per_epoch, speed, first)
             stop = _stale(state, recipe)
             if due.checkpoint(state.step) or stop:
                 _check(pending, 0, run)
@@ -189,7 +191,7 @@ def _check_weights(state: TrainState, lr: float) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish,
+def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish, choose: bool,
               train_loss: float, per_epoch: int, speed: float, first: int) -> None:  # fmt: skip
     state.model.eval()
     results = {"raw": task.evaluate(state.model)}
@@ -198,19 +200,20 @@ def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: 
             results["ema"] = task.evaluate(model)
     name, direction = task.metric
     sign = 1 if direction == "max" else -1
-    which = max(results, key=lambda key: sign * results[key][name])
+    which = max(results, key=lambda key: sign * results[key][name]) if choose else list(results)[-1]
     value = results[which][name]
-    better = state.best is None or sign * value > sign * state.best.value
+    better = not choose or state.best is None or sign * value > sign * state.best.value
     state.stale = 0 if better else state.stale + 1
     if better:
         state.best = Best(state.step, value, which)
         if run.main:
             publish(state, results[which])
     epoch = state.step / per_epoch
-    log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"),
-            metric=name, value=value, which=which, best=better)  # fmt: skip
+    judged = results["raw"].get("count", 1) > 0  # else no picture was held out
+    log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"), metric=name,
+            value=value if judged else None, which=which, best=better, chosen=choose)  # fmt: skip
     total = (recipe.steps or 0) / per_epoch
     average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
-    scores = f"{name} {results['raw'][name]:6.2f}{average}{' *' if better else '  '}"
+    scores = f"{name} {results['raw'][name]:6.2f}{average}{' *' if better and choose else '  '}" if judged else "saved"
     pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
     log.say(f"epoch {epoch:6.1f}/{total:.1f}  loss {train_loss:.4f}  {scores}  {pace}")

@@ -57,17 +57,42 @@ def test_train_and_val_folders_are_taken_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(sample.image), np.asarray(image))
 
 
-@pytest.mark.parametrize("val", ["val", "validation", "valid", "test", "Val"])
+@pytest.mark.parametrize("val", ["val", "validation", "valid", "Val"])
 def test_the_validation_folder_has_several_names(val: str, tmp_path: Path) -> None:
     make_folder(tmp_path / "Train", {"a": 1, "b": 1})
     make_folder(tmp_path / val, {"a": 1, "b": 2})
     assert len(open_data(tmp_path).val) == 3
 
 
-def test_val_is_preferred_to_test(tmp_path: Path) -> None:
+def test_a_test_split_is_kept_for_the_end(tmp_path: Path) -> None:
     for split, count in (("train", 1), ("val", 2), ("test", 3)):
         make_folder(tmp_path / split, {"a": count, "b": count})
-    assert len(open_data(tmp_path).val) == 4
+    splits = open_data(tmp_path)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (2, 4, 6)
+    assert "6 test images judge the published weights once, at the end" in splits.note
+
+
+def test_without_val_a_share_of_train_is_held_out_and_test_chooses_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path / "train", {"a": 10, "b": 10})
+    make_folder(tmp_path / "test", {"b": 3}, start=1)
+    with pytest.raises(UserError, match="only one class"):
+        open_data(tmp_path)
+    make_folder(tmp_path / "test", {"a": 3}, start=1)
+    splits = open_data(tmp_path)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (16, 4, 6)
+    assert {name.split("/")[0] for name in splits.train.ids + splits.val.ids} == {"train"}
+    make_folder(tmp_path / "test", {"c": 3}, start=1)
+    with pytest.raises(UserError, match=r"test split .* has classes that train does not: 'c'"):
+        open_data(tmp_path)
+
+
+def test_of_nothing_held_out_all_is_learned_from(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"a": 3, "b": 1})
+    splits = open_data(tmp_path, val_fraction=0)
+    assert (len(splits.train), len(splits.val), splits.val.classes) == (4, 0, ("a", "b"))
+    assert "the last ones are published" in splits.note
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

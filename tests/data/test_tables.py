@@ -22,7 +22,7 @@ def test_names_between_semicolons_or_bars(tmp_path: Path) -> None:
 def test_one_column_a_class_as_spreadsheets_write_it(tmp_path: Path) -> None:
     text = "\ufeff,path,dog,cat,split\n0,a.jpg,1,0,train\n1,b.jpg,TRUE,yes,Valid\n2,c.jpg,,0,test\n"
     assert table(tmp_path, text) == LabelTable(
-        ("dog", "cat"), ("a.jpg", "b.jpg", "c.jpg"), ((0,), (0, 1), ()), ("train", "val", "val")
+        ("dog", "cat"), ("a.jpg", "b.jpg", "c.jpg"), ((0,), (0, 1), ()), ("train", "val", "test")
     )
 
 

@@ -1,0 +1,73 @@
+"""What a run says of itself is no better than it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext import api
+from convnext.cli import main
+from convnext.training.log import read
+
+
+@pytest.fixture
+def three_splits(pictures: Any) -> Path:
+    """train, val and test; the pictures of test are shown under the next class's name, so that 0 % is right."""
+    root: Path = pictures(train=24, val=9)
+    rng = np.random.default_rng(5)
+    for i in range(12):
+        folder = root / "test" / f"class {i % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 200, (16, 16, 3), dtype=np.uint8)
+        pixels[..., (i + 1) % 3] += 55
+        Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+    return root
+
+
+def test_the_best_of_many_evaluations_is_called_so(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    result = api.train(pictures(), out=tmp_path / "run", settings=tiny)
+    (line,) = result.headline
+    assert line.startswith("best top1 of 4 evaluations on these 7 pictures: ")
+    last = result.evaluations[-1]["value"]
+    assert line.endswith(f"the last: {last:.2f} %")
+    assert result.choices == 8  # raw and averaged weights
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "allowing for the choice among 8 weights on these images" in page
+    assert "best top1 of 4 evaluations on these 7 pictures" in page
+
+
+def test_a_test_split_is_judged_once_and_is_the_headline(
+    three_splits: Path, tiny: Any, tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(three_splits), "--out", str(run), *as_arguments(tiny | {"steps": 24})]) == 0
+    out = capsys.readouterr().out
+    assert "12 test images judge the published weights once" in out
+    assert out.index("test top1: ") < out.index("best top1 of 8 evaluations on these 9 pictures")
+    (row,) = [row for row in read(run / "log.jsonl") if row["kind"] == "test"]
+    assert row["count"] == 12
+    found = api.evaluate(run / "model.safetensors", three_splits, split="test", precision="fp32")
+    assert (found["top1"], found["count"]) == (pytest.approx(row["value"]), 12)
+    page = (run / "report" / "index.html").read_text()
+    assert "12 test images" in page
+    assert "allowing for the choice" not in page
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert [row["kind"] for row in read(run / "log.jsonl")].count("test") == 1
+
+
+def test_nothing_held_out_publishes_the_last_weights_and_says_so(
+    pictures: Any, tiny: Any, tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = pictures(train=24) / "train", tmp_path / "run"
+    assert main(["train", str(data), "--out", str(run), "--val-fraction", "0", *as_arguments(tiny)]) == 0
+    out = capsys.readouterr().out
+    assert "all 24 images are learned from" in out
+    assert "no picture was held out to judge on: the last weights are published (epoch 4.0, averaged" in out
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[-2])["value"] is None
+    assert not (run / "report").exists()
+    assert main(["evaluate", str(run / "model.safetensors"), str(data)]) == 2
+    assert "learned from all 24 images" in capsys.readouterr().err
+    assert api.train(out=run, resume=True).headline == api.train(out=run, resume=True).headline
