@@ -100,7 +100,7 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
-    add("--labels", metavar="FILE", help="labels of a multi-label folder: path,label;label; or the classes of masks")
+    add("--labels", metavar="FILE", help="table of path,label or path,labels (a;b); or the classes of masks")
     add(
         "--val-fraction",
         type=float,

@@ -23,7 +23,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
     sub.add_argument("--split", choices=("val", "train", "all", "test"), default="val",
                      help="all: of a folder without a split; test: of pictures with masks")  # fmt: skip
-    sub.add_argument("--labels", metavar="FILE", help="labels of a multi-label folder, or the classes of masks")
+    sub.add_argument("--labels", metavar="FILE", help="as for train")
     sub.add_argument("--test-mode", choices=("slide", "whole", "multiscale"), help="of a segmenter (default: slide)")
     sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
     sub.add_argument(

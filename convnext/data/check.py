@@ -20,7 +20,7 @@ from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
 from .mask_layouts import is_masked
 from .sources import NATIVE, Splits, open_data
-from .tables import find_table, read_table
+from .tables import find_table, names_pictures, read_table
 
 IMBALANCE = 10  # largest class over smallest
 LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving them out is a warning …
@@ -40,10 +40,11 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
         return _of_arrays(open_data(where))
     if is_annotated(root):
         return check_annotations(root, progress)
-    if is_masked(root):
+    table = find_table(root) if labels is None else Path(labels).expanduser()
+    if is_masked(root) and not (table and table.is_file() and names_pictures(table, root)):
         return check_masks(root, labels, progress)
     folders.require_folder(root, NATIVE)
-    if table := find_table(root) if labels is None else Path(labels).expanduser():
+    if table:
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
@@ -67,7 +68,7 @@ def _of_arrays(splits: Splits) -> FolderReport:
 
 def _survey_table(root: Path, path: Path) -> tuple[Counts, list[Picture], list[Problem]]:
     try:
-        table = read_table(path)
+        table = read_table(path, root)
     except UserError as error:
         return {}, [], [Problem("bad table", path.name, str(error))]
     splits = table.splits or ("all",) * len(table.paths)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ from .labelled import (
     typical_size,
 )
 from .learned import UNTOLD, Learned, to_judge
-from .tables import find_table, read_table
+from .tables import LabelTable, find_table, read_table
 
 __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
            "open_for_judging", "relabelled", "subset"]  # fmt: skip
@@ -110,8 +111,8 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
     folder = where is not None and str(where) not in NATIVE and root.is_dir()
     table = Path(csv) if csv is not None else find_table(root) if folder else None
     if folder and table is not None and by_name:
-        everyone, splits_of = _in_table(root, table)
-        if splits_of is None:
+        everyone, read = _in_table(root, table)
+        if read.splits is None:
             return everyone, readable(root), f"all {len(everyone):,} images of {readable(root)} ({table.name})", ()
     if folder and table is None and builtin.cifar_in(root) is None:
         found = folders.split_folders(root)
@@ -152,7 +153,8 @@ def _by_fingerprint(where: str | Path | None, whole: Source, split: str, val_fra
     return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"
 
 
-def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | None = None) -> Splits:
+def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | None = None,
+           lacking: str = "val folder") -> Splits:  # fmt: skip
     """Of each class the given share is held out: at least one image, but never the only one; of a share of 0 none."""
     members: list[list[int]] = [[] for _ in whole.classes]
     for i, label in enumerate(whole.labels):
@@ -161,7 +163,7 @@ def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | 
     if not held and fraction:
         raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
-    share = f"no val folder, so {len(val):,} of {len(whole):,} images are held out, alike in each of "
+    share = f"no {lacking}, so {len(val):,} of {len(whole):,} images are held out, alike in each of "
     share += f"{len(whole.classes)} classes"
     note = (
         f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{left_out_of(whole)}"
@@ -183,33 +185,37 @@ def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed:
     return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())[: max(0, count)]
 
 
-def _in_table(root: Path, path: Path) -> tuple[Source, tuple[str, ...] | None]:
-    """All pictures of a table, and the split of each where it says one."""
-    table = read_table(path)
+def _in_table(root: Path, path: Path) -> tuple[Source, LabelTable]:
+    """All pictures of a table, and the table."""
+    table = read_table(path, root)
     if missing := [one for one in table.paths if not os.path.isfile(root / one)]:
         raise UserError(f"{path} names files that are not in {readable(root)}: {listed(missing)}")
-    whole = Source(table.classes, table.labels, tuple(map(readable, table.paths)), FileReader(root, table.paths),
-                   typical_size(root, table.paths), multi_label=True)  # fmt: skip
-    return whole, table.splits
+    labels: tuple[Label, ...] = tuple(one for (one,) in table.labels) if table.single else table.labels
+    whole = Source(table.classes, labels, tuple(map(readable, table.paths)), FileReader(root, table.paths),
+                   typical_size(root, table.paths), multi_label=not table.single)  # fmt: skip
+    return whole, table
 
 
 def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Splits:
-    whole, splits = _in_table(root, path)
-    everyone = range(len(whole))
-    if splits is None:
-        held = set(_held_out(whole.ids, everyone, fraction, seed))
-    else:
-        held = {i for i in everyone if splits[i] == "val"}
-    tested = [] if splits is None else [i for i in everyone if splits[i] == "test"]
-    if tested and not held:  # what judges in the end must not choose the weights
-        held = set(_held_out(whole.ids, [i for i in everyone if i not in set(tested)], fraction, seed))
-    train, val = sorted(set(everyone) - held - set(tested)), sorted(held)
+    whole, table = _in_table(root, path)
+    everyone, splits, read = range(len(whole)), table.splits, f"({path.name}: {table.understood})"
+    tested = set() if splits is None else {i for i in everyone if splits[i] == "test"}
+    held = set() if splits is None else {i for i in everyone if splits[i] == "val"}
+    test = subset(whole, sorted(tested)) if tested else None
+    if not held and (splits is None or tested):  # what judges in the end must not choose the weights
+        others = [i for i in everyone if i not in tested]
+        if table.single:
+            parts = _split(subset(whole, others), str(root), fraction, seed, test, "split column" if splits is None else
+                           "row marked as val")  # fmt: skip
+            return replace(parts, note=f"{parts.note} {read}")
+        held = set(_held_out(whole.ids, others, fraction, seed))
+    train, val = sorted(set(everyone) - held - tested), sorted(held)
     if not train or (not val and fraction):
         lack = "validation" if train else "training"
         raise UserError(f"{path} leaves the {lack} split empty; mark rows as train and val in its split column")
-    test = subset(whole, tested) if tested else None
-    note = f"{len(train):,} training and {len(val):,} validation images, any of {len(whole.classes)} labels each"
-    note = f"{readable(root)}: {note if val else _all_learned(len(train))} ({path.name}){kept_for_the_end(test)}"
+    kind = f"in {len(whole.classes)} classes" if table.single else f"any of {len(whole.classes)} labels each"
+    note = f"{len(train):,} training and {len(val):,} validation images, {kind}"
+    note = f"{readable(root)}: {note if val else _all_learned(len(train))} {read}{kept_for_the_end(test)}"
     return Splits(subset(whole, train), subset(whole, val), str(root), note, test)
 
 

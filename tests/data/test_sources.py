@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from convnext.data import labelled, sources
+from convnext.data.check import check
 from convnext.data.sources import Source, cached, fingerprint, open_data, relabelled, subset
 from convnext.errors import UserError
 
@@ -328,3 +329,27 @@ def test_the_typical_size_is_the_median_short_side(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"bad")
     assert labelled.typical_size(tmp_path, ("0.png", "1.png", "2.png", "bad.png")) == 20
     assert labelled.typical_size(tmp_path, ("bad.png",)) == 0
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "other.csv"])
+def test_a_table_with_one_class_a_picture_makes_an_ordinary_classifier(name: str, tmp_path: Path) -> None:
+    rows = []
+    for i in range(20):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "images" / f"p{i}.png")
+        rows.append(f"p{i},{'ab'[i % 4 == 0]}")
+    (tmp_path / name).write_text("\n".join(["id,kind", *rows]))
+    csv = None if name == "labels.csv" else tmp_path / name
+    splits = open_data(tmp_path, multi_label_csv=csv)
+    assert not splits.train.multi_label
+    assert splits.train.classes == ("a", "b")
+    assert (splits.train.class_counts(), splits.val.class_counts()) == ([12, 4], [3, 1])
+    assert "no split column, so 4 of 20 images are held out, alike in each of 2 classes" in splits.note
+    assert "column 'id' names the pictures, 'kind' the one class of each; 20 were found by their names" in splits.note
+    report = check(tmp_path, labels=csv)
+    assert report.ok, report
+    assert report.counts == {"all": {"a": 15, "b": 5}}
+    split = [f"{row},{'train' if i else 'val'}" for i, row in enumerate(rows)]
+    (tmp_path / name).write_text("\n".join(["id,kind,split", *split]))
+    splits = open_data(tmp_path, multi_label_csv=csv)
+    assert (len(splits.train), splits.val.ids) == (19, ("images/p0.png",))

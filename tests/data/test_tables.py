@@ -14,16 +14,68 @@ def table(folder: Path, text: str | bytes) -> LabelTable:
     return read_table(path)
 
 
+def labels_of(read: LabelTable) -> list[list[str]]:
+    return [[read.classes[label] for label in labels] for labels in read.labels]
+
+
 def test_names_between_semicolons_or_bars(tmp_path: Path) -> None:
     read = table(tmp_path, 'path,labels\n"a, b.jpg",cat ; dog\nc.jpg,bird|cat\nd.jpg,\n')
-    assert read == LabelTable(("bird", "cat", "dog"), ("a, b.jpg", "c.jpg", "d.jpg"), ((1, 2), (0, 1), ()), None)
+    assert (read.classes, read.paths, read.splits) == (("bird", "cat", "dog"), ("a, b.jpg", "c.jpg", "d.jpg"), None)
+    assert labels_of(read) == [["cat", "dog"], ["bird", "cat"], []]
+    assert not read.single
 
 
 def test_one_column_a_class_as_spreadsheets_write_it(tmp_path: Path) -> None:
-    text = "\ufeff,path,dog,cat,split\n0,a.jpg,1,0,train\n1,b.jpg,TRUE,yes,Valid\n2,c.jpg,,0,test\n"
-    assert table(tmp_path, text) == LabelTable(
-        ("dog", "cat"), ("a.jpg", "b.jpg", "c.jpg"), ((0,), (0, 1), ()), ("train", "val", "test")
+    text = "\ufeff,path,dog,cat,split\n0,a.jpg,1,0,train\n1,b.jpg,TRUE,1.0,Valid\n2,c.jpg,,0,test\n"
+    read = table(tmp_path, text)
+    assert (read.classes, read.paths, read.splits) == (
+        ("dog", "cat"),
+        ("a.jpg", "b.jpg", "c.jpg"),
+        ("train", "val", "test"),
     )
+    assert labels_of(read) == [["dog"], ["dog", "cat"], []]
+    assert read.understood == "column 'path' names the pictures, 2 columns of 0 and 1 their labels"
+
+
+@pytest.mark.parametrize(
+    ("text", "understood"),
+    [
+        ("path,label\na.jpg,cat\nb.jpg,dog\n", "'label' the one class of each"),
+        ("Filename,Class,Split\na.jpg,cat,train\nb.jpg,dog,val\n", "'Class' the one class of each"),
+        ("id,breed\na.jpg,cat\nb.jpg,dog\n", "'breed' the one class of each"),
+        ("filename,width,height,class,xmin\na.jpg,8,8,cat,0\nb.jpg,8,8,dog,0\n",
+         "'class' the one class of each ('width', 'height', 'xmin' left out)"),
+        ("image;label\na.jpg;cat\nb.jpg;dog\n", "'label' the one class of each"),
+        ("image\tlabel\na.jpg\tcat\nb.jpg\tdog\n", "'label' the one class of each"),
+    ],
+)  # fmt: skip
+def test_one_class_a_picture(text: str, understood: str, tmp_path: Path) -> None:
+    read = table(tmp_path, text)
+    assert read.single
+    assert (read.paths, labels_of(read)) == (("a.jpg", "b.jpg"), [["cat"], ["dog"]])
+    assert read.understood.endswith(f"names the pictures, {understood}")
+
+
+def test_one_column_of_numbers_is_one_class_and_numbers_are_in_order(tmp_path: Path) -> None:
+    read = table(tmp_path, "id,has_cactus\na.jpg,0\nb.jpg,10\nc.jpg,2\n")
+    assert (read.single, read.classes) == (True, ("0", "2", "10"))
+
+
+def test_a_column_label_with_several_names_in_a_cell_is_of_several_labels(tmp_path: Path) -> None:
+    read = table(tmp_path, "path,label\na.jpg,cat;dog\nb.jpg,dog\n")
+    assert not read.single
+    assert labels_of(read) == [["cat", "dog"], ["dog"]]
+
+
+def test_suffixes_and_folders_that_are_left_out_are_found_where_one_file_has_the_name(tmp_path: Path) -> None:
+    for name in ("train/000bec.jpg", "train/b.png", "c.png", "one/d.png", "two/d.png", ".e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("id,breed\n000bec,pug\nb.png,pug\nc,cat\nd,cat\n.e,cat\n")
+    assert find_table(tmp_path) == tmp_path / "labels.csv"
+    read = read_table(tmp_path / "labels.csv", tmp_path)
+    assert read.paths == ("train/000bec.jpg", "train/b.png", "c.png", "d", ".e")
+    assert "3 were found by their names below" in read.understood
 
 
 @pytest.mark.parametrize(
@@ -36,6 +88,7 @@ def test_one_column_a_class_as_spreadsheets_write_it(tmp_path: Path) -> None:
         ("path,labels\na.jpg,cat\n", "1 class; a classifier needs at least two"),
         ("path,cat,dog\na.jpg,1,0\nb.jpg,0.5,1\n", "row 3 of .*'cat' is '0.5'"),
         ("path,labels,split\na.jpg,cat;dog,vall\n", "row 2 of .*split is 'vall'"),
+        ("path,label\na.jpg,cat\nb.jpg,\n", "row 3 of .* has no label"),
         ("path,labels\na.jpg,cat\na.jpg,dog\n", "lists 'a.jpg' more than once"),
         ("path,labels\na.jpg,caf\u00e9;b\n".encode("latin-1"), "cannot be read as a CSV table"),
     ],
