@@ -17,6 +17,8 @@ from .errors import UserError
 from .inference import Prediction, evaluate, predict
 from .jobs import job_of
 from .models import load_weights, save_weights
+from .models.checkpoint import find
+from .models.loading import require_whole
 from .models.zoo import carried, model_for
 from .recipe import Recipe, override
 from .recipes import apart, get_recipe, length, roadmap
@@ -123,10 +125,28 @@ def convert(source: str | Path, target: str | Path, *, naming: str = "official",
 
     `model` names the size when the source is not one of our files; otherwise it is recognised from the shapes.
     """
+    target = Path(target)
+    if target.exists() and target.samefile(find(source, model)[0]):
+        raise UserError(f"{target} is what is to be converted, and would be overwritten; choose another target")
     network = model_for(source, name=model, ema=ema)
-    found = load_weights(network, source, ema=ema)
-    save_weights(network, Path(target), naming=naming, metadata=carried(source, model))
-    return f"{found}\nwritten to {target} in {naming} naming"
+    found = require_whole(load_weights(network, source, ema=ema))
+    save_weights(network, target, naming=naming, metadata=carried(source, model))
+    return "\n".join([f"{found}", f"written to {target} in {naming} naming", *_needed_beside(naming, target)])
+
+
+def _needed_beside(naming: str, target: Path) -> list[str]:
+    """What a library's own entry points ask for besides the file."""
+    if naming == "timm":
+        return [
+            f"timm.create_model(…, checkpoint_path={str(target)!r}) loads it as it is; local-dir: and hf-hub: names "
+            "ask for a config.json beside it (timm.models.save_for_hf writes one)"
+        ]
+    if naming == "transformers":
+        return [
+            "load_state_dict loads it as it is; from_pretrained(FOLDER) asks for a config.json and a "
+            "preprocessor_config.json beside it and for the name model.safetensors (save_pretrained writes all three)"
+        ]
+    return []
 
 
 def _text(place: str | Path | None) -> str | None:

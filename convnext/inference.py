@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from .training import runtime
 from .training.runtime import Runtime
 
 CPU_BATCH, DEVICE_BATCH = 8, 64  # pictures that are answered at once: more are no faster on a CPU, and answers wait
+NO_ANSWER = "{} gives answers that are no numbers, so its weights are damaged; fetch or save it again"
 Split = Literal["val", "train", "all", "test"]
 
 
@@ -82,7 +84,10 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
         several = Views(preprocess, flip, crops) if flip or crops > 1 else None
         count = crops * (2 if flip else 1)
         task = Classify(source, source, recipe, preprocess, run, eval_batch=batch_size, views=several, views_each=count)
-        return task.evaluate(model.to(run.device).eval())
+        found = task.evaluate(model.to(run.device).eval())
+    if math.isnan(found.get("loss", 0.0)):
+        raise UserError(NO_ANSWER.format(checkpoint))
+    return found
 
 
 def matched(
@@ -208,6 +213,8 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
         batch = torch.stack(list(tensors.values())).to(run.device, memory_format=torch.channels_last)
         with torch.inference_mode(), run.autocast():
             logits = model(batch).float().cpu()
+        if not bool(logits.isfinite().all()):
+            raise UserError(NO_ANSWER.format(model.load_report.source))
         probabilities = class_probabilities(logits, several=_several(model, default=False))
         values, indices = probabilities.topk(min(top, probabilities.shape[1]))
         for path, row, places in zip(tensors, values.tolist(), indices.tolist(), strict=True):

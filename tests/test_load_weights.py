@@ -279,7 +279,7 @@ def test_what_a_naming_cannot_hold_is_refused(naming: str, options: dict, says: 
 def test_isotropic_models_have_the_official_naming_only(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = create_model("convnext_isotropic_small")
-    with pytest.raises(UserError, match=r"no place for stem.weight"):
+    with pytest.raises(UserError, match=r"no isotropic ConvNeXt"):
         save_weights(model, tmp_path / "model.safetensors", naming="timm")
 
 

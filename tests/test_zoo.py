@@ -255,7 +255,8 @@ def test_hub_ids_are_fetched_through_the_hub(monkeypatch: pytest.MonkeyPatch, tm
     model = small(1)
     assert load_weights(model, "hf:org/name").naming == "transformers"
     assert same(model, state())
-    assert hub.asked == [("org/name", name) for name in ("model.safetensors", "pytorch_model.bin", "config.json")]
+    files = ("model.safetensors", "pytorch_model.bin", "config.json", "preprocessor_config.json")
+    assert hub.asked == [("org/name", name) for name in files]
     for name in ("timm/convnext_tiny.fb_in1k", "openmmlab/upernet-convnext-tiny"):
         find(name)
         assert hub.asked[-1][0] == name

@@ -16,7 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from .transforms import IMAGENET_MEAN, IMAGENET_STD, Triple
+from .transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LARGEST_SIDE,
+    Triple,
+    mean_and_std,
+    shortened,
+    whole_number,
+)
+
+LONGEST_SIDE = 4 * LARGEST_SIDE  # pixels of a long side: segmenters allow it four times the short one
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,14 @@ class KeptShape:
     def from_dict(cls, values: dict[str, Any]) -> KeptShape:
         """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
         try:
-            mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
-            return cls(int(values["size"]), int(values["longest"]), mean, std)  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"the stored preprocessing {values} cannot be used; it needs size, longest, mean and std"
-            ) from None
+            mean, std = mean_and_std(values)
+            size, longest = whole_number(values["size"]), whole_number(values["longest"])
+            if not (1 <= size <= LARGEST_SIDE and 1 <= longest <= LONGEST_SIDE):
+                raise ValueError
+            return cls(size, longest, mean, std)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            known = f"size (up to {LARGEST_SIDE}), longest (up to {LONGEST_SIDE}), mean and std"
+            raise UserError(f"the stored preprocessing {shortened(values)} cannot be used; it needs {known}") from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

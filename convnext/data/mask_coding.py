@@ -57,7 +57,7 @@ class MaskCoding:
                 bool(values["in_colour"]), tuple(values["ignored"]), _colours(values["ignored_colours"]),
                 None if (soft := values.get("threshold")) is None else int(soft),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise UserError("the stored mask coding cannot be used; save the model again") from None
 
     def labels(self, pixels: np.ndarray, name: str) -> np.ndarray:

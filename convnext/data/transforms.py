@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from math import exp, log, sqrt
+from math import exp, isfinite, log, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -25,30 +25,39 @@ from .randaugment import RandAugment
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-MODES = ("crop", "warp", "whole")
+FILTERS = {
+    name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "nearest", "box", "hamming")
+}
+MODES = ("crop", "squash", "warp", "whole")
+LARGEST_SIDE = 4096  # pixels that a network may be shown; a picture of 1e6 x 1e6 would need terabytes
+LARGEST_MARGIN = 2 * LARGEST_SIDE  # what it may be cut from
 ATTEMPTS = 10  # at a random crop or erased rectangle that fits, before giving up (torchvision, timm)
 ERASE_AREA = (0.02, 1 / 3)  # share of the image (timm)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 SHIFT_SHARE = 8  # a shift reaches an eighth of the side: 4 pixels of CIFAR's 32
+LONGEST_QUOTE = 200  # characters of somebody's value in a message
 LONGEST_STRIP = 16  # long side over short; enlarging a 1 x 30000 strip before the centre crop would need gigabytes
 Triple = tuple[float, float, float]
 Crop = tuple[int, int, int, int]  # left, top, right, bottom
-Mode = Literal["crop", "warp", "whole"]
+Mode = Literal["crop", "squash", "warp", "whole"]
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """How a trained model is shown an image of any size (official evaluation; "whole" is ours, for small images).
 
-    "crop": short side to size / 0.875, then the centre; "warp" and "whole": resize to a square.
+    "crop": short side to size / `crop`, then the centre; "squash": both sides, then the centre; "warp" and "whole":
+    resize to a square. `halves` says which of two pixels is taken where the centre lies between them: the even one, as
+    torchvision and timm do, or the first, as transformers does.
     """
 
     size: int
     mode: Mode
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: str = "bicubic"  # one of FILTERS
+    crop: float = CROP_FRACTION
+    halves: Literal["even", "first"] = "even"
 
     @classmethod
     def for_size(cls, size: int, mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Preprocess:
@@ -58,15 +67,22 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
-        """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
+        """What `to_dict` wrote, also after JSON; `crop` and `halves` may be missing. Raises UserError when it is
+        something else, or asks for sides beyond LARGEST_SIDE."""
         try:
-            mode, interpolation = values["mode"], values["interpolation"]
-            if mode not in MODES or interpolation not in FILTERS:
+            mode, interpolation, halves = values["mode"], values["interpolation"], values.get("halves", "even")
+            size, crop = whole_number(values["size"]), float(values.get("crop", CROP_FRACTION))
+            mean, std = mean_and_std(values)
+            if mode not in MODES or interpolation not in FILTERS or halves not in ("even", "first"):
                 raise ValueError
-            return cls(int(values["size"]), mode, _triple(values["mean"]), _triple(values["std"]), interpolation)
-        except (KeyError, TypeError, ValueError):
-            known = f"size, mode ({', '.join(MODES)}), interpolation ({', '.join(FILTERS)}), mean and std"
-            raise UserError(f"the stored preprocessing {values} cannot be used; it needs {known}") from None
+            if not (1 <= size <= LARGEST_SIDE and 0 < crop <= 1 and size / crop <= LARGEST_MARGIN):
+                raise ValueError
+            return cls(size, mode, mean, std, interpolation, crop, halves)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            known = f"size (up to {LARGEST_SIDE}), mode ({', '.join(MODES)}), interpolation ({', '.join(FILTERS)})"
+            raise UserError(
+                f"the stored preprocessing {shortened(values)} cannot be used; it needs {known}, mean and std"
+            ) from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,15 +93,15 @@ class Preprocess:
 
     def resize(self, image: Image.Image) -> Image.Image:
         """The S x S picture that the model sees."""
-        if self.mode != "crop":
+        if self.mode in ("warp", "whole"):
             return self._to(image, (self.size, self.size))
-        wide = self.margined(image)
-        left, top = round((wide.width - self.size) / 2), round((wide.height - self.size) / 2)
+        wide, rounded = self.margined(image), round if self.halves == "even" else int
+        left, top = rounded((wide.width - self.size) / 2), rounded((wide.height - self.size) / 2)
         return wide.crop((left, top, left + self.size, top + self.size))
 
     def margined(self, image: Image.Image) -> Image.Image:
-        """The image larger than the model's by 1 / 0.875: what the five crops are cut from."""
-        short = int(self.size / CROP_FRACTION)
+        """The image larger than the model's by 1 / `crop`: what the five crops are cut from."""
+        short = int(self.size / self.crop)
         if self.mode != "crop":
             return self._to(image, (short, short))
         image = _middle(image, LONGEST_STRIP * min(image.size))
@@ -221,6 +237,28 @@ def _middle(image: Image.Image, longest: int) -> Image.Image:
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return cropped(image, (left, top, left + width, top + height))
+
+
+def whole_number(value: Any) -> int:
+    """A number as an int. Raises ValueError or TypeError for a truth value, a fraction or something else."""
+    if isinstance(value, bool | str) or int(value) != value:
+        raise ValueError
+    return int(value)
+
+
+def mean_and_std(values: dict[str, Any]) -> tuple[Triple, Triple]:
+    """Both as three numbers. Raises KeyError, TypeError or ValueError where they cannot be what pictures are
+    normalised with."""
+    mean, std = _triple(values["mean"]), _triple(values["std"])
+    if not all(isfinite(value) and abs(value) < LARGEST_SIDE for value in (*mean, *std)) or min(map(abs, std)) < 1e-6:
+        raise ValueError
+    return mean, std
+
+
+def shortened(values: Any) -> str:
+    """What a message shows of a value that may be of any length."""
+    text = str(values)
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + " …"
 
 
 def _triple(values: Any) -> Triple:

@@ -11,6 +11,8 @@ import errno
 import json
 import pickle
 import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,18 +30,26 @@ from .. import files
 from ..data.mask_coding import spread_colours
 from ..errors import UserError
 from ..variants import RELEASES, AnyRelease, Release, find_dense, find_release, parse_name
-from .class_names import CONFIG, names_in
-from .keymaps import Weights
+from .class_names import names_in
+from .foreign import CONFIG, PROCESSOR, Foreign, described_beside
+from .keymaps import BOOKKEEPING, Weights
+from .metadata import Described, described
 from .released import holds, named_as, nearest
 
 Source = str | Path | Mapping[str, Any]
 
 RAW_ENTRIES = ("model", "state_dict", "model_state_dict")
 EMA_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict")
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
+INDEX = ".index.json"  # ends the name of the file that lists the parts of large weights
+HUB_FILES = tuple(name + end for end in ("", INDEX) for name in ("model.safetensors", "pytorch_model.bin"))
 TAGS = tuple(dict.fromkeys(row.tag for row in RELEASES))
 HUB_OWNERS = ("timm/", "facebook/", "openmmlab/")  # ids that need no "hf:" before them
 FORMAT = "convnext/1"
+HEADER_LENGTH = 8  # bytes before a .safetensors header that say how long it is
+# Other libraries' loaders take a pickled state dict's entries and, as torch's own `_metadata`, nothing but those.
+ASIDE = "convnext"  # the attribute of the state dict that carries ours
+DENSE_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8,
+               torch.int16, torch.int32, torch.int64)  # fmt: skip
 # Plain values that trainers store beside the weights: their arguments as a Namespace, best scores as numpy numbers.
 HARMLESS: list[Any] = [
     argparse.Namespace, np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")},
@@ -57,7 +67,8 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     release: AnyRelease | None = None
     notes: tuple[str, ...] = ()
-    classes: list[str] | None = None  # as another library's file or folder names them
+    described: Described = field(default_factory=Described)  # the metadata, read
+    foreign: Foreign = field(default_factory=Foreign)  # what another library's file or folder says
 
 
 def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | None = None) -> Checkpoint:
@@ -73,7 +84,10 @@ def open_checkpoint(source: Source, *, variant: str | None = None, ema: bool | N
     values, metadata = read(path)
     name = f"{release.variant} {release.tag} ({path.name})" if release else str(source)
     opened = _unwrapped(values, name, metadata, release, ema)
-    opened = replace(opened, classes=names_in(values, path if path.name in HUB_FILES else None))
+    if "arch" not in metadata:  # ours describe themselves
+        beside = described_beside(path, in_folder=path.name in HUB_FILES)
+        foreign = replace(beside, classes=names_in(values) or beside.classes)
+        opened = replace(opened, foreign=foreign, notes=(*opened.notes, *foreign.notes))
     claimed = named_as(path) if release is None and "arch" not in metadata else None  # ours say what they are
     if claimed is None:
         return opened
@@ -102,16 +116,44 @@ def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelea
 
 def read(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     """What a .safetensors file or a pickle holds, and its metadata; UserError when it is damaged or would run code."""
+    if path.name.endswith(INDEX):
+        return _parts(path), {}
     with _explained(path):
         if path.suffix == ".safetensors":
             return load_file(path), load_checkpoint_metadata(path)
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse and quantised tensors, which are refused below
             values = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(values, Mapping):
         raise UserError(f"{path} holds a {type(values).__name__}, not a checkpoint; pass a file with a state dict")
     meta = values.get("meta")
-    metadata = values.get("metadata", meta.get("convnext", {}) if isinstance(meta, Mapping) else {})
-    return values, metadata if isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values()) else {}
+    places = (values.get("metadata"), meta.get("convnext") if isinstance(meta, Mapping) else None, _aside(values))
+    return values, next((dict(place) for place in places if place is not None and _strings(place)), {})
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
+
+
+def _aside(values: Any) -> Any:
+    return getattr(values, ASIDE, None)
+
+
+def _parts(index: Path) -> dict[str, Any]:
+    """The weights of all the files that an index lists, which lie beside it. Raises UserError where one is missing."""
+    try:
+        listed = json.loads(index.read_bytes())["weight_map"]
+        names = sorted(set(listed.values()))
+        if not names or any(Path(name).name != name or name.endswith(INDEX) for name in names):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{index} lists no files of weights; fetch or save the folder again") from None
+    weights: dict[str, Any] = {}
+    for name in names:
+        weights |= read(index.with_name(name))[0]
+    if lacking := sorted(listed.keys() - weights.keys()):
+        raise UserError(f"{index} lists {lacking[0]}, which none of its files holds; fetch or save the folder again")
+    return weights
 
 
 def load_checkpoint_metadata(path: str | Path) -> dict[str, str]:
@@ -134,17 +176,32 @@ def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]
     if path.suffix == ".safetensors":
         with files.atomic(path) as temporary:
             save_file(tensors, temporary, metadata)
+            _in_order(temporary)
     elif path.suffix in (".pth", ".pt"):
         if naming.startswith("mm") or (naming == "official" and {"detector", "segmenter"} & metadata.keys()):
             container: dict[str, Any] = {"meta": _meta(metadata), "state_dict": tensors}
         elif naming == "official":
             container = {"model": tensors, "metadata": metadata}
         else:
-            container = dict(tensors)
-        with files.atomic(path) as temporary, temporary.open("wb") as handle:  # of a path, torch hides why it failed
+            container = OrderedDict(tensors)
+            setattr(container, ASIDE, dict(metadata))
+        # To a path, torch would hide why it failed, and the file would hold the temporary's name.
+        with files.atomic(path) as temporary, temporary.open("wb") as handle:
             torch.save(container, handle)
     else:
         raise UserError(f"{path} has no suffix this package writes; end it in .safetensors or .pth")
+
+
+def _in_order(path: Path) -> None:
+    """Sorts the metadata in a .safetensors header, which its library writes in another order each time."""
+    with path.open("r+b") as handle:
+        length = int.from_bytes(handle.read(HEADER_LENGTH), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # the same characters in another order
+            handle.seek(HEADER_LENGTH)
+            handle.write(text.ljust(length))
 
 
 def _meta(metadata: dict[str, str]) -> dict[str, Any]:
@@ -199,8 +256,12 @@ def _from_hub(repository: str) -> Path:
     for name in HUB_FILES:
         try:
             found = Path(hf_hub_download(repository, name))
-            with contextlib.suppress(Exception):  # names of classes, for want of which nothing is lost but names
-                hf_hub_download(repository, CONFIG)
+            for beside in (CONFIG, PROCESSOR):
+                with contextlib.suppress(EntryNotFoundError):
+                    hf_hub_download(repository, beside)
+            if name.endswith(INDEX):
+                for part in sorted(set(json.loads(found.read_bytes())["weight_map"].values())):
+                    hf_hub_download(repository, part)
             return found
         except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but it means: no network and not cached
             raise UserError(
@@ -257,13 +318,27 @@ def _unwrapped(
     ema: bool | None,
 ) -> Checkpoint:
     entry, found, notes = _choose(values, source, ema)
-    weights = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+    weights = {key: value for key, value in found.items() if isinstance(value, Tensor) and isinstance(key, str)}
     if not weights:
         shown = ", ".join(map(str, list(values)[:5])) or "nothing"
         raise UserError(f"{source} holds no weights (it has: {shown}); pass a checkpoint with a state dict")
-    if other := sorted(str(key) for key in found.keys() - weights.keys()):
-        notes = (*notes, f"not tensors, not read: {', '.join(other[:5])}")
-    return Checkpoint(source, entry, weights, metadata, release, notes)
+    if other := sorted(str(key) for key in found if key not in weights):
+        notes = (*notes, f"not tensors with names, not read: {', '.join(other[:5])}")
+    for name, value in weights.items():
+        if problem := _unusable(name, value):
+            raise UserError(f"{source} holds {name} {problem}; save its weights as ordinary tensors")
+    return Checkpoint(source, entry, weights, metadata, release, notes, described(metadata, source))
+
+
+def _unusable(name: str, value: Tensor) -> str | None:
+    """Why an entry cannot be copied into a network; None where it can."""
+    if value.layout is not torch.strided or value.is_quantized:
+        return "as a sparse or quantised tensor"
+    if value.dtype not in DENSE_TYPES:
+        return f"as {value.dtype}".replace("torch.", "")
+    if value.ndim == 0 and name.split(".")[-1] not in (*BOOKKEEPING, "num_batches_tracked"):
+        return "as a single number"
+    return None
 
 
 def _choose(values: Mapping[str, Any], source: str, ema: bool | None) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:

@@ -1,30 +1,38 @@
-"""What the classes of other libraries' checkpoints are called: in the file itself, or in one beside it."""
+"""What the classes of other libraries' checkpoints are called: in the file itself, or in the folder's config.json."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .labels import ade20k, coco, imagenet1k
 
 ALIKE = 0.9  # share of names: libraries spell a few of the well-known classes differently
 NO_NAME = re.compile(r"LABEL_\d+")  # what transformers writes where nobody gave names
-CONFIG = "config.json"
 
 
-def names_in(values: Mapping[str, Any], path: Path | None = None) -> list[str] | None:
-    """The names in a checkpoint as mmdetection, mmsegmentation and mmpretrain store them, or in the config.json beside
-    `path` as transformers and timm do; None where there are none."""
+def names_in(values: Mapping[str, Any]) -> list[str] | None:
+    """The names in a checkpoint as mmdetection, mmsegmentation and mmpretrain store them; None where there are none."""
     meta = values.get("meta")
     if isinstance(meta, Mapping):
         for place in (meta.get("dataset_meta"), meta):
             for key in ("classes", "CLASSES"):
                 if isinstance(place, Mapping) and (names := _names(place.get(key))):
                     return names
-    return _in_config(path.with_name(CONFIG)) if path is not None else None
+    return None
+
+
+def names_in_config(config: Mapping[str, Any]) -> list[str] | None:
+    """The names in a config.json as transformers and timm write it; None where there are none."""
+    if (numbered := _numbered(config.get("id2label"))) is not None:
+        return None if all(map(NO_NAME.fullmatch, numbered)) else numbered
+    inner = config.get("pretrained_cfg")
+    for place in (config, inner if isinstance(inner, Mapping) else {}):
+        for key in ("label_names", "labels"):
+            if found := _numbered(place.get(key)) or _names(place.get(key)):
+                return found
+    return None
 
 
 def fitting_names(names: Sequence[str] | None, num_classes: int) -> list[str] | None:
@@ -40,16 +48,11 @@ def fitting_names(names: Sequence[str] | None, num_classes: int) -> list[str] | 
     return list(names)
 
 
-def _in_config(path: Path) -> list[str] | None:
-    try:
-        config = json.loads(path.read_bytes())
-        numbered = config.get("id2label")
-        if isinstance(numbered, dict):
-            names = _names([numbered[str(i)] for i in range(len(numbered))])
-            return names if names and not all(map(NO_NAME.fullmatch, names)) else None
-        return _names(config.get("label_names"))
-    except (OSError, ValueError, KeyError, AttributeError):
+def _numbered(value: Any) -> list[str] | None:
+    """Names under "0", "1", …; None where one of the numbers is missing."""
+    if not isinstance(value, Mapping) or any(str(i) not in value for i in range(len(value))):
         return None
+    return _names([value[str(i)] for i in range(len(value))])
 
 
 def _names(value: Any) -> list[str] | None:

@@ -133,6 +133,7 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     (r"(^|\.)grn\.", "ConvNeXt-V2 (it has global response normalisation)"),
     (r"(^|\.)norms\.\d+\.", "a DINOv3 or EUPE ConvNeXt (it has `norms.*` entries)"),
     (r"stages\.\d+\.layers\.\d+\.depthwise_conv\.", "a DINOv3 ConvNeXt in transformers' naming"),
+    (r"(^|\.)stem[._]2\.weight$", "a timm ConvNeXt with an overlapping stem (`_ols`), another network"),
     (r"(^|\.)norm_pre\.", "a timm ConvNeXt that normalises before pooling (head_norm_first), another network"),
     (r"(^|\.)head\.pre_logits\.fc\.", "a timm ConvNeXt with a hidden layer in its head, another network"),
     (r"relative_position_bias_table$", "a Swin transformer"),
@@ -220,9 +221,15 @@ def from_official(weights: Weights, written: str, arch: Arch, dense: bool) -> We
     if written not in WRITTEN:
         raise UserError(f"unknown naming {written!r}; known: {', '.join(WRITTEN)}")
     naming = WRITTEN[written][dense]
+    if naming is None and dense:
+        raise UserError(f"{written} is for classifiers, and this network returns maps; use mmdet or mmseg")
     if naming is None:
-        remedy = "mmdet or mmseg" if dense else "mmpretrain, or build the model with out_norms=True"
-        raise UserError(f"{written} has no such form of the network; use {remedy}")
+        raise UserError(
+            f"{written} is for detectors and segmenters, and this network is a classifier; use mmpretrain, or build "
+            "the model with out_norms=True"
+        )
+    if arch.isotropic and naming is not OFFICIAL:
+        raise UserError(f"{written} has no isotropic ConvNeXt; use the official naming")
     if naming.needs_scale and arch.layer_scale <= 0:
         raise UserError(f"{written}'s blocks always have a layer scale and this network has none; use another naming")
     convolutional = naming.flexible_pointwise and arch.dims in TIMM_CONVOLUTIONAL
@@ -245,23 +252,36 @@ def arch_of(weights: Weights, where: str) -> Arch:
     dims: tuple[int, ...]
     try:
         if "stem.weight" in weights:
-            stem = weights["stem.weight"]
+            stem = _kernel(weights, "stem.weight", where)
             depths, dims = (_depth(weights, "blocks"),), (stem.shape[0],)
         else:
-            stem = weights["downsample_layers.0.0.weight"]
+            stem = _kernel(weights, "downsample_layers.0.0.weight", where)
             depths = tuple(_depth(weights, f"stages.{s}") for s in range(STAGES))
-            dims = (stem.shape[0], *(weights[f"downsample_layers.{s}.1.weight"].shape[0] for s in range(1, STAGES)))
+            downs = (_kernel(weights, f"downsample_layers.{s}.1.weight", where) for s in range(1, STAGES))
+            dims = (stem.shape[0], *(kernel.shape[0] for kernel in downs))
     except KeyError as error:
         raise UserError(f"{where} lacks {error.args[0]}; it is not a whole ConvNeXt") from None
     scale = 1e-6 if any(name.endswith(".gamma") for name in weights) else 0.0
     return Arch(depths, dims, int(stem.shape[-1]), len(dims) == 1, scale)
 
 
+def _kernel(weights: Weights, name: str, where: str) -> Tensor:
+    """A square convolution's weights, (out, in, p, p)."""
+    kernel = weights[name]
+    if kernel.ndim != 4 or 0 in kernel.shape or kernel.shape[2] != kernel.shape[3]:
+        raise UserError(
+            f"{where} holds {name} of shape {list(kernel.shape)}, which is no convolution of this package's"
+        )
+    return kernel
+
+
 def _depth(weights: Weights, stage: str) -> int:
-    found = {int(m[1]) for name in weights if (m := re.match(rf"{re.escape(stage)}\.(\d+)\.", name))}
+    found = {int(m[1]) for name in weights if (m := re.match(rf"{re.escape(stage)}\.(\d{{1,4}})\.", name))}
     if not found:
         raise KeyError(stage)
-    return max(found) + 1
+    if len(found) != max(found) + 1:  # a number far beyond the others would make a network of that many blocks
+        raise KeyError(f"{stage}.{min(set(range(max(found))) - found)}")
+    return len(found)
 
 
 def _official_shape(name: str, value: Tensor) -> Tensor:

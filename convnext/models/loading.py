@@ -25,6 +25,7 @@ class LoadReport:
     mismatched: tuple[
         tuple[str, tuple[int, ...], tuple[int, ...]], ...
     ] = ()  # name, shape in the file, shape in the model
+    fresh: tuple[str, ...] = ()  # the model's entries that stayed as they were created
     head: str = "loaded"
     notes: tuple[str, ...] = ()
 
@@ -58,12 +59,32 @@ def fill(
     report = replace(
         report,
         loaded=len(usable),
+        fresh=tuple(name for name in wanted if name not in usable),
         missing=tuple(name for name in wanted if name not in weights and name not in set(fresh)),
         unexpected=(*(name for name in weights if name not in wanted), *outside),
         mismatched=tuple((name, tuple(weights[name].shape), tuple(wanted[name].shape)) for name in wrong),
     )
+    for name, value in usable.items():
+        if value.is_meta and not wanted[name].is_meta:
+            raise UserError(f"{report.source} holds {name} without its values (a meta tensor); save it again with them")
+        if not value.is_meta and not bool(value.isfinite().all()):
+            raise UserError(
+                f"{report.source} holds values in {name} that are no numbers or infinite; it is damaged, or its "
+                "training diverged: fetch or save it again"
+            )
     if strict and not report.ok:
         problems = "; ".join(report.problems())
         raise UserError(f"{report.source} does not fit the model: {problems}; create the model that it was made for")
     model.load_state_dict(usable, strict=False)
+    return report
+
+
+def require_whole(report: LoadReport) -> LoadReport:
+    """The report of a model that is to answer. Raises UserError where something in it was freshly made."""
+    if report.fresh:
+        why = "; ".join((*report.problems(), *report.notes)) or "the file does not hold them"
+        raise UserError(
+            f"{report.source} leaves {some(report.fresh)} as they were made, at random ({why}), so it would answer at "
+            f"random; train from it with --weights {report.source}"
+        )
     return report

@@ -25,16 +25,16 @@ from .class_names import fitting_names
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_baseline_head, fit_head, fit_norms, fit_stem, some
-from .keymaps import STEMS, Weights, arch_of, from_official, to_official
+from .foreign import refuse_named_by_shape
+from .keymaps import STEMS, TIMM, Weights, arch_of, from_official, to_official
 from .labels import ade20k, coco, names_for
-from .loading import LoadReport, fill
+from .loading import LoadReport, fill, require_whole
 from .peers import build_baseline, is_baseline
 from .rcnn import Detector
 from .segmenters import load_segmenter, segmenter_of, segmenter_weights
 from .upernet import Segmenter
 
 HeadRule = Literal["auto", "drop", "rows"]
-SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
 DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
@@ -67,7 +67,7 @@ def create_model(
     kept as `.load_report`. Raises UserError for an unknown name and for options or weights that do not fit.
     """
     opened = open_checkpoint(name) if _is_file(name) else None
-    baseline = opened.metadata.get("variant", "") if opened else name
+    baseline = opened.described.variant if opened else name
     shape: dict[str, Any] = {
         "depths": _tuple(depths),
         "dims": _tuple(dims),
@@ -137,27 +137,38 @@ def from_pretrained(source: str | Path) -> Any:
     `.preprocess` (the evaluation protocol as a dict), `.metadata`, `.release` (the record of released weights, else
     None) and `.load_report`; a detector's names are COCO's where it has 80 and says nothing, and it carries
     `.category_ids`; a segmenter's are ADE20K's where it has 150, and it carries `.mask_coding` (a dict of what masks
-    hold). Raises UserError as `load_weights` does.
+    hold). Raises UserError as `load_weights` does, and where anything in the model would be freshly made.
     """
     opened = open_checkpoint(source)
     model = cast(Any, _model_of(opened))
-    model.load_report = _load(model, opened, "auto", None, True)
+    model.load_report = require_whole(_load(model, opened, "auto", None, True))
     model.metadata, model.release = opened.metadata, opened.release
-    own = _json(opened, "classes", None) or fitting_names(opened.classes, model.num_classes)
+    said = opened.described
+    if said.classes and len(said.classes) != model.num_classes:
+        raise UserError(
+            f"{opened.source} names {len(said.classes)} classes and its network has {model.num_classes}; "
+            "save it again with a name for each"
+        )
+    own = said.classes or fitting_names(opened.foreign.classes, model.num_classes)
     model.classes = own or names_for(model.num_classes)
     if isinstance(model, Detector):
         model = cast(Any, model)
-        model.category_ids = _json(opened, "category_ids", None)
+        model.category_ids = said.category_ids
         numbers, names = (list(column) for column in zip(*coco(), strict=True))
         if model.category_ids is None and model.num_classes == len(names) and own in (None, names):
             model.category_ids, model.classes = numbers, names
     if isinstance(model, Segmenter):
         model = cast(Any, model)
-        model.mask_coding = _json(opened, "mask_coding", None)
+        model.mask_coding = said.mask_coding
         names = [name for name, _ in ade20k()]
         if model.mask_coding is None and model.num_classes == len(names) and own in (None, names):
             model.mask_coding, model.classes = masks.ade20k_coding().to_dict(), names
-    model.preprocess = _json(opened, "preprocess", None) or _protocol(model, opened.release).to_dict()
+    model.preprocess = _stored_protocol(opened) or _protocol(model, opened.release).to_dict()
+    if isinstance(model, Backbone) and (size := model.preprocess["size"]) < (stride := model.arch.strides[-1]):
+        raise UserError(
+            f"the network of {opened.source} is shown pictures of {size} pixels and sees nothing below {stride}; "
+            "save it again with the size it was trained at"
+        )
     return model.eval()
 
 
@@ -180,9 +191,9 @@ def starting_point(source: Source, variant: str | None = None) -> dict[str, Any]
     """
     opened = open_checkpoint(source, variant=variant)
     size = opened.release.eval_size if opened.release else None
-    size = (_json(opened, "preprocess", None) or {}).get("size", size)
+    size = (_stored_protocol(opened) or {}).get("size", size)
     found: dict[str, Any] = {} if size is None else {"image_size": size}
-    if is_baseline(name := opened.metadata.get("variant", "")):
+    if is_baseline(name := opened.described.variant):
         return found | {"model": name}
     arch, _ = _described(opened)
     for name, row in VARIANTS.items():
@@ -196,11 +207,13 @@ def carried(source: Source, variant: str | None = None) -> dict[str, str]:
     """What a checkpoint says of itself beside its weights, for a copy of it: classes, protocol, task, licence."""
     opened = open_checkpoint(source, variant=variant)
     kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
-    if opened.classes is not None and "classes" not in kept:
+    if opened.foreign.classes is not None and "classes" not in kept:
         with torch.device("meta"):
             count = cast(Any, _model_of(opened)).num_classes
-        if names := fitting_names(opened.classes, count):
+        if names := fitting_names(opened.foreign.classes, count):
             kept["classes"] = json.dumps(names)
+    if opened.foreign.preprocess is not None:
+        kept = {"preprocess": json.dumps(opened.foreign.preprocess)} | kept
     if opened.release is not None:
         protocol = json.dumps(_protocol(None, opened.release).to_dict())
         kept = {"preprocess": protocol, "licence": opened.release.licence, "which": opened.release.which} | kept
@@ -282,33 +295,55 @@ def _unprefixed(weights: Weights) -> Weights:
     return weights
 
 
+def _stored_protocol(opened: Checkpoint) -> dict[str, Any] | None:
+    """How pictures are shown, as the checkpoint or the folder of another library says; None where neither does."""
+    return opened.described.preprocess or opened.foreign.preprocess
+
+
 def _model_of(opened: Checkpoint) -> nn.Module:
-    variant = opened.metadata.get("variant", "")
+    """A fresh network to be filled whole. Raises UserError where the file has no head, or not the one it describes."""
+    variant = opened.described.variant
     if is_baseline(variant):
         return build_baseline(variant, **_baseline_settings(opened))
-    network = _build(*_described(opened))
+    arch, settings = _described(opened)
+    held = _by_shapes(opened)[1]["num_classes"]
+    maps = settings.get("features_only") or settings.get("out_norms")
+    if not maps and (said := settings.get("num_classes", held)) != held:
+        holds = f"a head for {held}" if held else "no head"
+        raise UserError(
+            f"{opened.source} says that it knows {said} classes and holds {holds}, so it would answer at random; "
+            f"train from it with --weights {opened.source}, which makes a head"
+        )
+    network = _build(arch, settings)
     return detector_of(opened.weights, network) or segmenter_of(opened.weights, network) or network
 
 
 def _baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
-    described = _json(opened, "arch", {}) if opened else {}
-    return {key: described[key] for key in ("num_classes", "in_chans") if key in described}
+    return dict(opened.described.settings) if opened else {}
 
 
 def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
-    """Arch and `SETTINGS` of a checkpoint's network: from its metadata, or from the names and shapes."""
-    described = _json(opened, "arch", None)
-    if described is not None:
-        try:
-            shape = {key: described.pop(key) for key in ("depths", "dims", "patch_size", "isotropic", "layer_scale")}
-            arch = Arch(**shape | {"depths": tuple(shape["depths"]), "dims": tuple(shape["dims"])})
-            return arch, {key: described[key] for key in SETTINGS if key in described}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{opened.source} describes its network wrongly ({error!r}); save it again with save_weights"
-            ) from None
-    weights = to_official(opened.weights, opened.source).weights
+    """Arch and settings of a checkpoint's network: as its metadata says, held against the shapes, or from these."""
+    found, settings = _by_shapes(opened)
+    said = opened.described
+    if said.arch is None:
+        return found, settings
+    rows = [(getattr(said.arch, key), getattr(found, key)) for key in ("depths", "dims", "patch_size", "isotropic")]
+    rows.append((said.settings.get("in_chans", settings["in_chans"]), settings["in_chans"]))
+    if wrong := next(((says, holds) for says, holds in rows if says != holds), None):
+        raise UserError(
+            f"{opened.source} does not fit its own description ({wrong[0]} there, {wrong[1]} by its weights); "
+            "save it again with save_weights"
+        )
+    return said.arch, dict(said.settings)
+
+
+def _by_shapes(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
+    translated = to_official(opened.weights, opened.source)
+    weights = translated.weights
     arch = arch_of(weights, opened.source)
+    if translated.naming is TIMM and opened.described.arch is None and not opened.foreign.described:
+        refuse_named_by_shape(arch, opened.source)
     head, stem = weights.get("head.weight"), next(weights[name] for name in STEMS if name in weights)
     norms = [s for s in range(len(arch.dims)) if f"norm{s}.weight" in weights]
     settings: dict[str, Any] = {"num_classes": 0 if head is None else len(head), "in_chans": int(stem.shape[1])}
@@ -316,7 +351,7 @@ def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
         settings |= {
             "out_norms": bool(norms),
             "features_only": True,
-            "out_indices": tuple(norms or range(len(arch.dims))),
+            "out_indices": tuple(norms or opened.foreign.out_indices or range(len(arch.dims))),
         }
     return arch, settings
 
@@ -346,15 +381,6 @@ def _shape(model: nn.Module) -> dict[str, str]:
                 "out_indices": model.out_indices,
             }
     return {"variant": str(getattr(model, "variant", "custom")), "arch": json.dumps(values)}
-
-
-def _json(opened: Checkpoint, key: str, default: Any) -> Any:
-    try:
-        return json.loads(opened.metadata[key]) if key in opened.metadata else default
-    except json.JSONDecodeError:
-        raise UserError(
-            f"the metadata {key!r} of {opened.source} is not JSON; save it again with save_weights"
-        ) from None
 
 
 def _refuse_for_baseline(name: str, options: dict[str, Any]) -> None:

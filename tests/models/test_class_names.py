@@ -49,7 +49,8 @@ def test_names_in_openmmlabs_files(kind: str, meta: dict[str, Any], tmp_path: Pa
         ({"id2label": {str(i): f"LABEL_{i}" for i in range(5)}}, None),
         ({"id2label": {"0": "a"}}, None),
         ({"id2label": {"1": "a"}}, None),
-        ([], None),
+        ({"architecture": "convnext_atto", "pretrained_cfg": {"labels": FIVE}}, FIVE),
+        ({"architecture": "convnext_atto", "label_names": {str(i): name for i, name in enumerate(FIVE)}}, FIVE),
     ],
 )
 def test_names_in_the_config_of_a_folder(config: Any, expected: list[str] | None, tmp_path: Path) -> None:
@@ -58,8 +59,15 @@ def test_names_in_the_config_of_a_folder(config: Any, expected: list[str] | None
     torch.save(weights, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert convnext.from_pretrained(tmp_path).classes == expected
-    (tmp_path / "config.json").write_text("{")
-    assert convnext.from_pretrained(tmp_path).classes is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_a_damaged_config_is_not_passed_over(text: str, tmp_path: Path) -> None:
+    model = small()
+    torch.save(dict(model.state_dict()), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(convnext.UserError, match=r"config\.json is damaged"):
+        convnext.from_pretrained(tmp_path)
 
 
 def test_well_known_names_are_in_our_spelling() -> None:
