@@ -8,11 +8,11 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import changes, files
 from . import recipe as recipes_io
 from .data import coco, masks, sources
 from .data.learned import Learned, learned_from
@@ -32,6 +32,7 @@ class DataRequest:
     data: str | None = None  # None: the built-in digits
     labels: str | None = None
     val_fraction: float = 0.2
+    test_chooses: bool = False  # as in runs of earlier versions: a test split without val chose the best weights
 
     def open(self, recipe: Recipe) -> Any:
         """The splits, of the kind that the recipe's task learns from. Raises UserError for unfit data."""
@@ -47,7 +48,8 @@ class DataRequest:
             return masks.open_masks(
                 self.data, classes=self.labels, ignore=recipe.segmentation.ignore, val_fraction=self.val_fraction
             )
-        return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels)
+        return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels,
+                                 test_chooses=self.test_chooses)  # fmt: skip
 
     def arguments(self) -> list[str]:
         """The same request as words of the command line."""
@@ -152,7 +154,7 @@ def _numbered(recipe: Recipe) -> Iterator[Path]:
 def _holds_anything(path: Path) -> bool:
     """Whether there is more than what a run leaves that was stopped before it began."""
     names = {entry.name for entry in path.iterdir()}
-    return bool(names - {files.LOCK_NAME, "classes.json", "log.jsonl"}) or (
+    return bool(names - {files.LOCK_NAME, "classes.json", "log.jsonl", changes.PICTURES}) or (
         "log.jsonl" in names and not _just_begun(path)
     )
 
@@ -175,6 +177,7 @@ def begin(path: Path, recipe: Recipe, request: DataRequest, splits: Any, choices
         "machine": machine,
         "choices": [asdict(choice) for choice in choices],
     }
+    changes.keep(path, splits)
     files.write_text(path / "log.jsonl", json.dumps(row) + "\n")
     files.write_text(path / "recipe.json", recipes_io.to_json(recipe))  # last: from here on the run can be resumed
 
@@ -182,7 +185,9 @@ def begin(path: Path, recipe: Recipe, request: DataRequest, splits: Any, choices
 def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Any, Recipe]:
     """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
 
-    Raises UserError when there is no run, when the pictures have changed, or for settings: a run keeps its recipe.
+    Pictures may have been taken out since, as the message on a damaged one advises: then the splits are those of the
+    start without them, and their note says so. Raises UserError when there is no run, when the pictures have changed
+    otherwise, or for settings: a run keeps its recipe.
     """
     if out is None:
         raise UserError("--resume needs --out, the folder of the run to continue")
@@ -194,14 +199,16 @@ def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any
     start = first_row(path)
     was = DataRequest(**start["request"])
     if request.data is not None:
-        was = DataRequest(request.data, request.labels or was.labels, was.val_fraction)
+        was = replace(was, data=request.data, labels=request.labels or was.labels)
     recipe = recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
     splits = was.open(recipe)
+    if fingerprint(splits) != start["fingerprint"] and getattr(splits, "test", None) is not None:
+        as_before = replace(was, test_chooses=True)
+        with contextlib.suppress(UserError):
+            if fingerprint(before := as_before.open(recipe)) == start["fingerprint"]:
+                return as_before, before, recipe
     if fingerprint(splits) != start["fingerprint"]:
-        raise UserError(
-            f"the data at {was.data} has changed since {path} was started; "
-            "resume with the same images or start a new run"
-        )
+        splits = changes.as_started(path, splits)
     return was, splits, recipe
 
 

@@ -60,6 +60,7 @@ class Session:
             found = state.restore(now, self.path)
             if self.run.main:
                 where = f"continuing at step {now.step}" if found else "there is no checkpoint yet; starting again"
+                print(self.splits.note)
                 print(f"{self.path}: {where}", flush=True)
                 log.cut(self.path / "log.jsonl", now.step)
         engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)

@@ -40,6 +40,7 @@ LEVELS = (
         "segmentation_report",
         "prediction_output",
         "run_folder",
+        "changes",
         "evidence",
         "timing",
         "bench",

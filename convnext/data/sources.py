@@ -42,15 +42,15 @@ __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "
 
 
 def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, seed: int = 0,
-              multi_label_csv: str | Path | None = None) -> Splits:  # fmt: skip
+              multi_label_csv: str | Path | None = None, test_chooses: bool = False) -> Splits:  # fmt: skip
     """The training and validation split of a folder, or of a built-in set by name (None: the digits).
 
     A folder with train/ and val/ is taken as it is; one of class folders has a share of each class held out, chosen by
     the hash of seed and file name, so that a picture added later moves at most one other; a share of 0 holds out
-    nothing. A test/ beside them chooses nothing: without val/ a share of train/ is held out for that. A labels.csv
-    that names pictures (`path`) makes a multi-label set. A folder with CIFAR's own batches, or an .npz file (x_train,
-    y_train, x_test, y_test, and `classes` by choice), is read as such. CIFAR and Imagenette are downloaded only because
-    they are named here. Raises UserError for whatever makes the data unfit.
+    nothing. A test/ beside them chooses nothing: without val/ a share of train/ is held out for that (`test_chooses`:
+    it is val itself). A labels.csv that names pictures (`path`) makes a multi-label set. A folder with CIFAR's own
+    batches, or an .npz file (x_train, y_train, x_test, y_test, and `classes` by choice), is read as such. CIFAR and
+    Imagenette are downloaded only because they are named here. Raises UserError for whatever makes the data unfit.
     """
     text = "digits" if where is None else str(where)
     if text in NATIVE and not os.path.isdir(text):
@@ -60,7 +60,7 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
         return builtin.from_npz(root)
     folders.require_folder(root, NATIVE)
     if table := Path(multi_label_csv) if multi_label_csv is not None else find_table(root):
-        return _labelled_by_csv(root, table, val_fraction, seed)
+        return _labelled_by_csv(root, table, val_fraction, seed, test_chooses)
     if native := builtin.cifar_in(root):
         return native
     found = folders.split_folders(root)
@@ -72,6 +72,8 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
         raise UserError(f"{readable(root)} has a {have} folder but no {lack} folder; {advice}")
     parts = {split: scan(folder, prefix=folder.name) for split, folder in found.items()}
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
+    if val is None and test_chooses:
+        val, test = test, None
     if test is not None:
         _require_known_classes(train, test, root)
         test = relabelled(test, train.classes)
@@ -196,9 +198,11 @@ def _in_table(root: Path, path: Path) -> tuple[Source, LabelTable]:
     return whole, table
 
 
-def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int) -> Splits:
+def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int, test_chooses: bool) -> Splits:
     whole, table = _in_table(root, path)
     everyone, splits, read = range(len(whole)), table.splits, f"({path.name}: {table.understood})"
+    if splits is not None and test_chooses:
+        splits = tuple("val" if split == "test" else split for split in splits)
     tested = set() if splits is None else {i for i in everyone if splits[i] == "test"}
     held = set() if splits is None else {i for i in everyone if splits[i] == "val"}
     test = subset(whole, sorted(tested)) if tested else None

@@ -1,0 +1,85 @@
+"""Which pictures a run began with, and how it goes on when some of them have been taken out since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .data.labelled import Source, listed, subset
+from .errors import UserError
+
+PICTURES = "pictures.json"  # {"train": {name: digest of its label}, "val": {…}}, in the run's folder
+KEPT_UP_TO = 200_000  # pictures; of more only the fingerprint is kept
+MAY_BE_GONE = 0.1  # of the pictures: what is mended by taking files out; with more gone it is other data
+
+
+def keep(path: Path, splits: Any) -> None:
+    """Writes the names of a run's pictures, and something of their labels, to its folder."""
+    if len(splits.train) + len(splits.val) <= KEPT_UP_TO:
+        parts = {split: _labels(getattr(splits, split)) for split in ("train", "val")}
+        files.write_text(path / PICTURES, json.dumps(parts, indent=0, ensure_ascii=False) + "\n")
+
+
+def as_started(path: Path, now: Any) -> Any:
+    """The splits of the run in `path` without the pictures that are gone, from those that its data has `now`.
+
+    Each picture stays on the side where it was; new ones are left out, and so are those that the rule which holds out a
+    share would put on the other side now. The note says what has changed. Raises UserError, which says it too, where
+    labels or classes are others, where more than a tenth of the pictures is gone, or when it is not known which.
+    """
+    remedy = "bring back the same pictures, or start a new run"
+    begun = _read(path)
+    if begun is None:
+        raise UserError(f"the data at {now.name} has changed since {path} was started; {remedy}")
+    parts = {split: _labels(getattr(now, split)) for split in ("train", "val")}
+    there, was = parts["train"] | parts["val"], begun["train"] | begun["val"]
+    gone, new = [name for name in was if name not in there], [name for name in there if name not in was]
+    said = _said(gone, new)
+    if changed := [name for name in was if name in there and there[name] != was[name]]:
+        what = f"{len(changed):,} of {len(was):,} pictures have other labels, or the classes are others"
+        raise UserError(f"the data at {now.name} has changed since {path} was started: {what} "
+                        f"({listed(changed, 3)}); {remedy}")  # fmt: skip
+    kept = {split: [i for i, name in enumerate(getattr(now, split).ids) if name in begun[split]] for split in parts}
+    if len(gone) > MAY_BE_GONE * len(was) or not kept["train"] or bool(kept["val"]) != bool(begun["val"]):
+        raise UserError(f"the data at {now.name} has changed since {path} was started: {said}; {remedy}")
+    train, val = (_taken(getattr(now, split), kept[split]) for split in ("train", "val"))
+    if not isinstance(train, Source) or all(train.class_counts()):
+        note = f"{now.name} has changed since the run was started: {said}; it goes on with {len(train):,} training and "
+        note += f"{len(val):,} validation pictures, and the order of samples is another one from here"
+        return replace(now, train=train, val=val, note=note)
+    raise UserError(f"the data at {now.name} has changed since {path} was started: {said}, and with them the last "
+                    f"training picture of a class; {remedy}")  # fmt: skip
+
+
+def _said(gone: list[str], new: list[str]) -> str:
+    parts = [f"{len(gone):,} picture{'s are' if len(gone) > 1 else ' is'} gone ({listed(gone, 3)})"] if gone else []
+    parts += [f"{len(new):,} {'are' if len(new) > 1 else 'is'} new and left out ({listed(new, 3)})"] if new else []
+    return ", ".join(parts) or "the held-out share is another one"
+
+
+def _labels(source: Any) -> dict[str, str]:
+    """A digest of each picture's label, with the classes' names, by the picture's name."""
+    known: dict[Any, str] = {}
+    classes = tuple(source.classes)
+    for label in set(source.labels):
+        known[label] = blake2b(repr((label, classes)).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    names: Iterable[str] = source.ids
+    return {name: known[label] for name, label in zip(names, source.labels, strict=True)}
+
+
+def _taken(source: Any, indices: list[int]) -> Any:
+    return subset(source, indices) if isinstance(source, Source) else source.take(indices)
+
+
+def _read(path: Path) -> dict[str, dict[str, str]] | None:
+    try:
+        found = json.loads((path / PICTURES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    sound = isinstance(found, dict) and all(isinstance(found.get(split), dict) for split in ("train", "val"))
+    return found if sound else None
