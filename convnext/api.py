@@ -13,9 +13,10 @@ from .data import yolo
 from .data.check import FolderReport
 from .data.check import check as check_folder
 from .data.findings import Problem
+from .data.look import EVERYDAY, TASKS, Look, look_at, require, require_understood
 from .errors import UserError
 from .inference import Prediction, evaluate, predict
-from .jobs import job_of
+from .jobs import job_of, require_read
 from .models import load_weights, save_weights
 from .models.checkpoint import find
 from .models.loading import require_whole
@@ -34,7 +35,8 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
           val_fraction: float = DataRequest.val_fraction, report: bool = True) -> RunResult:  # fmt: skip
     """Trains on a folder of images (None: the built-in digits) and returns the run.
 
-    `recipe` is a name, a recipe.json or a Recipe; by default `finetune` when `settings` names weights, else `scratch`.
+    `recipe` is a name, a recipe.json or a Recipe; by default the everyday one for what the folder holds (data/look.py):
+    `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `scratch`.
     `settings` override recipe fields by dotted name. `resume` continues the run in `out`. Raises UserError for whatever
     the user can mend, before anything is written; engine.NonFiniteLoss when training diverges.
     """
@@ -42,16 +44,20 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     length.require_one(settings)
     request = DataRequest(_text(data), _text(labels), val_fraction)
     splits: Any = None
+    seen = ""
     if resume:
         if recipe is not None:
             raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
         request, splits, given = run_folder.reopen(out, request, settings)
-    elif isinstance(recipe, Recipe):
-        given, settings = apart(recipe, settings)
     else:
-        given = get_recipe(recipe or ("finetune" if settings.get("weights") else "scratch"))
+        given, seen = _chosen(recipe, look_at(data, labels), settings)
+        require_read(given.task, settings)
+        if isinstance(recipe, Recipe):
+            given, settings = apart(recipe, settings)
     job = job_of(given)
     with runtime.start(str(settings.get("precision", given.precision))) as run:
+        if run.main and seen:
+            print(seen, flush=True)
         with run.main_first():  # downloads, where they were asked for
             splits = splits or request.open(override(given, settings))
             elsewhere = run_folder.is_of_other_data(recipe, splits)
@@ -82,6 +88,20 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     return run_folder.result(path)
 
 
+def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any]) -> tuple[Recipe, str]:
+    """The recipe that was named, if it is for what the folder holds; else the everyday one, and a sentence on why."""
+    if recipe is not None:
+        given = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
+        require(look, given.task, given.name)
+        return given, ""
+    require_understood(look)
+    task = look.task or "classify"  # of an unknown place its reader says what is missing
+    start = str(settings.get("weights", "none")).lower() not in ("none", "null", "off")
+    name = "finetune" if task == "classify" and start else EVERYDAY[task]
+    others = f"; {look.others()}" if look.others() else ""
+    return get_recipe(name), f"{look}: {TASKS[task]}, by the recipe {name}{others}" if look.task else ""
+
+
 def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: Iterable[int] | None = None,
            seeds: int = 2, out: str | Path = "runs/roadmap", settings: dict[str, Any] | None = None,
            say: Callable[[str], None] = print) -> list[dict[str, Any]]:  # fmt: skip
@@ -93,6 +113,7 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
     chosen = override(recipe if isinstance(recipe, Recipe) else get_recipe(recipe), settings or {})
     if seeds < 1:
         raise UserError(f"--seeds {seeds} must be at least 1")
+    require(look_at(data), chosen.task, chosen.name)
     regime, _, _ = roadmap.parse(chosen.model)
     numbers = range(len(roadmap.STEPS[regime])) if steps is None else sorted(set(steps))
     folder, request = Path(out), DataRequest(str(Path(data).expanduser()))

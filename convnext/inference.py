@@ -16,6 +16,7 @@ from .data import sources
 from .data.images import explained, open_image, readable
 from .data.labelled import Source
 from .data.listing import Listing, list_images
+from .data.look import Task, look_at, require_for_model
 from .data.transforms import Preprocess, views
 from .detecting import Found
 from .errors import UserError
@@ -61,6 +62,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     if batch_size < 1:
         raise UserError(f"a batch of {batch_size} holds no image; pass a positive --batch-size")
     model = from_pretrained(checkpoint)
+    require_for_model(look_at(data, labels), _task_of(model), checkpoint)
     if isinstance(model, DenseModel) and (flip or crops > 1):
         instead = "; --test-mode multiscale averages mirrored images, too" if isinstance(model, Segmenter) else ""
         raise UserError(f"{checkpoint} is no classifier; leave out --flip and --crops{instead}")
@@ -163,6 +165,10 @@ def _classified(model: Any, paths: Sequence[str], top: int, batch_size: int | No
         size = batch_size or (CPU_BATCH if run.device.type == "cpu" else DEVICE_BATCH)
         for i in range(0, len(paths), size):
             yield from _predict_batch(model, paths[i : i + size], top, run)
+
+
+def _task_of(model: Any) -> Task:
+    return "segment" if isinstance(model, Segmenter) else "detect" if isinstance(model, Detector) else "classify"
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ class Recipe:
 
     name: str = "custom"
     task: Literal["classify", "detect", "segment"] = "classify"
-    derive: Literal["none", "finetune", "scratch", "probe"] = "none"  # which folder rule still has to fill it in
+    # which everyday rule still has to fill it in (recipes/folder.py, recipes/dense.py)
+    derive: Literal["none", "finetune", "scratch", "probe", "detect", "segment"] = "none"
     model: str = "convnext_tiny"
     weights: str | None = None
     depths: tuple[int, ...] | None = None

@@ -75,6 +75,7 @@ LIGHT = (
     "recipes",
     "recipes.ade20k",
     "recipes.coco",
+    "recipes.dense",
     "recipes.folder",
     "recipes.imagenet",
     "recipes.length",

@@ -46,14 +46,20 @@ def digits() -> Splits:
     return Splits(subset(whole, [int(i) for i in train]), subset(whole, [int(i) for i in val]), "digits", note)
 
 
-def cifar_in(root: Path) -> Splits | None:
-    """CIFAR, when `root` is or holds the folder its archive unpacks to. Torchvision checks these pickles' hashes."""
+def cifar_folder(root: Path) -> tuple[str, Path] | None:
+    """Which CIFAR `root` is or holds, and the folder that its archive was unpacked in."""
     for folder, name in CIFAR_FOLDERS.items():
         if root.resolve().name == folder:
-            return _cifar(name, root.resolve().parent)
+            return name, root.resolve().parent
         if os.path.isdir(root / folder):
-            return _cifar(name, root)
+            return name, root
     return None
+
+
+def cifar_in(root: Path) -> Splits | None:
+    """CIFAR, when `root` is or holds the folder its archive unpacks to. Torchvision checks these pickles' hashes."""
+    found = cifar_folder(root)
+    return None if found is None else _cifar(*found)
 
 
 def _cifar(name: str, root: Path | None = None) -> Splits:

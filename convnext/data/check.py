@@ -13,14 +13,14 @@ from pathlib import Path
 
 from ..errors import UserError
 from . import folders
-from .check_coco import check_annotations, is_annotated
+from .check_coco import check_annotations
 from .check_masks import check_masks
 from .duplicates import Picture, Progress, Tell, inspected, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
-from .mask_layouts import is_masked
-from .sources import NATIVE, Splits, open_data
-from .tables import find_table, names_pictures, read_table
+from .look import look_at
+from .sources import Splits, open_data
+from .tables import find_table, read_table
 
 IMBALANCE = 10  # largest class over smallest
 LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving them out is a warning …
@@ -36,15 +36,16 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
     """
     text = str(where)
     root = Path(os.path.expanduser(text))
-    if (text in NATIVE and not os.path.isdir(root)) or (root.suffix == ".npz" and os.path.isfile(root)):
+    look = look_at(where, labels)
+    if look.kind in ("built-in", "arrays", "cifar"):
         return _of_arrays(open_data(where))
-    if is_annotated(root):
+    if look.kind in ("inside", "labels"):
+        return FolderReport(readable(text), {}, [Problem("not understood", ".", str(look))])
+    if look.task == "detect":
         return check_annotations(root, progress)
-    table = find_table(root) if labels is None else Path(labels).expanduser()
-    if is_masked(root) and not (table and table.is_file() and names_pictures(table, root)):
+    if look.task == "segment":
         return check_masks(root, labels, progress)
-    folders.require_folder(root, NATIVE)
-    if table:
+    if table := find_table(root) if labels is None else Path(labels).expanduser():
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)

@@ -27,13 +27,6 @@ LACKING = {"train": "no object to learn from", "val": "no object to be judged on
 OUTSIDE = 1.0  # pixels that a box may stick out by: rounding
 
 
-def is_annotated(root: Path) -> bool:
-    """Whether a path is an annotation file, or a folder that has some in a known layout."""
-    if root.is_file():
-        return root.suffix == ".json"
-    return any(_files(root))
-
-
 def check_annotations(root: Path, progress: Progress | None = None) -> FolderReport:
     """The report on one annotation file or on a folder's two; every picture is decoded."""
     named = {"all": root} if root.is_file() else dict(_files(root))

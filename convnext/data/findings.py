@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ERRORS = ("missing split", "no class folders", "no images", "one class", "class in one split", "empty class",
-          "bad table", "bad annotations", "id twice", "unknown reference", "categories differ", "bad outline",
-          "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
+ERRORS = ("not understood", "missing split", "no class folders", "no images", "one class", "class in one split",
+          "empty class", "bad table", "bad annotations", "id twice", "unknown reference", "categories differ",
+          "bad outline", "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
           "truncated", "bomb", "corrupt")  # fmt: skip
 WARNINGS = ("left out", "leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image",
             "name twins", "box outside", "no area", "no object", "many objects", "no label",

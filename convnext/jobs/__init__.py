@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
 
+from ..errors import UserError
 from ..recipe import Recipe
+
+# task -> the recipe fields that it never reads; "x." stands for all fields of x
+CLASSIFIERS_OWN = ("augment.", "progressive", "dropout", "head_init_scale", "loss", "class_weights", "sampling")
+UNREAD: dict[str, tuple[str, ...]] = {
+    "classify": ("detection.", "segmentation."),
+    "detect": (*CLASSIFIERS_OWN, "segmentation."),
+    "segment": (*CLASSIFIERS_OWN, "detection."),
+}
+OF = {"classify": "a classifier", "detect": "a detector", "segment": "a segmenter"}
+
+
+def require_read(task: str, fields: Iterable[str]) -> None:
+    """UserError where the user has set a field that training for `task` does not read, and so would do nothing.
+
+    A recipe.json that carries all fields is another matter: it is replayed as it is.
+    """
+    parts = UNREAD[task]
+    if idle := [name for name in fields if name in parts or f"{name.split('.')[0]}." in parts]:
+        raise UserError(f"{OF[task]} does not read {', '.join(idle)}, which would change nothing; leave it out")
 
 
 def job_of(recipe: Recipe) -> ModuleType:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from ..data.look import EVERYDAY
 from ..errors import UserError
 from ..models import create_model, load_weights
 from ..models.dense import DenseModel
 from ..models.layers import init_fan_in
-from ..recipe import Recipe, override
-from ..recipes import length
+from ..models.zoo import starting_point
+from ..recipe import Recipe, differing, override
+from ..recipes import dense, length
 from ..recipes.folder import Choice
 from ..training.runtime import Runtime
+from ..variants import RELEASES
 
 LEAST_IMAGE = 32  # pixels of the short side
+GPU_MODEL = "convnext_tiny"  # whose weights a released tag means where no network is named
 
 M = TypeVar("M", bound=DenseModel)
 
 
-def fitted(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -> tuple[Recipe, list[Choice]]:
-    """The recipe for this data: its batch no larger than the data. Raises UserError for what cannot be."""
-    recipe = length.asked(override(given, settings), settings)
-    choices: list[Choice] = []
+def fitted(given: Recipe, splits: Any, facts: dense.DenseFacts, settings: dict[str, Any],
+           run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
+    """The recipe for this data: batch and warm-up no longer than it allows. Raises UserError for what cannot be.
+
+    `settings` gains what `given` and the weights fix.
+    """
+    _require_released(override(given, settings), given, settings)
+    start = _from_weights(given, settings)
+    recipe, choices = dense.derive(given, facts, settings)
+    recipe = length.asked(recipe, settings)
+    choices = start + choices
+    if recipe.freeze_backbone and recipe.weights is None:
+        raise UserError("freeze_backbone keeps a backbone as it is, and without --weights that is noise; name weights")
     images = len(splits.train)
     if recipe.batch_size > images:
         choices.append(Choice("batch_size", images, f"there are {images} training images"))
@@ -42,6 +56,40 @@ def fitted(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -
         raise UserError(f"the recipe is for {recipe.num_classes} classes, {splits.name} has {classes}; "
                         "pass --set num_classes=none to take the data's")  # fmt: skip
     return replace(recipe, num_classes=classes, precision=run.precision), choices
+
+
+def memory_of(run: Runtime) -> int | None:
+    """Bytes of this process's accelerator; None: it has none."""
+    return torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
+
+
+def _from_weights(given: Recipe, settings: dict[str, Any]) -> list[Choice]:
+    """The network that an everyday recipe starts from where the user named weights and no network."""
+    if given.derive not in dense.RECIPES:
+        return []
+    settings |= {name: value for name, value in differing(given, dense.RECIPES[given.derive]).items()
+                 if name not in settings}  # fmt: skip
+    weights = override(given, settings).weights
+    if weights is None or "model" in settings:
+        return []
+    try:
+        found = starting_point(weights, GPU_MODEL)
+    except UserError as error:
+        raise UserError(f"{error}; --model says whose weights they are") from None
+    own = [Choice(name, value, "the weights' own") for name, value in found.items() if name != "image_size"]
+    settings |= {choice.field: choice.value for choice in own}
+    return own
+
+
+def _require_released(recipe: Recipe, given: Recipe, settings: dict[str, Any]) -> None:
+    """UserError where a paper recipe's first weights were not released for the network that the user chose instead."""
+    if "weights" in settings or recipe.weights is None or recipe.model == given.model or Path(recipe.weights).exists():
+        return
+    tags = {release.tag for release in RELEASES if release.variant == recipe.model}
+    if recipe.weights in {release.tag for release in RELEASES} - tags:
+        raise UserError(f"{given.name} starts from the released weights {recipe.weights}, and there are none of "
+                        f"{recipe.model}: add --weights none to start from scratch, or leave --recipe out for the "
+                        f"everyday recipe, {EVERYDAY[recipe.task]}")  # fmt: skip
 
 
 def backbone_of(recipe: Recipe) -> Any:
@@ -62,6 +110,8 @@ def placed(model: M, recipe: Recipe, run: Runtime) -> M:
         found = load_weights(model, recipe.weights)
         if run.main:
             print(found)
+    if recipe.freeze_backbone:
+        model.backbone.requires_grad_(False)
     if recipe.grad_checkpointing:
         model.set_grad_checkpointing(True)
     if run.world > 1 and run.device.type == "cuda":  # SyncBN, as the released models were trained with

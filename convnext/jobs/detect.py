@@ -4,27 +4,46 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
+
 from ..average_precision import library
-from ..data.coco import DetectionSplits
+from ..data.coco import DetectionSource, DetectionSplits
 from ..data.detection import protocol
 from ..detection_report import DetectionEvidence, write_detection_report
 from ..models import from_pretrained
 from ..models.rcnn import Detector, build_detector
 from ..recipe import Recipe
+from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
 from ..run_folder import first_row
 from ..tasks.detect import Detect
 from ..training.runtime import Runtime
-from .dense import backbone_of, fitted, placed
+from .dense import backbone_of, fitted, memory_of, placed
 
 
 def derive(given: Recipe, splits: DetectionSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
     library()  # said now, not after the first epoch
-    return fitted(given, splits, settings, run)
+    return fitted(given, splits, _facts(splits.train, run), settings, run)
+
+
+def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:
+    """Of pictures that are learned from; an object's side is the square root of its box."""
+    boxes = np.concatenate([one.boxes for one in train.objects])
+    sides = np.sqrt(np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0))
+    return DenseFacts(
+        images=len(train),
+        classes=len(train.classes),
+        short=round(median(min(size) for size in train.sizes)),
+        objects=len(boxes) / len(train),
+        object_side=float(np.median(sides)),
+        outlines=train.masks,
+        memory=memory_of(run),
+    )
 
 
 def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:

@@ -6,18 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..data.labelled import typical_size
 from ..data.mask_scan import require_sound
 from ..data.masks import SegmentationSplits, protocol
 from ..errors import UserError
 from ..models import from_pretrained
 from ..models.upernet import Segmenter, build_segmenter
 from ..recipe import Recipe
+from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
 from ..run_folder import first_row
 from ..segmentation_report import SegmentationEvidence, write_segmentation_report
 from ..tasks.segment import Segment
 from ..training.runtime import Runtime
-from .dense import backbone_of, fitted, placed
+from .dense import backbone_of, fitted, memory_of, placed
 
 EVALUATIONS = 20  # in a run whose length the user chose
 
@@ -25,7 +27,10 @@ EVALUATIONS = 20  # in a run whose length the user chose
 def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
-    recipe, choices = fitted(given, splits, settings, run)
+    train = splits.train
+    facts = DenseFacts(len(train), len(train.classes), typical_size(Path("/"), list(map(str, train.images))),
+                       memory=memory_of(run))  # fmt: skip
+    recipe, choices = fitted(given, splits, facts, settings, run)
     for note in require_sound(splits):
         if run.main:
             print(note)

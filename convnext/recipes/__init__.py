@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..recipe import Recipe, differing, from_json, override
-from . import ade20k, coco, folder, imagenet, roadmap
+from . import ade20k, coco, dense, folder, imagenet, roadmap
 
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
 
@@ -23,7 +23,9 @@ def _joined(parts: Iterable[dict[str, Recipe]]) -> dict[str, Recipe]:
     return joined
 
 
-RECIPES: dict[str, Recipe] = _joined((folder.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES))
+RECIPES: dict[str, Recipe] = _joined(
+    (folder.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
+)
 
 
 def list_recipes() -> list[str]:

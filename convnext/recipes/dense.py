@@ -1,0 +1,151 @@
+"""The everyday recipes for boxes and masks, `detect` and `segment`: what they derive from the pictures and the machine.
+
+`convnext train DATA` uses them where DATA holds objects or masks. As in folder.py a template states what does not
+depend on the data, each derived field is a `Choice` with its reason, and what the user set stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+
+from ..recipe import AdamW, Detection, Recipe, Schedule, Segmentation, override
+from .folder import Choice, Made
+
+DETECT_LR, SEGMENT_LR = 4e-4, 1e-3  # from scratch at batches of 4 and 8; docs/LOG.md D3 and S1
+DETECT_BATCH, SEGMENT_BATCH = 4, 8
+PAPER_LR, PAPER_BATCH = 1e-4, 16  # onto trained weights
+MUON = 4.0  # the rate of the blocks' matrices over that of all else; docs/LOG.md S1
+STEP = 32  # pixels: sides are multiples of the network's stride
+SEEN = 48  # pixels that a typical object should have for the detector, whose smallest anchors have 32
+CPU_SIDE, GPU_SIDE = {"detect": 256, "segment": 256}, {"detect": 800, "segment": 512}
+LEAST_SIDE = {"detect": 160, "segment": 64}
+CPU_SEEN = {"detect": 6_000, "segment": 15_000}  # pictures learned from in all: about an hour of two cores
+GPU_SEEN = {"detect": 150_000, "segment": 300_000}
+EPOCHS = {"detect": (12, 100), "segment": (20, 200)}  # at least, at most
+EVALUATIONS = 10
+GPU_PICTURE = {"detect": 5e9, "segment": 3e9}  # bytes that learning from one takes at these sides, roughly
+
+
+@dataclass(frozen=True)
+class DenseFacts:
+    """What the recipes ask of annotated pictures and of the machine; lengths are medians in pixels."""
+
+    images: int  # in the training split
+    classes: int
+    short: int  # sides of a picture
+    objects: float = 0.0  # of a picture; of masks, 0
+    object_side: float = 0.0  # square root of an object's box
+    outlines: bool = True
+    memory: int | None = None  # bytes of the accelerator; None: there is none
+
+    @property
+    def cpu(self) -> bool:
+        return self.memory is None
+
+
+RECIPES: dict[str, Recipe] = {
+    "detect": Recipe(
+        name="detect", task="detect", derive="detect", model="auto", drop_path=0.0,
+        schedule=Schedule(kind="steps"), detection=Detection(), optim=AdamW(lr=DETECT_LR),
+    ),
+    "segment": Recipe(
+        name="segment", task="segment", derive="segment", model="auto", drop_path=0.1,
+        schedule=Schedule(kind="poly", warmup_steps=1500, min_lr=0), segmentation=Segmentation(),
+        optim=AdamW(lr=SEGMENT_LR),
+    ),
+}  # fmt: skip
+
+
+def derive(recipe: Recipe, facts: DenseFacts, fixed: dict[str, object]) -> tuple[Recipe, list[Choice]]:
+    """Fills in what follows from the data and the machine; `fixed` are the user's own settings, which win."""
+    recipe = override(recipe, fixed)
+    if recipe.derive not in RECIPES:
+        return recipe, []
+    made: Made = {}
+    for rule in (_network, _side, _batch, _start, _rate, _length):
+        for name, (value, why) in rule(recipe, facts).items():
+            if name not in fixed:
+                recipe = override(recipe, {name: value})
+                made[name] = (value, why)
+    return replace(recipe, derive="none"), [Choice(name, value, why) for name, (value, why) in made.items()]
+
+
+def _network(recipe: Recipe, facts: DenseFacts) -> Made:
+    made: Made = {}
+    if recipe.model == "auto":
+        if facts.cpu:
+            made["model"] = ("convnext_atto", "no accelerator: the smallest network")
+        else:
+            made["model"] = ("convnext_tiny", "the paper's smallest, which an accelerator carries")
+    few = "no accelerator: the heads would take most of the time"
+    if recipe.task == "segment" and facts.cpu:
+        made["segmentation.channels"] = (128, few)
+    if recipe.task == "detect" and facts.cpu:
+        made["detection.regions"] = (128, few)
+    return made
+
+
+def _side(recipe: Recipe, facts: DenseFacts) -> Made:
+    """As large as typical objects need, and never larger than the pictures or what the machine carries."""
+    most = CPU_SIDE[recipe.task] if facts.cpu else GPU_SIDE[recipe.task]
+    machine = "more would take long without an accelerator" if facts.cpu else "as in the paper"
+    wanted, why = float(most), machine
+    if facts.object_side:
+        wanted = facts.short * SEEN / facts.object_side
+        why = f"a typical object of {facts.object_side:.0f} pixels, in pictures of {facts.short}, is seen with {SEEN}"
+        if wanted > most:
+            wanted, why = most, machine
+    if wanted > facts.short:
+        wanted, why = facts.short, f"the pictures' short side is {facts.short}"
+    side = max(LEAST_SIDE[recipe.task], round(wanted / STEP) * STEP)
+    return {"image_size": (side, why)}
+
+
+def _batch(recipe: Recipe, facts: DenseFacts) -> Made:
+    size = (DETECT_BATCH if recipe.task == "detect" else SEGMENT_BATCH) if facts.cpu else PAPER_BATCH
+    fits = max(2, min(size, facts.images // 4))
+    why = f"{facts.images:,} training images: several steps in an epoch" if fits < size else (
+        "small batches learn more from each picture" if facts.cpu else "as in the paper")  # fmt: skip
+    made: Made = {"batch_size": (fits, why)}
+    if facts.memory is not None:
+        share = (recipe.image_size / GPU_SIDE[recipe.task]) ** 2
+        room = max(2, int(facts.memory / (GPU_PICTURE[recipe.task] * share)))
+        made["micro_batch"] = (min(fits, room), f"what {facts.memory / 1e9:.0f} GB should hold")
+    return made
+
+
+def _start(recipe: Recipe, facts: DenseFacts) -> Made:
+    """Fresh weights, unless the user names some: nothing is downloaded that was not asked for."""
+    if recipe.weights is not None:
+        layers = (0.95, "layer") if recipe.task == "detect" else (0.9, "stage")
+        why = "trained weights move less, the deeper the less"
+        return {"optim.layer_decay": (layers[0], why), "optim.layer_rule": (layers[1], why)}
+    why = "no --weights: blocks start at full strength, as short runs from scratch need it (docs/LOG.md)"
+    return {"init": ("fan_in", why), "layer_scale": (0.1, why)}
+
+
+def _rate(recipe: Recipe, facts: DenseFacts) -> Made:
+    if recipe.weights is not None:
+        base, at = PAPER_LR, PAPER_BATCH
+    else:
+        base, at = (DETECT_LR, DETECT_BATCH) if recipe.task == "detect" else (SEGMENT_LR, SEGMENT_BATCH)
+    rate = float(f"{base * sqrt(recipe.batch_size / at):.3g}")
+    made: Made = {"optim.lr": (rate, f"{base:g} at a batch of {at}, with the square root of the batch (Adam's rule)")}
+    if recipe.task == "segment" and recipe.weights is None:
+        made["optim.muon"] = (MUON, "from scratch Muon moves the blocks' matrices further (docs/LOG.md)")
+    return made
+
+
+def _length(recipe: Recipe, facts: DenseFacts) -> Made:
+    if recipe.minutes is not None or recipe.steps is not None:
+        return {}
+    seen = (CPU_SEEN if facts.cpu else GPU_SEEN)[recipe.task]
+    least, most = EPOCHS[recipe.task]
+    epochs = recipe.epochs
+    made: Made = {}
+    epochs = min(most, max(least, seen // facts.images))
+    made["epochs"] = (epochs, f"about {epochs * facts.images:,} images in all")
+    often = max(1, epochs // EVALUATIONS)
+    why = f"{EVALUATIONS} evaluations in the run"
+    return made | {"eval_every": (often, why), "save_every": (often, why)}

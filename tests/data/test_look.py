@@ -1,0 +1,191 @@
+"""What a folder is, decided once: every layout, what two could be, what none is, and how quickly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext import api
+from convnext.cli import main
+from convnext.data.check import check
+from convnext.data.look import look_at, require
+from convnext.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def photograph(path: Path, side: int = 24) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+
+
+def mask(path: Path, side: int = 24) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.zeros((side, side), np.uint8)
+    labels[4:12, 4:12] = 1
+    Image.fromarray(labels).save(path)
+
+
+def text(path: Path, content: str = "0 0.5 0.5 0.2 0.2\n") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def classes(root: Path) -> None:
+    for i in range(4):
+        photograph(root / ("rose", "tulip")[i % 2] / f"{i}.png")
+
+
+def split_classes(root: Path) -> None:
+    for part in ("train", "val"):
+        classes(root / part)
+
+
+def table(root: Path) -> None:
+    classes(root)
+    text(root / "labels.csv", "path,labels\nrose/0.png,red\n")
+
+
+def masks(root: Path) -> None:
+    for i in range(4):
+        photograph(root / "images" / f"{i}.png")
+        mask(root / "masks" / f"{i}.png")
+
+
+def beside(root: Path) -> None:
+    for part in ("train", "val"):
+        photograph(root / part / "a.png")
+        mask(root / f"{part}annot" / "a.png")
+
+
+def misnamed(root: Path) -> None:
+    """Masks whose names are no picture's: masks all the same, which their reader says is wrong."""
+    for i in range(4):
+        photograph(root / "images" / f"photo{i}.png")
+        mask(root / "masks" / f"drawing{i}.png")
+
+
+def coco(root: Path) -> None:
+    for part in ("train", "valid"):
+        photograph(root / part / "a.png")
+        text(root / part / "_annotations.coco.json", '{"info": {}, "images": [], "annotations": [], "categories": []}')
+
+
+def yolo(root: Path) -> None:
+    for part in ("train", "valid"):
+        photograph(root / part / "images" / "a.png")
+        text(root / part / "labels" / "a.txt")
+    text(root / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['car']\n")
+
+
+def namesakes(root: Path) -> None:
+    """Two classes of photographs that are called as pictures and masks are."""
+    for i in range(4):
+        photograph(root / "images" / f"{i}.png")
+        photograph(root / "masks" / f"{i}.png")
+
+
+def class_called_labels(root: Path) -> None:
+    for name in ("labels", "parcels", "images"):
+        for i in range(3):
+            photograph(root / name / f"{name}{i}.png")
+
+
+def class_with_json(root: Path) -> None:
+    split_classes(root)
+    text(root / "train" / "licence.json", '{"licence": "CC0"}')
+
+
+def captions(root: Path) -> None:
+    classes(root)
+    text(root / "rose" / "0.txt", "a rose")
+
+
+KNOWN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "classes": (classes, "classes"), "classes in a split": (split_classes, "classes"), "table": (table, "table"),
+    "masks": (masks, "masks"), "masks beside": (beside, "masks"), "masks of other names": (misnamed, "masks"),
+    "COCO": (coco, "coco"), "YOLO": (yolo, "yolo"), "classes called images and masks": (namesakes, "classes"),
+    "a class called labels": (class_called_labels, "classes"), "JSON beside classes": (class_with_json, "classes"),
+    "captions": (captions, "classes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_layout(tmp_path: Path, name: str) -> None:
+    make, kind = KNOWN[name]
+    make(tmp_path)
+    assert look_at(tmp_path).kind == kind
+
+
+def test_what_is_no_folder(tmp_path: Path) -> None:
+    assert look_at().kind == "built-in"
+    text(tmp_path / "instances.json")
+    assert look_at(tmp_path / "instances.json").task == "detect"
+    with pytest.raises(UserError, match="there is no folder"):
+        look_at(tmp_path / "none")
+
+
+def test_two_classes_called_images_and_masks_are_said_to_be_that(tmp_path: Path) -> None:
+    namesakes(tmp_path)
+    look = look_at(tmp_path)
+    assert "look alike, so they are classes and not masks" in str(look)
+    assert (
+        look.others() == "it may also be read as pictures with masks (those of images are in masks) by --recipe segment"
+    )
+    require(look, "classify", "scratch")
+    require(look, "segment", "segment")
+    with pytest.raises(UserError, match="is for detection; use --recipe scratch"):
+        require(look, "detect", "coco/mask_rcnn/tiny")
+
+
+def test_labels_that_are_not_understood_are_no_class(tmp_path: Path) -> None:
+    """`convnext train` said "no images in the class 'labels'", and `check` listed every label file."""
+    for i in range(3):
+        photograph(tmp_path / "images" / f"{i}.jpg")
+        text(tmp_path / "labels" / f"{i}.txt")
+    with pytest.raises(UserError, match=r"pictures and \.txt files of their names, which may be labels in YOLO"):
+        api.train(tmp_path)
+    report = check(tmp_path)
+    assert [problem.kind for problem in report.problems] == ["not understood"]
+    assert "data.yaml" in str(report)
+
+
+def test_a_folder_in_a_folder(tmp_path: Path) -> None:
+    masks(tmp_path / "downloaded" / "streets")
+    classes(tmp_path / "unpacked" / "flowers")
+    for place, inner in (("downloaded", "streets"), ("unpacked", "flowers")):
+        with pytest.raises(UserError, match=f"{inner} in it holds .*: pass that folder"):
+            api.train(tmp_path / place)
+
+
+@pytest.mark.parametrize(("make", "recipe", "said"), [
+    (masks, "scratch", "pictures with masks .*scratch is for classification; use --recipe segment"),
+    (masks, "coco/mask_rcnn/tiny", "is for detection; use --recipe segment"),
+    (coco, "scratch", "objects in COCO's format .*use --recipe detect"),
+    (yolo, "ade20k/upernet/tiny", "objects in YOLO's format .*is for segmentation; use --recipe detect"),
+    (classes, "segment", "a folder of pictures for each class .*use --recipe scratch"),
+])  # fmt: skip
+def test_a_recipe_of_another_task_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], recipe: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures with masks became a classifier "images against masks", and its 90 % were reported."""
+    make(tmp_path / "data")
+    with pytest.raises(UserError, match=said):
+        api.train(tmp_path / "data", recipe, out=tmp_path / "run")
+    assert main(["train", str(tmp_path / "data"), "--recipe", recipe, "--out", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_many_files_are_looked_at_quickly(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(10_000):
+            (tmp_path / name / f"{i}.jpg").touch()
+    began = time.perf_counter()
+    assert look_at(tmp_path).kind == "classes"
+    assert time.perf_counter() - began < 0.5
