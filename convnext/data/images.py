@@ -96,9 +96,10 @@ def examined(source: str | Path | bytes, *, name: str | None = None) -> Iterator
     """
     shown = readable(name) if name is not None else _default_name(source)
     with explained(shown), _opened(source, shown) as image:
-        header, large = _header(image), image.width * image.height > LARGE_PIXELS
+        large = image.width * image.height > LARGE_PIXELS
         with _large_one if large else contextlib.nullcontext():
-            image.load()
+            image.load()  # before the header: looking for EXIF, Pillow decodes a PNG, and what fails there fails once
+            header = _header(image)
             depth = stored_depth(np.asarray(image)) if image.mode.startswith("I;16") else None
             yield replace(header, depth=depth), to_rgb(image)
 
@@ -317,7 +318,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _header(image: Image.Image) -> Header:
-    animated = bool(getattr(image, "is_animated", False))
+    with _quiet():
+        animated = bool(getattr(image, "is_animated", False))
     transparent = "A" in image.getbands() or "transparency" in image.info
     return Header(image.size, image.mode, animated, transparent, _orientation(image))
 

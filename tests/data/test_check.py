@@ -341,3 +341,11 @@ def test_a_picture_too_long_to_be_resized_is_one_finding_among_the_others(pets: 
     report = check(pets)
     assert "strip.png claims 89,478,485 x 1 pixels" in only(report, "bomb").detail
     assert report.total == 13
+
+
+def test_a_png_whose_pixels_are_damaged_is_not_taken_for_a_sound_one(pets: Path) -> None:
+    path = pets / "train/cat/0.png"
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"IDAT") + 40] ^= 255
+    path.write_bytes(whole)
+    assert only(check(pets), "truncated").path == "train/cat/0.png"
