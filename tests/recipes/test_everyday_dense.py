@@ -1,0 +1,80 @@
+"""The everyday recipes for boxes and masks: what they derive from strangers' pictures and machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from convnext.recipes.dense import RECIPES, DenseFacts, derive
+
+STREET = DenseFacts(images=400, classes=3, short=720, objects=5, object_side=90)
+CITY = DenseFacts(images=367, classes=11, short=240)
+GPU = 80 * 10**9
+
+
+def made(name: str, facts: DenseFacts, **fixed: Any) -> Any:
+    return derive(RECIPES[name], facts, fixed)[0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_choice_has_its_reason_and_the_users_own_stay(name: str) -> None:
+    recipe, choices = derive(RECIPES[name], STREET, {"image_size": 128, "epochs": 3})
+    assert (recipe.image_size, recipe.epochs, recipe.derive) == (128, 3, "none")
+    assert not {choice.field for choice in choices} & {"image_size", "epochs"}
+    assert all(len(choice.why) > 10 for choice in choices)
+
+
+def test_two_cores_get_a_small_network_and_no_download() -> None:
+    for name in RECIPES:
+        recipe = made(name, STREET)
+        assert (recipe.model, recipe.weights, recipe.init) == ("convnext_atto", None, "fan_in")
+        assert recipe.image_size <= 320
+    assert made("segment", CITY).segmentation.channels == 128
+    assert made("detect", STREET).detection.regions == 128
+
+
+def test_an_accelerator_gets_the_papers_smallest() -> None:
+    for name in RECIPES:
+        recipe = made(name, replace(STREET, memory=GPU))
+        assert (recipe.model, recipe.batch_size) == ("convnext_tiny", 16)
+        assert recipe.micro_batch in range(2, 17)
+    assert made("segment", replace(STREET, memory=8 * 10**9)).micro_batch < 16
+
+
+@pytest.mark.parametrize(("short", "side", "size"), [
+    (4000, 1200, 160),  # large objects in large photographs: a small picture shows them
+    (4000, 60, 256),  # tiny ones: as large as the machine carries
+    (100, 50, 160),  # small pictures: never below what the anchors need
+    (480, 120, 192),
+])  # fmt: skip
+def test_pictures_are_as_large_as_their_objects_need(short: int, side: float, size: int) -> None:
+    assert made("detect", replace(STREET, short=short, object_side=side)).image_size == size
+
+
+@pytest.mark.parametrize(("short", "size"), [(4000, 256), (240, 256), (64, 64), (20, 64), (100, 96)])
+def test_masks_are_seen_at_the_pictures_size_at_most(short: int, size: int) -> None:
+    assert made("segment", replace(CITY, short=short)).image_size == size
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("images", [2, 7, 20, 1_000, 200_000])
+@pytest.mark.parametrize("memory", [None, GPU])
+def test_any_number_of_pictures(name: str, images: int, memory: int | None) -> None:
+    recipe = made(name, replace(STREET, images=images, memory=memory))
+    assert 2 <= recipe.batch_size <= max(2, images)
+    assert recipe.epochs * (images // recipe.batch_size) >= 12
+    assert 1 <= recipe.eval_every <= recipe.epochs
+
+
+def test_trained_weights_move_less() -> None:
+    recipe = made("detect", STREET, weights="in1k")
+    assert recipe.optim.layer_decay == 0.95
+    assert recipe.optim.lr < made("detect", STREET).optim.lr
+    assert recipe.init == "paper"
+
+
+def test_a_budget_of_minutes_leaves_the_length_open() -> None:
+    _, choices = derive(RECIPES["segment"], CITY, {"minutes": 3.0})
+    assert "epochs" not in {choice.field for choice in choices}
