@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from . import files
+from . import files, intervals
 from .data.images import open_image, readable, within_memory
 from .data.kept_shape import KeptShape
 from .data.mask_coding import IGNORED, MaskCoding, coding_of
@@ -39,7 +39,7 @@ def evaluate(
     model: Any, checkpoint: str | Path, data: str | Path | None, *,
     split: Literal["val", "train", "all", "test"] = "val", labels: str | Path | None = None, mode: Mode = "slide",
     precision: str = "auto", say: Callable[[str], None] | None = None,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """mIoU, accuracies and each class's IoU on pictures with masks, in percent; classes are matched by name.
 
     Of a folder without splits all images count, but for those that the segmenter learned from.
@@ -57,8 +57,20 @@ def evaluate(
     with runtime.start_judging(model, precision, say) as run:
         recipe = Recipe(task="segment", image_size=protocol.size, batch_size=1, segmentation=Segmentation(test=mode))
         task = Segment(source, source, recipe, protocol, run)
-        result = task.evaluate(model.to(run.device).eval())
+        own: list[np.ndarray] = []
+        result: dict[str, Any] = dict(task.evaluate(model.to(run.device).eval(), lambda one: own.append(
+            _pixels(one["found"], one["truth"], len(source.classes)))))  # fmt: skip
+        every = np.stack([row for part in run.gather(own) for row in part])
+    result["intervals"] = intervals.of_segmenter(every[:, 0], every[:, 1], every[:, 2])
     return result | {f"iou {name}": value for name, value in per_class(task.counter, source.classes).items()}
+
+
+def _pixels(found: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """(3, K) of one image's pixels by class: right, there, found; those that count for nothing left out."""
+    counted = truth >= 0
+    right = truth[counted & (found == truth)]
+    return np.stack([np.bincount(part, minlength=classes)[:classes]
+                     for part in (right, truth[counted], found[counted])])  # fmt: skip
 
 
 def matched(model: Any, checkpoint: str | Path, source: SegmentationSource) -> SegmentationSource:

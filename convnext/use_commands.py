@@ -22,9 +22,11 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("data", metavar="DATA", nargs="?", help="as for train (default: the built-in digits)")
     sub.add_argument("--split", choices=("val", "train", "all", "test"), default="val",
-                     help="all: of a folder without a split; test: of pictures with masks")  # fmt: skip
+                     help="all: of a folder without a split, even known ones; test: where there is one")  # fmt: skip
     sub.add_argument("--labels", metavar="FILE", help="as for train")
     sub.add_argument("--test-mode", choices=("slide", "whole", "multiscale"), help="of a segmenter (default: slide)")
+    sub.add_argument("--per-class", action="store_true",
+                     help="precision, recall, F1 of each class, too; in CSV and Markdown that table alone")  # fmt: skip
     sub.add_argument("--flip", action="store_true", help="average with the mirrored image")
     sub.add_argument(
         "--crops", type=int, default=1, choices=(1, 5), help="average over the centre and the four corners"
@@ -48,6 +50,7 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from . import intervals
     from .api import evaluate
 
     result = evaluate(
@@ -60,21 +63,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         labels=options.labels,
         mode=options.test_mode,
         precision=options.precision,
+        per_class=options.per_class,
         say=lambda note: print(note, file=sys.stderr),
     )
     if int(os.environ.get("RANK", 0)):
         return
+    classes = result.get("classes")
     if options.form == "json":
         print(json.dumps(result))
     elif options.form != "text":
-        print(render([result], form=options.form))
+        print(render(classes or [intervals.flat(result)], form=options.form))
     else:
-        print(
-            "\n".join(
-                f"{name:20}{value:10.4f}" if name != "count" else f"{name:20}{int(value):10d}"
-                for name, value in result.items()
-            )
-        )
+        print(intervals.as_lines(result))
+        if classes:
+            print(f"\n{render(classes)}")
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ LEVELS = (
     ("files", "variants", "tables", "machine", "processes", "progress"),
     ("recipe",),
     ("recipes",),
-    ("losses", "pixel_loss", "metrics", "average_precision", "kernels"),
+    ("losses", "pixel_loss", "metrics", "intervals", "average_precision", "kernels"),
     ("data", "models"),
     ("training", "explain"),
     ("tasks",),

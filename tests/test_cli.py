@@ -24,7 +24,7 @@ COMMANDS = {
     "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
               "--image-size", "--set", "--labels", "--val-fraction", "--seed", "--nproc", "--resume", "--no-report"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
-                 "--test-mode", "--precision", "--form", "--json"},
+                 "--test-mode", "--precision", "--per-class", "--form", "--json"},
     "import-yolo": {"data", "--out"},
     "predict": {"checkpoint", "images", "--top", "--score", "--out", "--test-mode", "--precision", "--form",
                 "--json", "--csv"},
@@ -163,7 +163,24 @@ def test_evaluate_prints_accuracy_as_text_and_json(trained: Path, capsys: pytest
     assert result["count"] == 360
     assert 0 <= result["top1"] <= result["top5"] <= 100
     assert main(["evaluate", model, "--form", "markdown"]) == 0
-    assert capsys.readouterr().out.startswith("| top1 | ")
+    assert capsys.readouterr().out.startswith("| top1 | top1_low | top1_high | ")
+
+
+def test_evaluate_gives_intervals_and_classes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(trained / "model.safetensors")
+    assert main(["evaluate", model, "--json", "--per-class"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for name in ("top1", "top5", "mean_class_accuracy", "loss"):
+        low, high = result["intervals"][name]
+        assert low <= result[name] <= high
+    assert [row["class"] for row in result["classes"]] == list("0123456789")
+    assert sum(row["support"] for row in result["classes"]) == 360
+    assert main(["evaluate", model, "--per-class"]) == 0
+    out = capsys.readouterr().out
+    assert "   95 % interval " in out
+    assert "class  support  precision  recall" in out
+    assert main(["evaluate", model, "--per-class", "--form", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("class,support,precision,recall,f1\n0,")
 
 
 def test_predict_takes_files_folders_patterns_and_standard_input(

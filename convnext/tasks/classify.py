@@ -74,6 +74,7 @@ class Classify:
     views: Callable[..., Tensor] | None = None  # image -> (V, 3, S, S); None: the one view of the protocol
     views_each: int = 1
     order: Order = field(init=False)
+    counter: Any = field(init=False, default=None)  # of the last evaluation
 
     def __post_init__(self) -> None:
         self.num_classes = len(self.val.classes)
@@ -148,6 +149,7 @@ class Classify:
                 for i, name in enumerate(batch.ids):
                     sink({"id": name, "target": batch.targets[i].tolist(), "probabilities": probabilities[i].numpy()})
         counter.load(self.run.all_sum(counter.state()).cpu())
+        self.counter = counter
         return counter.result()
 
     def probabilities(self, model: nn.Module, images: Tensor) -> Tensor:
