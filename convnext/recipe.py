@@ -156,6 +156,7 @@ class Recipe:
     progressive: float = 1.0  # side of the first training images over image_size; grows until three quarters of the run
     batch_size: int = 4096
     micro_batch: int | None = None  # largest batch on one device; None: the share of the total batch
+    eval_batch: int | None = None  # of an evaluation on one device; None: twice the micro-batch, from 32 to 256
     auto_batch: bool = False  # measure the largest micro-batch that fits before the run
     epochs: float = 300
     minutes: float | None = None  # budget of training time; replaces `epochs` once speed is measured
@@ -198,7 +199,7 @@ class Recipe:
             raise UserError(f"drop_path {self.drop_path} and dropout {self.dropout} must lie in [0, 1)")
         if self.ema is not None and not 0 < self.ema < 1:
             raise UserError(f"ema {self.ema} must lie between 0 and 1; leave it out to train without an average")
-        _check(self, "", 1, math.inf, "num_classes", "steps", "patience", "patch_size")
+        _check(self, "", 1, math.inf, "eval_batch", "num_classes", "steps", "patience", "patch_size")
         _check(self, "", 0, math.inf, "workers", "layer_scale")
         _check(self, "", 0, 2**63 - 1, "seed")
 

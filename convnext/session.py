@@ -62,8 +62,9 @@ class Session:
                 where = f"continuing at step {now.step}" if found else "there is no checkpoint yet; starting again"
                 print(self.splits.note)
                 print(f"{self.path}: {where}", flush=True)
-                log.cut(self.path / "log.jsonl", now.step)
-        engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)
+                log.cut(self.path / "log.jsonl", now.step, evaluated=now.evaluated)
+        with runtime.memory_explained(self.recipe, self.run):
+            engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)
 
     @property
     def _chooses(self) -> bool:

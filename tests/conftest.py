@@ -169,6 +169,8 @@ def same_run() -> Callable[[Path, Path], None]:
             assert (one / "checkpoints" / step / name).read_bytes() == (
                 other / "checkpoints" / step / name
             ).read_bytes()
+        judged = [run / "checkpoints" / step / "evaluation.json" for run in (one, other)]
+        assert len({path.read_text() for path in judged}) == 1
         states = [torch.load(run / "checkpoints" / step / "state", weights_only=True) for run in (one, other)]
         assert _plain(states[0]) == _plain(states[1])
         assert _rows(one) == _rows(other)

@@ -21,9 +21,11 @@ from ..losses import balanced_class_weights, binary_cross_entropy, soft_cross_en
 from ..metrics import ClassificationCounter, MultiLabelCounter
 from ..recipe import Recipe
 from ..training import Sink
-from ..training.runtime import Runtime, default_workers
+from ..training.runtime import Runtime, default_workers, out_of_memory
 
 GROWN_AT = 0.75  # share of the run after which progressive training has reached the full size
+LEAST_EVALUATED, MOST_EVALUATED = 32, 256  # images of an evaluation batch; without gradients, twice as many fit
+EVALUATED_ALONE = 512  # images that one process prepares for an evaluation
 SIZE_STEP = 16  # pixels between the sizes of progressive training
 
 
@@ -70,7 +72,7 @@ class Classify:
     recipe: Recipe
     preprocess: Preprocess
     run: Runtime
-    eval_batch: int = 256
+    eval_batch: int | None = None  # None: the recipe's
     views: Callable[..., Tensor] | None = None  # image -> (V, 3, S, S); None: the one view of the protocol
     views_each: int = 1
     order: Order = field(init=False)
@@ -82,6 +84,9 @@ class Classify:
         recipe = self.recipe
         self.order = Order(len(self.train), recipe.batch_size, recipe.seed, self._sample_weights())
         self.collate = Collate(self.num_classes, self.multi_label)
+        share = -(-recipe.batch_size // self.run.world)
+        derived = min(MOST_EVALUATED, max(LEAST_EVALUATED, 2 * min(recipe.micro_batch or share, share)))
+        self.eval_batch_size = max(1, (self.eval_batch or recipe.eval_batch or derived) // self.views_each)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         self.class_weights = self._class_weights()
 
@@ -143,7 +148,7 @@ class Classify:
         counter = self.make_counter()
         for batch in self._eval_batches():
             batch = batch.to(self.run.device, channels_last=self.recipe.channels_last and self.views is None)
-            probabilities = self.probabilities(model, batch.images).cpu()
+            probabilities = self._in_parts(model, batch.images).cpu()
             counter.update(probabilities, batch.targets.cpu())
             if sink is not None:
                 for i, name in enumerate(batch.ids):
@@ -160,15 +165,27 @@ class Classify:
         values = class_probabilities(logits, several=self.multi_label)
         return values.unflatten(0, shape).flatten(1, -2).mean(1) if len(shape) > 1 else values
 
+    def _in_parts(self, model: nn.Module, images: Tensor) -> Tensor:
+        """`probabilities` of a batch, in halves from then on where memory does not suffice for the whole."""
+        if len(images) <= self.eval_batch_size:
+            try:
+                return self.probabilities(model, images)
+            except RuntimeError as error:
+                if not out_of_memory(error) or len(images) == 1:
+                    raise
+                self.eval_batch_size = len(images) // 2
+        return torch.cat([self._in_parts(model, part) for part in images.split(self.eval_batch_size)])
+
     def make_counter(self) -> Any:
         return MultiLabelCounter(self.num_classes) if self.multi_label else ClassificationCounter(self.num_classes)
 
     def _eval_batches(self) -> Iterator[Batch]:
         mine = list(range(self.run.rank, len(self.val), self.run.world))
-        size = max(1, self.eval_batch // self.views_each)
+        size = self.eval_batch_size
         chunks = [mine[i : i + size] for i in range(0, len(mine), size)]
         transform = self.views or self.preprocess
-        workers = min(self.workers, len(chunks)) if len(chunks) > 2 else 0  # starting processes takes longer than that
+        # Of few images the processes would take longer to start than to prepare them.
+        workers = min(self.workers, len(chunks)) if len(mine) * self.views_each > EVALUATED_ALONE else 0
         return load(Plain(self.val, transform), chunks, self.collate, workers)
 
     def _mixed(self, step: int, part: int, batch: Batch) -> Batch:

@@ -8,21 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 
-import torch
 from torch import nn
 
 from ..recipe import Recipe
 from . import Task
 from .engine import prepared, step, train_mode
 from .optim import make_optimiser
-from .runtime import Runtime
+from .runtime import Runtime, out_of_memory
 from .state import TrainState
 
 WARM_STEPS = 4  # the first steps allocate, choose algorithms and wait for the loader to fill up
 MEASURE_SECONDS = 20.0
 MEASURE_STEPS = 40
 EVALUATION_SHARE = 0.1  # of the budget
-NO_MEMORY = ("not enough memory", "can't allocate memory")  # the CPU allocator's words, on Windows and elsewhere
 SHORTEST_INTERVAL = 0.001  # epochs between evaluations
 MARGIN = 0.97  # of the budget: the rest is for saving, the report and a noisy machine
 
@@ -94,8 +92,8 @@ def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int
         try:
             try_batch(size)
             return size
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in NO_MEMORY):
+        except RuntimeError as error:
+            if not out_of_memory(error):
                 raise
             size //= 2
     raise RuntimeError(

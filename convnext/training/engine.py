@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from .log import Log
 from .optim import set_lr
 from .runtime import Runtime
 from .schedule import schedule_of
-from .state import Best, TrainState, save
+from .state import Best, TrainState, record, save
 
 CHECK_LAG = {"cpu": 0}  # steps before a loss is looked at: on an accelerator, looking at once would stall the queue
 DEFAULT_CHECK_LAG = 8
 LOGS_PER_EPOCH = 10
+NAMED = 5  # files of the batch that a message about it names
 
 Publish = Callable[[TrainState, dict[str, float]], None]
 
@@ -79,13 +81,16 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     per_epoch = task.steps_per_epoch
     schedule = schedule_of(recipe, per_epoch)
     total = recipe.steps or 0
-    end = state.step if _stale(state, recipe) else total  # a run killed after its early stop has nothing to do
     model = prepared(state.model, recipe, run)
     due = _Due(recipe, per_epoch)
     window: list[Tensor] = []
     pending: deque[_Pending] = deque()
     first, training_s = state.step, 0.0
     with Log(folder / "log.jsonl", total, quiet=not run.main) as log:
+        judge = partial(_evaluate, task, state, recipe, run, log, publish, choose, folder)
+        if not state.evaluated:  # a run that was killed in this evaluation
+            judge()
+        end = state.step if _stale(state, recipe) else total  # one that was killed after it may have nothing to do
         mark = time.perf_counter()
         for batches in task.batches(state.step, end):
             train_mode(state.model)
@@ -98,26 +103,27 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
             training_s += time.perf_counter() - mark
             speed = (state.step - first) * recipe.batch_size / training_s
-            log.tick(state.step, speed)
+            log.tick(state.step, speed, first)
             if due.log(state.step):
                 mean = float(run.all_sum(torch.stack(window).sum().cpu().double() / len(window)))
                 log.row(
                     "train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1)
                 )
                 window = []
-            if due.evaluation(state.step):
+            if due.checkpoint(state.step):  # before the evaluation: should that fail, nothing is lost
                 _check(pending, 0, run)
                 _check_weights(state, lr)
-                run.broadcast_buffers(state.model.buffers())
-                run.broadcast_buffers(state.averaged_buffers())
-                _evaluate(task, state, recipe, run, log, publish, choose, mean, per_epoch, speed, first)
-            stop = _stale(state, recipe)
-            if due.checkpoint(state.step) or stop:
-                _check(pending, 0, run)
-                _check_weights(state, lr)
+                state.evaluated = not due.evaluation(state.step)
+                if not state.evaluated:
+                    run.broadcast_buffers(state.model.buffers())
+                    run.broadcast_buffers(state.averaged_buffers())
                 if run.main:
                     save(state, folder)
                 run.barrier()
+            if not state.evaluated:
+                pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
+                judge(f"loss {mean:.4f}  ", pace)
+            stop = _stale(state, recipe)
             if stop:
                 log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
                 break
@@ -174,10 +180,11 @@ def _check(pending: deque[_Pending], lag: int, run: Runtime) -> None:
         if bool(bad):
             parts = run.gather((float(entry.loss), entry.ids))
             loss = next(loss for loss, _ in parts if not isfinite(loss))
-            shown = [name for _, names in parts for name in names]
+            names = [name for _, some in parts for name in some]
+            shown = ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
             raise NonFiniteLoss(
                 f"the loss became {loss} at step {entry.step} with learning rate {entry.lr:.3g}; lower "
-                f"the rate (--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {', '.join(shown)}"
+                f"the rate (--set optim.lr=…) or clip (--set optim.clip_grad=1). The batch held: {shown}"
             )
 
 
@@ -192,7 +199,8 @@ def _check_weights(state: TrainState, lr: float) -> None:
 
 
 def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish, choose: bool,
-              train_loss: float, per_epoch: int, speed: float, first: int) -> None:  # fmt: skip
+              folder: Path, loss: str = "", pace: str = "") -> None:  # fmt: skip
+    """Judges the weights, publishes them if they are the best, and records it in the log and the checkpoint."""
     state.model.eval()
     results = {"raw": task.evaluate(state.model)}
     if state.ema is not None:
@@ -208,12 +216,14 @@ def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: 
         state.best = Best(state.step, value, which)
         if run.main:
             publish(state, results[which])
-    epoch = state.step / per_epoch
+    epoch, total = state.step / task.steps_per_epoch, (recipe.steps or 0) / task.steps_per_epoch
     judged = results["raw"].get("count", 1) > 0  # else no picture was held out
     log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"), metric=name,
             value=value if judged else None, which=which, best=better, chosen=choose)  # fmt: skip
-    total = (recipe.steps or 0) / per_epoch
+    if run.main:  # last: a run that is killed before this evaluates once more
+        record(state, folder)
+    state.evaluated = True
+    run.barrier()
     average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
     scores = f"{name} {results['raw'][name]:6.2f}{average}{' *' if better and choose else '  '}" if judged else "saved"
-    pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
-    log.say(f"epoch {epoch:6.1f}/{total:.1f}  loss {train_loss:.4f}  {scores}  {pace}")
+    log.say(f"epoch {epoch:6.1f}/{total:.1f}  {loss}{scores}  {pace}".rstrip())

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import files
 from ..errors import UserError
 
+LINE_S = 60.0  # between two lines about the progress, where there is no bar
 TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
 
 
@@ -25,6 +26,8 @@ class Log:
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.began = time.perf_counter()
         self._bar: Progress | None = None
+        self._said = self.began
+        self._loss = ""
 
     def __enter__(self) -> Log:
         if not self.quiet and self.console.is_terminal:
@@ -47,13 +50,19 @@ class Log:
             raise UserError(f"{self.path.parent} is gone: the run's folder was removed while it was written to")
         with files.explained_writes(self.path), self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
+        if "loss" in values:
+            self._loss = f"loss {values['loss']:.4f}  "
 
-    def tick(self, step: int, speed: float) -> None:
-        """Moves the bar; nothing is printed where there is none."""
+    def tick(self, step: int, speed: float, since: int) -> None:
+        """Moves the bar, or says once a minute how far the run has come; `since` is the step that it went on from."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} images/s")
+        elif time.perf_counter() - self._said >= LINE_S:
+            pace = f"{speed:,.1f} images/s  {self.left(step, since)} left"
+            self.say(f"step {step:,}/{self.total_steps:,}  {self._loss}{pace}")
 
     def say(self, text: str) -> None:
+        self._said = time.perf_counter()
         if not self.quiet:
             self.console.print(text, markup=False)
             sys.stdout.flush()
@@ -79,7 +88,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def cut(path: Path, step: int) -> None:
-    """Drops every row after `step`: they are about to be written again."""
+def cut(path: Path, step: int, *, evaluated: bool = True) -> None:
+    """Drops every row after `step`, and its evaluation unless that was done: they are about to be written again."""
     rows = [row for row in read(path) if row["step"] <= step and row["kind"] != "end"] if path.exists() else []
+    rows = [row for row in rows if evaluated or row["kind"] != "eval" or row["step"] < step]
     files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

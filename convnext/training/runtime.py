@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from .. import machine, processes
 from ..errors import UserError
+from ..recipe import Recipe
 
+NO_MEMORY = ("not enough memory", "can't allocate memory")  # the CPU allocator's words, on Windows and elsewhere
 Precision = Literal["bf16", "fp32"]
 Say = Callable[[str], None]
 
@@ -162,6 +164,35 @@ def _known(precision: str) -> Precision:
     if precision in ("bf16", "fp32"):
         return "bf16" if precision == "bf16" else "fp32"
     raise UserError(f"precision {precision!r} is not one of auto, fp32, bf16")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator of torch gave up."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
+
+
+@contextlib.contextmanager
+def memory_explained(recipe: Recipe, run: Runtime) -> Iterator[None]:
+    """Makes of memory that runs out in training a UserError that says what to make smaller."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        share = -(-recipe.batch_size // run.world)
+        micro = min(recipe.micro_batch or share, share)
+        size = (
+            f"out of memory on {run.device} with {micro} image{'s' * (micro > 1)} of {recipe.image_size} pixels at once"
+        )
+        if micro == 1:
+            raise UserError(
+                f"{size}; choose a smaller --image-size or --model, or --set grad_checkpointing=true"
+            ) from error
+        auto = "pass --batch-size auto to measure what fits, or " if recipe.task == "classify" else "pass "
+        raise UserError(
+            f"{size}; {auto}--set micro_batch={micro // 2}: the same steps, computed in smaller parts "
+            "(of an evaluation: --set eval_batch=…)"
+        ) from error
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

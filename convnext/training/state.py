@@ -22,6 +22,7 @@ from .. import files
 from ..errors import UserError
 from .optim import Optimiser
 
+EVALUATION = "evaluation.json"  # in a checkpoint's folder: what its evaluation has changed
 KEEP_LAST = 2  # complete checkpoints kept besides the best one: the newest, and one to fall back to
 
 
@@ -44,6 +45,7 @@ class TrainState:
     step: int = 0
     best: Best | None = None
     stale: int = 0  # evaluations since the best one
+    evaluated: bool = True  # False between a checkpoint and the record of the evaluation that is due at its step
 
     def start_average(self) -> None:
         """The average starts as the current weights, without warm-up or bias correction (timm ModelEma)."""
@@ -98,11 +100,17 @@ def save(state: TrainState, run: Path) -> Path:
             building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)  # half a checkpoint would keep a full disk full
-    if state.best and checkpoint(run, state.best.step).exists():  # first: `last` decides where a resumed run goes on
-        files.write_text(run / "best", checkpoint(run, state.best.step).name + "\n")
     files.write_text(run / "last", folder.name + "\n")
-    _sweep(run)
+    _point_to_best(state, run)
     return folder
+
+
+def record(state: TrainState, run: Path) -> None:
+    """Adds to the newest checkpoint, saved before its evaluation, what that has changed; a resumed run then goes on."""
+    best = asdict(state.best) if state.best else None
+    text = json.dumps({"best": best, "stale": state.stale}) + "\n"
+    files.write_text(checkpoint(run, state.step) / EVALUATION, text)
+    _point_to_best(state, run)
 
 
 def _write(state: TrainState, folder: Path) -> None:
@@ -111,7 +119,7 @@ def _write(state: TrainState, folder: Path) -> None:
     if state.ema is not None:
         save_file(state.weights("ema"), folder / "ema.safetensors")
     best = asdict(state.best) if state.best else None
-    values = {"step": state.step, "best": best, "stale": state.stale}
+    values = {"step": state.step, "best": best, "stale": state.stale, "evaluated": state.evaluated}
     with (folder / "state").open("wb") as handle:  # opened here: of a path, torch does not say why it failed
         torch.save({"optimiser": state.optimiser.state_dict(), **values}, handle)
     hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
@@ -176,6 +184,25 @@ def _load(state: TrainState, folder: Path) -> None:
     state.optimiser.load_state_dict(values["optimiser"])
     state.step, state.stale = values["step"], values["stale"]
     state.best = Best(**values["best"]) if values["best"] else None
+    state.evaluated = values.get("evaluated", True)  # without the word: saved after its evaluation
+    if not state.evaluated and (found := _recorded(folder)) is not None:
+        state.best, state.stale = found
+        state.evaluated = True
+
+
+def _recorded(folder: Path) -> tuple[Best | None, int] | None:
+    """What `record` has added to a checkpoint; None when its evaluation was not finished."""
+    try:
+        values = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        return Best(**values["best"]) if values["best"] else None, int(values["stale"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _point_to_best(state: TrainState, run: Path) -> None:
+    if state.best and checkpoint(run, state.best.step).exists():
+        files.write_text(run / "best", checkpoint(run, state.best.step).name + "\n")
+    _sweep(run)
 
 
 def _sweep(run: Path) -> None:

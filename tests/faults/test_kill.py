@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from convnext import api, files
+from convnext.training import engine, state
 from convnext.training.log import read
 
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's process table")]
@@ -76,3 +80,101 @@ def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
     assert done.returncode == 0, done.stderr
     assert "continuing at step" in done.stdout
     same_run(whole, cut)
+
+
+# Put before the command: kills its process, with no chance to tidy up, when a function is called for the n-th time.
+DIES = """
+import os, signal
+import {module} as module
+whole, calls = module.{name}, []
+def dying(*given, **named):
+    calls.append(1)
+    if len(calls) == {call} and os.environ.get("RANK", "0") == "{rank}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **named)
+module.{name} = dying
+"""
+
+
+@pytest.mark.parametrize(
+    ("processes", "module", "name", "call"),
+    [
+        (1, "convnext.metrics", "ClassificationCounter.result", 5),  # the raw weights' third evaluation
+        (1, "convnext.metrics", "ClassificationCounter.result", 8),  # the averaged weights' fourth, the last of all
+        (1, "convnext.training.engine", "record", 2),  # the log has it, the checkpoint has not
+        (1, "convnext.training.engine", "record", 4),
+        (2, "convnext.metrics", "ClassificationCounter.result", 3),
+    ],
+)
+def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_one(
+    pictures, tiny, tmp_path, as_arguments, same_run, processes, module, name, call
+) -> None:
+    data, whole, cut = pictures(train=26), tmp_path / "whole", tmp_path / "cut"
+    words = [str(data), *as_arguments(tiny | {"steps": 12, "save_every": 1, "eval_every": 1})]
+    done = subprocess.run(command([*words, "--out", str(whole)], processes), env=environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(DIES.format(module=module, name=name, call=call, rank=processes - 1))
+    here = str(Path(__file__).parents[2])
+    lethal = environment() | {"PYTHONPATH": f"{site}{os.pathsep}{here}"}
+    done = subprocess.run(command([*words, "--out", str(cut)], processes), env=lethal, capture_output=True)
+    assert done.returncode == (1 if processes > 1 else -signal.SIGKILL)
+    step = state.checkpoints(cut)[-1]
+    assert state.damage(step) is None
+    assert not (step / state.EVALUATION).exists()
+    again = command(["--out", str(cut), "--resume"], processes)
+    done = subprocess.run(again, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"continuing at {step.name.replace('-', ' ')}" in done.stdout
+    same_run(whole, cut)
+
+
+def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkeypatch, same_run) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no room for the evaluation")
+
+    data = pictures()
+    api.train(data, settings=tiny, out=tmp_path / "whole", report=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("convnext.tasks.classify.Classify.evaluate", fails)
+        for resume in (False, True):
+            with pytest.raises(RuntimeError, match="no room"):
+                api.train(None if resume else data, settings=None if resume else tiny, out=tmp_path / "cut",
+                          resume=resume, report=False)  # fmt: skip
+            assert [path.name for path in state.checkpoints(tmp_path / "cut")] == ["step-3"]
+    api.train(out=tmp_path / "cut", resume=True, report=False)
+    same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_whose_checkpoints_were_saved_after_their_evaluation_goes_on(
+    pictures, tiny, tmp_path, monkeypatch, same_run
+) -> None:
+    """As runs had them before: best and stale stand in `state` itself, and nothing is left to judge."""
+
+    def rewrite(folder: Path) -> None:
+        values = torch.load(folder / "state", weights_only=True)
+        judged = json.loads((folder / state.EVALUATION).read_text())
+        del values["evaluated"]
+        torch.save(values | judged, folder / "state")
+        (folder / state.EVALUATION).unlink()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["sha256"]["state"] = files.sha256(folder / "state")
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def stops(*given: object) -> object:
+        if given[2].step == 7:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return real(*given)  # type: ignore[arg-type]
+
+    data, real = pictures(), engine.step
+    tiny |= {"steps": 30, "patience": 3, "optim.lr": 0.0, "schedule.min_lr": 0.0}
+    api.train(data, settings=tiny, out=tmp_path / "whole", report=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            api.train(data, settings=tiny, out=tmp_path / "cut", report=False)
+    for folder in state.checkpoints(tmp_path / "cut"):
+        rewrite(folder)
+    api.train(out=tmp_path / "cut", resume=True, report=False)
+    same_run(tmp_path / "whole", tmp_path / "cut")

@@ -35,7 +35,8 @@ def test_the_run_folder_holds_what_the_design_promises(pictures, tiny, tmp_path)
     run = tmp_path / "run"
     last = (run / "last").read_text().strip()
     checkpoint = run / "checkpoints" / last
-    assert {p.name for p in checkpoint.iterdir()} == {"raw.safetensors", "ema.safetensors", "state", "manifest.json"}
+    saved = {"raw.safetensors", "ema.safetensors", "state", "manifest.json", "evaluation.json"}
+    assert {p.name for p in checkpoint.iterdir()} == saved
     assert json.loads((run / "classes.json").read_text()) == ["class 0", "class 1", "class 2"]
     assert (run / "report" / "index.html").stat().st_size > 10_000
     metadata = load_checkpoint_metadata(run / "model.safetensors")

@@ -97,7 +97,7 @@ def test_a_quiet_log_writes_and_says_nothing(path: Path, capsys: pytest.CaptureF
     with Log(path, total_steps=2, quiet=True) as run:
         run.row("train", 1, loss=1.0)
         run.say("hello")
-        run.tick(1, 10.0)
+        run.tick(1, 10.0, 0)
     assert not path.exists()
     assert capsys.readouterr().out == ""
 
@@ -105,7 +105,7 @@ def test_a_quiet_log_writes_and_says_nothing(path: Path, capsys: pytest.CaptureF
 def test_without_a_terminal_there_are_plain_lines_and_no_bar(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "epoch 1  " + "a long line stays one line  " * 10
     with Log(path, total_steps=2) as run:
-        run.tick(1, 10.0)
+        run.tick(1, 10.0, 0)
         run.say(long)
         run.say("[bold]not markup[/bold] 12.5 %")
     assert capsys.readouterr().out == f"{long}\n[bold]not markup[/bold] 12.5 %\n"
@@ -115,7 +115,7 @@ def test_the_bar_is_taken_down_when_training_ends_or_fails(path: Path, monkeypat
     run = Log(path, total_steps=2)
     monkeypatch.setattr(type(run.console), "is_terminal", property(lambda self: True))
     with run:
-        run.tick(1, 10.0)
+        run.tick(1, 10.0, 0)
         assert run._bar is not None
         assert run._bar.live.is_started is True
     run.__enter__()
@@ -130,3 +130,18 @@ def test_time_left_is_at_the_pace_since_the_start_or_resume(
     run = Log(path, total_steps=60)
     monkeypatch.setattr(log.time, "perf_counter", lambda: run.began + passed)
     assert run.left(step=30, since=20) == shown  # 10 steps so far, 30 to go
+
+
+def test_without_a_terminal_a_line_a_minute_says_how_far_the_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with log.Log(tmp_path / "log.jsonl", 400) as rows:
+        rows.tick(10, 12.5, 0)
+        assert capsys.readouterr().out == ""
+        monkeypatch.setattr(log, "LINE_S", 0.0)
+        rows.row("train", 20, loss=2.345678)
+        rows.tick(20, 12.5, 0)
+        assert capsys.readouterr().out.startswith("step 20/400  loss 2.3457  12.5 images/s  0:0")
+        monkeypatch.setattr(log, "LINE_S", 60.0)
+        rows.tick(21, 12.5, 0)
+        assert capsys.readouterr().out == ""
