@@ -113,3 +113,19 @@ def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictu
     result = task.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)), rows.append)
     assert result["count"] == 7
     assert sorted(row["id"] for row in rows) == sorted(splits.val.ids)
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({"batch_size": 8}, 32),
+        ({"batch_size": 64}, 128),
+        ({"batch_size": 4096}, 256),
+        ({"batch_size": 4096, "micro_batch": 24}, 48),
+        ({"batch_size": 4096, "micro_batch": 24, "eval_batch": 7}, 7),
+    ],
+)
+def test_an_evaluation_needs_no_more_memory_than_a_step(settings: dict[str, int], size: int, pictures: Any) -> None:
+    splits = sources.open_data(pictures())
+    task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
+    assert task.eval_batch_size == size
