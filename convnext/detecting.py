@@ -36,7 +36,8 @@ class Found:
 
 
 def evaluate(
-    model: Any, checkpoint: str | Path, data: str | Path | None, *, split: Literal["val", "train", "all"] = "val",
+    model: Any, checkpoint: str | Path, data: str | Path | None, *,
+    split: Literal["val", "train", "all", "test"] = "val",
     precision: str = "auto", say: Callable[[str], None] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """COCO's figures of a detector on annotated pictures and each class's AP, in percent; classes go by their names.

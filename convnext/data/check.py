@@ -42,7 +42,7 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
     if look.kind in ("inside", "labels"):
         return FolderReport(readable(text), {}, [Problem("not understood", ".", str(look))])
     if look.task == "detect":
-        return check_annotations(root, progress)
+        return check_annotations(root, progress, tell)
     if look.task == "segment":
         return check_masks(root, labels, progress)
     if table := find_table(root) if labels is None else Path(labels).expanduser():

@@ -2,80 +2,88 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .coco import MOST_OBJECTS, SPLIT_NAMES, annotation_files, image_folder, sizes_of
+from .annotated import layout_of
+from .annotations import Annotations
+from .coco import sizes_of
 from .coco_entries import REQUIRED, SMALLEST_SIDE, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
+from .coco_files import image_folder
+from .detection import MOST_OBJECTS
+from .duplicates import Facts, Picture, Progress, Tell, inspected, repeated
 from .findings import Counts, FolderReport, Problem
-from .images import BadImage, open_image, read_header, readable
+from .images import BadImage, read_header, readable
 
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
-# What becomes of an object that nothing can be learned from, and of a picture without one. "all" is one file, of which
+# What becomes of an object that nothing can be learned from, and of a picture without one. "all" is one split, of which
 # a share of the pictures is held out.
 USELESS = {"train": "not learned from", "val": "judged all the same, and hardly ever found",
            "all": "not learned from; judged all the same where its picture is held out"}  # fmt: skip
 EMPTY = {"train": "not learned from", "val": "whatever is found in it counts as wrong", "all": "not learned from"}
-MANY = {"train": f"the {MOST_OBJECTS} largest are learned from", "val": "all are judged",
-        "all": f"the {MOST_OBJECTS} largest are learned from; all are judged where it is held out"}  # fmt: skip
+MANY = {"train": f"the {MOST_OBJECTS} largest in sight are learned from at a time", "val": "all are judged",
+        "all": f"the {MOST_OBJECTS} largest in sight are learned from at a time; all are judged where it is held "
+               "out"}  # fmt: skip
 LACKING = {"train": "no object to learn from", "val": "no object to be judged on", "all": "no object to learn from"}
 OUTSIDE = 1.0  # pixels that a box may stick out by: rounding
 
 
-def check_annotations(root: Path, progress: Progress | None = None) -> FolderReport:
-    """The report on one annotation file or on a folder's two; every picture is decoded."""
-    named = {"all": root} if root.is_file() else dict(_files(root))
+def check_annotations(root: Path, progress: Progress | None = None, tell: Tell | None = None) -> FolderReport:
+    """The report on one annotation file or on a folder's splits, in any format; every picture is decoded."""
+    name = readable(str(root))
     counts: Counts = {}
-    problems = [
-        Problem("missing split", ".", f"there are no annotations for {split}")
-        for split in ("train", "val")
-        if named.keys() != {"all"} and split not in named
-    ]
-    classes: dict[str, list[tuple[Any, str]]] = {}
-    for split, path in named.items():
-        content = _content(path)
-        if isinstance(content, str):
-            problems.append(Problem("bad annotations", path.name, content))
-            counts[split] = {}
-            continue
-        found = _Split(split, path, content)
-        problems += found.problems(progress)
-        counts[split], classes[split] = found.counts(), sorted(found.names.items())
-    if len(classes) == 2 and classes["train"] != classes["val"]:
-        differ = sorted({f"{name} ({number})" for number, name in set(classes["train"]) ^ set(classes["val"])})
-        problems.append(Problem("categories differ", ".", f"between train and val: {', '.join(differ[:5])}"))
-    return FolderReport(readable(str(root)), counts, sorted(problems, key=lambda p: p.severity != "error"), "objects")
+    problems: list[Problem] = []
 
+    def collect(kind: str, path: str, text: str) -> None:
+        problems.append(Problem(kind, path, text))
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    for split in SPLIT_NAMES:
-        try:
-            yield from annotation_files(root, (split,)).items()
-        except UserError:
-            continue
-
-
-def _content(path: Path) -> dict[str, Any] | str:
-    """The file's lists of entries, or what is wrong with it."""
     try:
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        return f"cannot be read as JSON ({str(error)[:80]})"
-    if not isinstance(raw, dict) or not all(isinstance(raw.get(name), list) and raw[name] for name in REQUIRED):
-        return "must hold images, annotations and categories, none of them empty"
-    return {name: raw[name] for name in REQUIRED}
+        layout = layout_of(root)
+    except UserError as error:
+        return FolderReport(name, {}, [Problem("missing split", ".", str(error))], "objects")
+    problems += [Problem("unused folder", ".", text) for text in layout.notes]
+    splits: dict[str, _Split] = {}
+    facts: list[Facts] = []
+    for split, read in layout.splits.items():
+        role = "all" if split == "train" and "val" not in layout.splits else split
+        counts[role] = {}
+        try:
+            found = read(collect)
+        except UserError as error:
+            problems.append(Problem("bad annotations", ".", str(error)))
+            continue
+        problems += [Problem("unused folder", role, text) for text in found.notes]
+        splits[role] = _Split(role, found)
+        facts += inspected(splits[role].pictures, progress, tell)
+        problems += splits[role].problems(facts[-len(splits[role].pictures) :] if splits[role].pictures else [])
+        counts[role] = splits[role].counts()
+    pictures = [picture for one in splits.values() for picture in one.pictures]
+    problems += [problem for fact in facts for problem in fact.problems]
+    problems += [*repeated(pictures, facts), *_unknown_classes(splits)]
+    return FolderReport(name, counts, sorted(problems, key=lambda p: p.severity != "error"), "objects")
+
+
+def _unknown_classes(splits: dict[str, _Split]) -> Iterator[Problem]:
+    """Splits are matched by the names of classes: those of which a judged split has objects must be learned."""
+    learned = splits.get("train") or splits.get("all")
+    for split in ("val", "test"):
+        if learned is not None and split in splits:
+            only = [name for name, count in splits[split].counts().items()
+                    if count and name not in learned.names.values()]  # fmt: skip
+            if only:
+                yield Problem("categories differ", ".", f"{split} has objects of classes that train does not list: "
+                              f"{', '.join(only[:5])}")  # fmt: skip
 
 
 class _Split:
-    """One annotation file: its whole entries, and what is wrong with the others. `name` is "train", "val" or "all"."""
+    """One split: its whole entries, and what is wrong with the others. `name` is "train", "val", "test" or "all"."""
 
-    def __init__(self, name: str, path: Path, content: dict[str, Any]) -> None:
-        self.name, self.path = name, path
+    def __init__(self, name: str, found: Annotations) -> None:
+        content = {part: found.content[part] for part in REQUIRED}
+        self.name, self.path = name, found.where
+        self.role = "val" if name == "test" else name
         self.faults = [
             (called(part, row), fault)
             for part, rows in content.items()
@@ -92,19 +100,26 @@ class _Split:
             part: {str(row.get("id")) for row in content[part] if isinstance(row, dict)} for part in REQUIRED
         }
 
+        folder = image_folder(self.path, [str(row["file_name"]) for row in self.images])
+        folder = folder if found.folder is None else found.folder
+        self.pictures = [
+            Picture(name, "", folder / str(row["file_name"]), readable(str(row["file_name"]))) for row in self.images
+        ]
+
     def counts(self) -> dict[str, int]:
         found = Counter(self.names.get(row["category_id"]) for row in self.annotations)
         return {name: found[name] for name in self.names.values()}
 
-    def problems(self, progress: Progress | None) -> Iterator[Problem]:
+    def problems(self, facts: list[Facts]) -> Iterator[Problem]:
+        """What is wrong with the entries; `facts` are of the pictures."""
         for name, fault in self.faults:
             yield Problem("bad annotations", name, fault)
         yield from self._repeats()
-        yield from self._pictures(progress)
+        yield from self._pictures(facts)
         for row in self.annotations:
             yield from self._object(row)
         if self.annotations and not any(self._useful(row) for row in self.annotations):
-            text = f"{LACKING[self.name]}: all {len(self.annotations):,} are crowds, broken or without an area"
+            text = f"{LACKING[self.role]}: all {len(self.annotations):,} are crowds, broken or without an area"
             yield Problem("bad annotations", self.path.name, text)
 
     def _repeats(self) -> Iterator[Problem]:
@@ -121,21 +136,16 @@ class _Split:
             return False
         return not outline_fault(row.get("segmentation"), size) and not why_useless(row, size)
 
-    def _pictures(self, progress: Progress | None) -> Iterator[Problem]:
-        folder = image_folder(self.path, [str(row["file_name"]) for row in self.images])
+    def _pictures(self, facts: list[Facts]) -> Iterator[Problem]:
         objects = Counter(row["image_id"] for row in self.annotations)
-        with ThreadPoolExecutor() as pool:
-            looks = pool.map(lambda row: _look(folder, row), self.images)
-            for done, (row, problem) in enumerate(zip(self.images, looks, strict=True), 1):
-                name, count = readable(str(row["file_name"])), objects[row["id"]]
-                if not count:
-                    yield Problem("no object", name, f"{EMPTY[self.name]}: it has no annotation")
-                if count > MOST_OBJECTS:
-                    yield Problem("many objects", name, f"{count:,} objects: {MANY[self.name]}")
-                if problem is not None:
-                    yield problem
-                if progress is not None:
-                    progress(done, len(self.images))
+        for row, picture, fact in zip(self.images, self.pictures, facts, strict=True):
+            count = objects[row["id"]]
+            if not count:
+                yield Problem("no object", picture.name, f"{EMPTY[self.role]}: it has no annotation")
+            if count > MOST_OBJECTS:
+                yield Problem("many objects", picture.name, f"{count:,} objects: {MANY[self.role]}")
+            if fact.pixels_hash and (problem := _size_fault(picture, row)) is not None:
+                yield problem
 
     def _object(self, row: dict[str, Any]) -> Iterator[Problem]:
         name = called("annotations", row)
@@ -153,7 +163,7 @@ class _Split:
         if is_crowd(row):
             return
         if why_useless(row, (width, height)) and not row.get("ignore"):
-            yield Problem("no area", name, f"{USELESS[self.name]}: {_reason(row, (width, height), bad)}")
+            yield Problem("no area", name, f"{USELESS[self.role]}: {_reason(row, (width, height), bad)}")
             return
         if bad:
             yield Problem("no area", name, f"one of its {len(faults)} polygons {bad}; the others are used")
@@ -173,15 +183,13 @@ def _reason(row: dict[str, Any], size: tuple[int, int], bad: str | None) -> str:
     return f"a polygon {bad}" if bad else "its run lengths have no pixel inside"
 
 
-def _look(folder: Path, row: dict[str, Any]) -> Problem | None:
-    """What is wrong with an entry's picture; decoding finds those that end too early."""
-    name = str(row["file_name"])
+def _size_fault(picture: Picture, row: dict[str, Any]) -> Problem | None:
+    """What is wrong with the size that an entry gives for its picture, which can be decoded."""
     try:
-        header = read_header(folder / name)
-        open_image(folder / name)
+        header = read_header(picture.path)
     except BadImage as error:
-        return Problem(error.kind, readable(name), str(error))
+        return Problem(error.kind, picture.name, str(error))
     if (row["width"], row["height"]) in sizes_of(header):
         return None
     said = f"{row['width']} x {row['height']} pixels, it has {header.size[0]} x {header.size[1]}"
-    return Problem("bad annotations", readable(name), f"its annotations are for {said}")
+    return Problem("bad annotations", picture.name, f"its annotations are for {said}")

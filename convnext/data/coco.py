@@ -1,13 +1,11 @@
-"""Annotated pictures in COCO's format: one JSON file, or a folder with one for each split, of any classes.
+"""Annotated pictures, of any classes: read from COCO's, YOLO's or PASCAL VOC's annotations, checked, split.
 
-Boxes here are (x1, y1, x2, y2) in pixels, where the file has (x, y, width, height). G objects of an image.
+Boxes here are (x1, y1, x2, y2) in pixels, where COCO has (x, y, width, height). G objects of an image.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +17,18 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .annotated import layout_of
+from .annotations import SIDEWAYS, Annotations, Layout, refuse
 from .coco_entries import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
-from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
+from .coco_files import complete_folder, is_coco, read_file
 from .images import BadImage, Header, open_image, read_header, readable
 from .labelled import fingerprint, held_out, listed
 from .learned import UNTOLD, Learned, to_judge
 
-MOST_OBJECTS = 300  # of an image that are learned from, the largest ones; COCO's fullest image has 93
-SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+__all__ = ["DetectionSource", "DetectionSplits", "is_coco", "open_detection", "open_detection_for_judging", "read_coco"]
+
 REMEDY = "mend it or export it again"
-HEAD = 2**16  # bytes of an annotation file by which it is known
-COCO_PARTS = (b"images", b"annotations", b"categories", b"info", b"licenses")  # one of which it begins with
 SHOWN = 3  # pictures that a message names
-SPLIT_NAMES = {"train": TRAIN_NAMES, "val": (*VAL_NAMES, *TEST_NAMES)}
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
 
@@ -51,6 +48,7 @@ class Objects:
     boxes: np.ndarray  # (G, 4) float32, within the image
     labels: np.ndarray  # (G,) int64 positions in the source's classes
     outlines: tuple[Outline, ...]  # empty polygons: the box itself is the mask
+    ignored: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # difficult: also no background
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class DetectionSample:
 
 @dataclass(frozen=True)
 class DetectionSource:
-    """The pictures of one annotation file; `raw` is that file's content, which the evaluation is held against."""
+    """The pictures of one split; `raw` is COCO's content of it, which the evaluation is held against."""
 
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
@@ -75,7 +73,9 @@ class DetectionSource:
     folder: Path
     raw: dict[str, Any] = field(repr=False)
     masks: bool  # whether any object has an outline
-    notes: tuple[str, ...] = ()  # of what nothing can be learned from
+    notes: tuple[str, ...] = ()  # of what nothing can be learned from, though it is judged
+    reading: tuple[str, ...] = ()  # what there is to say of how the annotations were understood
+    where: Path | None = None  # the annotation file, or the folder that the annotations come from
     multi_label: bool = False
 
     def __len__(self) -> int:
@@ -90,9 +90,18 @@ class DetectionSource:
         return sum(not is_crowd(row) for row in self.raw["annotations"])
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Of all objects that are not learned from, how many there are and why."""
+        marks = [row for row in self.raw["annotations"] if is_crowd(row)]
+        difficult = sum(bool(row.get("difficult")) for row in marks)
+        counts = ((len(marks) - difficult, "marked as crowds"), (difficult, "marked as difficult"))
+        return (*self.notes, *(f"{count:,} objects {why}" for count, why in counts if count))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """A digest of each image's objects, for the fingerprint of the data."""
-        return tuple(hashlib.sha256(o.boxes.tobytes() + o.labels.tobytes()).hexdigest() for o in self.objects)
+        parts = (o.boxes.tobytes() + o.labels.tobytes() + o.ignored.tobytes() for o in self.objects)
+        return tuple(hashlib.sha256(part).hexdigest() for part in parts)
 
     def image(self, index: int) -> Image.Image:
         """The picture in the orientation that its annotations are for. Raises BadImage when its size is another."""
@@ -123,70 +132,95 @@ class DetectionSource:
 
 @dataclass(frozen=True)
 class DetectionSplits:
-    """What to learn from and what to be judged on; `note` says in a sentence what there is."""
+    """What to learn from, what to choose the best weights by, and, where the folder has it, what is judged at the end
+    alone; `note` says in a sentence what there is."""
 
     train: DetectionSource
     val: DetectionSource
     name: str
     note: str
-
-
-def is_coco(root: Path) -> bool:
-    """Whether a path is an annotation file, or a folder that has some in a known layout; only their heads are read."""
-    if root.is_file():
-        return root.suffix == ".json" and _begins_like_coco(root)
-    return any(_begins_like_coco(path) for path in _candidates(root, "train") + _candidates(root, "val"))
-
-
-def _begins_like_coco(path: Path) -> bool:
-    """Whether a JSON file begins as an object with one of COCO's lists."""
-    try:
-        with path.open("rb") as handle:
-            head = handle.read(HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
-    except OSError:
-        return False
-    return head.startswith(b"{") and any(b'"%s"' % part in head for part in COCO_PARTS)
+    test: DetectionSource | None = None
 
 
 def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: bool = False) -> DetectionSplits:
-    """The splits of a folder with COCO annotations, or of one annotation file, of which a share of images is held out.
+    """The splits of a folder of annotated pictures, or of one annotation file, in any format that is known.
 
-    A folder holds annotations/instances_train*.json and …_val*.json beside the folders of images (COCO), or train/ and
-    valid/ with a JSON file in each (Roboflow's and others' export). Images without objects are left out of training
-    unless `keep_empty`. Raises UserError for whatever makes the data unfit.
+    Where there is no validation split, a share of the training images is held out by their names. Images without
+    objects are left out of training unless `keep_empty`. Raises UserError for whatever makes the data unfit.
     """
     root = Path(where).expanduser()
-    if root.is_file():
-        whole = read_coco(root)
-        held = held_out(whole.ids, val_fraction)
-        train, val = whole.take([i for i in range(len(whole)) if i not in held]), whole.take(sorted(held))
+    layout = layout_of(root)
+    train, notes = source_of(layout.splits["train"](refuse)), list(layout.notes)
+    if "val" in layout.splits:
+        val = renumbered(source_of(layout.splits["val"](refuse)), train)
     else:
-        found = annotation_files(root)
-        train, val = read_coco(found["train"]), read_coco(found["val"])
-        if train.classes != val.classes:
-            only = sorted(set(train.classes) ^ set(val.classes))
-            differ = f"{listed(only)} only in one" if only else "the same names have other ids"
-            raise UserError(f"the categories of {found['train']} and {found['val']} differ: {differ}; make them agree")
+        held = held_out(train.ids, val_fraction)
+        whole, said = (
+            train,
+            "" if root.is_file() else f"there is no validation split: {len(held):,} images are held out",
+        )
+        train, val = whole.take([i for i in range(len(whole)) if i not in held]), whole.take(sorted(held))
+        notes += [said] if said else []
+    test, why = _test_split(layout, train)
+    notes += [why] if why else []
     empty = [i for i, o in enumerate(train.objects) if not len(o.labels)]
     if len(empty) == len(train):
-        raise UserError(f"{readable(root)} has no object to learn from in {len(train)} training images; annotate some")
+        reasons = "".join(f"; {text}" for text in train.remarks)
+        raise UserError(f"{readable(root)} has no object to learn from in {len(train)} training images{reasons}; "
+                        "annotate some")  # fmt: skip
     if not any(len(o.labels) for o in val.objects):
-        raise UserError(f"{readable(root)} has no object to be judged on in {len(val)} validation images; annotate "
-                        "some, or hold out more")  # fmt: skip
+        reasons = "".join(f"; {text}" for text in val.remarks)
+        raise UserError(f"{readable(root)} has no object to be judged on in {len(val)} validation images{reasons}; "
+                        "annotate some, or hold out more")  # fmt: skip
     note = (f"{len(train):,} training and {len(val):,} validation images, "
             f"{sum(len(o.labels) for o in train.objects):,} and {val.judged:,} objects of "
             f"{len(train.classes)} classes")  # fmt: skip
+    if test is not None:
+        note += f", {len(test):,} test images for the end"
     if empty and not keep_empty:
         train = train.take([i for i in range(len(train)) if len(train.objects[i].labels)])
         note += f"; {len(empty):,} training images without objects left out"
     # Figures are COCO's own, for which every object of the file counts (tasks/detect.py): so it is said, not changed.
-    remarks = [f"train: {text}, left out" for text in train.notes]
+    remarks = [f"train: {text}, left out" for text in train.remarks]
     remarks += [f"val: {text}, judged all the same, as COCO's evaluation does" for text in val.notes]
-    return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks)))
+    remarks += [f"{name}: {text}" for name, one in (("train", train), ("val", val)) for text in one.reading]
+    return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks, *notes)), test)
+
+
+def _test_split(layout: Layout, train: DetectionSource) -> tuple[DetectionSource | None, str]:
+    """The test split where there is a sound one, or why what is called so is not: it must not stop a training run."""
+    if "test" not in layout.splits:
+        return None, ""
+    try:
+        test = renumbered(source_of(layout.splits["test"](refuse)), train)
+    except UserError as error:
+        return None, f"the test split is not judged: {error}"
+    return (test, "") if test.judged else (None, "the test split has no objects and is not judged")
+
+
+def renumbered(source: DetectionSource, like: DetectionSource) -> DetectionSource:
+    """`source` with the classes and category ids of another split, matched by name.
+
+    Raises UserError where it has objects of a class that the other does not have.
+    """
+    if (source.classes, source.category_ids) == (like.classes, like.category_ids):
+        return source
+    used = {row["category_id"] for row in source.raw["annotations"]}
+    pairs = list(zip(source.category_ids, source.classes, strict=True))
+    if unknown := sorted(name for number, name in pairs if name not in like.classes and number in used):
+        raise UserError(f"{source.where} has objects of classes that {like.where} does not list: {listed(unknown)}; "
+                        "make their categories agree")  # fmt: skip
+    place = {name: i for i, name in enumerate(like.classes)}
+    new = np.array([place.get(name, -1) for name in source.classes], dtype=np.int64)
+    number = {old: like.category_ids[place[name]] for old, name in pairs if name in place}
+    annotations = [row | {"category_id": number[row["category_id"]]} for row in source.raw["annotations"]]
+    raw = source.raw | {"annotations": annotations, "categories": like.raw["categories"]}
+    objects = tuple(replace(one, labels=new[one.labels]) for one in source.objects)
+    return replace(source, classes=like.classes, category_ids=like.category_ids, raw=raw, objects=objects)
 
 
 def open_detection_for_judging(
-    where: str | Path, split: Literal["val", "train", "all"] = "val", *, val_fraction: float = 0.2,
+    where: str | Path, split: Literal["val", "train", "all", "test"] = "val", *, val_fraction: float = 0.2,
     trained_on: str | None = None, known: Learned | None = None,
 ) -> tuple[DetectionSource, str]:  # fmt: skip
     """The annotated pictures to judge a detector on, and a sentence that says which they are.
@@ -197,17 +231,23 @@ def open_detection_for_judging(
     asked for all, or when no picture is left.
     """
     root = Path(where).expanduser()
-    if not root.is_file() and split == "all":
-        raise UserError(f"{readable(root)} has a split of its own; choose --split val or --split train")
-    path = root if root.is_file() else annotation_files(root, (split,))[split]
-    source = read_coco(path)
+    layout = layout_of(root)
+    alone = layout.splits.keys() == {"train"}
+    if not alone and split == "all":
+        raise UserError(f"{readable(root)} has splits of its own; choose --split {' or '.join(layout.splits)}")
+    if split == "test" and "test" not in layout.splits:
+        raise UserError(f"{readable(root)} has no test split; choose --split val")
+    whole = split in ("all", "val") and split not in layout.splits  # then a share of the training images is held out
+    found = layout.splits["train" if whole else split](refuse)
+    source = source_of(found)
+    path = found.where
     note = f"{len(source):,} images of {readable(path)}"
     if split == "all" or (known is None and trained_on is None):
         return source, note
     if known is not None:
         chosen, said = to_judge(known, source, split, readable(path), note)
         return source.take(chosen), said
-    if root.is_file() and len(source) > 1:
+    if "val" not in layout.splits and split != "test" and len(source) > 1:
         held = held_out(source.ids, val_fraction)
         train = source.take([i for i in range(len(source)) if i not in held])
         seen = train.take([i for i, o in enumerate(train.objects) if len(o.labels)])  # as `keep_empty` has it
@@ -217,45 +257,21 @@ def open_detection_for_judging(
     return source, note + UNTOLD
 
 
-def annotation_files(root: Path, wanted: Sequence[str] = ("train", "val")) -> dict[str, Path]:
-    """The file of each wanted split of a folder in a known layout. Raises UserError, saying what was looked for."""
-    if not root.is_dir():
-        raise UserError(f"there is no folder or annotation file {readable(root)}; check the path")
-    found: dict[str, Path] = {}
-    for split in wanted:
-        for name in SPLIT_NAMES[split]:
-            candidates = _of_name(root, name)
-            if len(candidates) > 1:
-                raise UserError(f"{readable(root)} has several annotation files for {split}: "
-                                f"{listed([path.name for path in candidates])}; keep one")  # fmt: skip
-            if candidates and split not in found:
-                found[split] = candidates[0]
-    if lacks := [split for split in wanted if split not in found]:
-        lacking = " and ".join(lacks)
-        raise UserError(
-            f"{readable(root)} has no COCO annotations for {lacking}: looked for annotations/instances_train*.json and "
-            "…_val*.json, and for a JSON file in train/ and in val/ or valid/; or pass one annotation file"
-        )
-    return found
-
-
-def _candidates(root: Path, split: str) -> list[Path]:
-    return [path for name in SPLIT_NAMES[split] for path in _of_name(root, name)]
-
-
-def _of_name(root: Path, name: str) -> list[Path]:
-    """The annotation files of a split that is called `name`."""
-    patterns = (f"annotations/instances_{name}*.json", f"{name}/*.json", f"annotations/{name}*.json")
-    found = ([path for path in sorted(root.glob(pattern)) if path.name[0] != "."] for pattern in patterns)
-    return next(filter(None, found), [])
-
-
 def read_coco(path: Path) -> DetectionSource:
     """One annotation file; its pictures are found by their names.
 
     Raises UserError for what cannot be understood or contradicts itself; what is merely useless is left out and said.
     """
-    raw = _parsed(path)
+    return source_of(read_file(path))
+
+
+def source_of(found: Annotations) -> DetectionSource:
+    """Annotations whose every entry is sound, and whose pictures are all there. Raises UserError as `read_coco`."""
+    path, raw = found.where, found.content
+    for part in REQUIRED:
+        for row in raw[part]:
+            if fault := fault_of(part, row):
+                raise UserError(f"{path}: {called(part, row)} {fault}; {REMEDY}")
     categories = sorted(raw["categories"], key=lambda row: row["id"])
     _require_unique(path, "category ids", [row["id"] for row in categories])
     _require_unique(path, "category names", [row["name"] for row in categories])
@@ -273,8 +289,9 @@ def read_coco(path: Path) -> DetectionSource:
     left_out: Counter[str] = Counter()
     objects = tuple(_objects(path, of_image[row["id"]], sizes[row["id"]], label_of, left_out) for row in rows)
     names = tuple(str(row["file_name"]) for row in rows)
-    folder = _complete_folder(path, names)
-    _require_sizes(path, folder, names, tuple(sizes.values()))
+    folder = complete_folder(path, names) if found.folder is None else found.folder
+    if not found.measured:
+        _require_sizes(path, folder, names, tuple(sizes.values()))
     return DetectionSource(
         classes=tuple(str(row["name"]) for row in categories),
         category_ids=tuple(row["id"] for row in categories),
@@ -286,51 +303,34 @@ def read_coco(path: Path) -> DetectionSource:
         raw=raw,
         masks=any(o.polygons or o.runs for per_image in objects for o in per_image.outlines),
         notes=tuple(f"{count:,} objects {why}" for why, count in left_out.items()),
+        reading=found.notes,
+        where=path,
     )
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({str(error)[:80]}); export the annotations again") from None
-    for part in REQUIRED:
-        rows = raw.get(part) if isinstance(raw, dict) else None
-        if not isinstance(rows, list) or not rows:
-            raise UserError(f"{path} has no {part}; a COCO file lists images, annotations and categories")
-        for row in rows:
-            if fault := fault_of(part, row):
-                raise UserError(f"{path}: {called(part, row)} {fault}; {REMEDY}")
-    return raw
 
 
 def _objects(path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], label_of: dict[Any, int],
              left_out: Counter[str]) -> Objects:  # fmt: skip
-    width, height = size
     kept: list[tuple[tuple[float, ...], int, Outline]] = []
+    ignored: list[tuple[float, ...]] = []
     for row in rows:
         outline = _outline(f"{path}: {called('annotations', row)}", row.get("segmentation"), size)
         if is_crowd(row):
+            ignored += [_corners(row["bbox"], size)] if row.get("difficult") else []
             continue
         if why := why_useless(row, size):
             left_out[why] += 1
             continue
-        x, y, w, h = row["bbox"]
-        box = (
-            min(max(x, 0.0), width),
-            min(max(y, 0.0), height),
-            max(min(x + w, width), 0.0),
-            max(min(y + h, height), 0.0),
-        )
-        kept.append((box, label_of[row["category_id"]], outline))
-    if len(kept) > MOST_OBJECTS:
-        left_out[f"beyond the {MOST_OBJECTS} largest of an image"] += len(kept) - MOST_OBJECTS
-        kept = sorted(kept, key=lambda one: (one[0][0] - one[0][2]) * (one[0][3] - one[0][1]))[:MOST_OBJECTS]
+        kept.append((_corners(row["bbox"], size), label_of[row["category_id"]], outline))
     boxes = np.array([box for box, _, _ in kept], dtype=np.float32).reshape(-1, 4)
     labels = np.array([label for _, label, _ in kept], dtype=np.int64)
-    return Objects(boxes, labels, tuple(outline for _, _, outline in kept))
+    difficult = np.array(ignored, dtype=np.float32).reshape(-1, 4)
+    return Objects(boxes, labels, tuple(outline for _, _, outline in kept), difficult)
+
+
+def _corners(box: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
+    """(x, y, width, height) -> (x1, y1, x2, y2), cut to the image."""
+    (x, y, w, h), (width, height) = box, size
+    return min(max(x, 0.0), width), min(max(y, 0.0), height), max(min(x + w, width), 0.0), max(min(y + h, height), 0.0)
 
 
 def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline:
@@ -370,21 +370,3 @@ def _require_sizes(path: Path, folder: Path, names: Sequence[str], sizes: Sequen
         other = f"{len(differences):,} of the {len(names):,} images of {path} are not of the size that it says"
         shown = ", ".join(differences[:SHOWN]) + (", …" if len(differences) > SHOWN else "")
         raise UserError(f"{other}: {shown}; export the annotations again")
-
-
-def image_folder(path: Path, names: Sequence[str]) -> Path:
-    """The folder below which most of the pictures lie, from what the annotation file is called and where it is."""
-    parent, stem = path.parent, path.stem.removeprefix("instances_")
-    above = parent.parent
-    own = (above / stem, above / "images" / stem, above / stem / "images", parent / stem)
-    candidates = (*own, above / "images", parent / "images", parent, above)
-    return max(candidates, key=lambda folder: sum(os.path.isfile(folder / name) for name in names))
-
-
-def _complete_folder(path: Path, names: Sequence[str]) -> Path:
-    """The folder that has all the pictures; UserError, naming some, when they are not there."""
-    folder = image_folder(path, names)
-    if missing := [name for name in names if not os.path.isfile(folder / name)]:
-        lacking = f"{len(missing):,} of the {len(names):,} images of {path} are not in {readable(folder)}"
-        raise UserError(f"{lacking}: {listed(missing, SHOWN)}; put them there, or take them out of the file")
-    return folder

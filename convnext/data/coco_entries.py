@@ -105,7 +105,8 @@ def why_useless(row: dict[str, Any], size: tuple[int, int]) -> str | None:
     if isinstance(outline, dict):
         nothing = not any((_lengths_of(outline) or [])[1::2])
     else:
-        nothing = bool(outline) and all(polygon_fault(part, size) for part in outline or ())
+        parts = [part for part in outline or () if part]  # [[]] is no outline: the box stands for it
+        nothing = bool(parts) and all(polygon_fault(part, size) for part in parts)
     return "outlined by nothing within their image" if nothing else None
 
 

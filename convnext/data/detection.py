@@ -22,6 +22,7 @@ from .loader import Key, Order
 PAPER_SIDE, PAPER_LONG = 800, 1333  # short and long side of the test image; all other lengths are given for these
 CROP_SHORT_SIDES = (400, 500, 600)  # before a crop
 CROP_RANGE = (384, 600)
+MOST_OBJECTS = 300  # in sight that are learned from at once, the largest; COCO's fullest image has 93
 LEAST_SIDE = 1e-2  # pixels of a box after scaling and cutting: what only touches the border is not in sight
 Pair = tuple[float, float]
 
@@ -91,18 +92,31 @@ class Place:
         return points * np.array(self.scale) + np.array(self.shift)
 
 
-def moved(objects: Objects, place: Place, size: tuple[int, int]) -> dict[str, Tensor]:
-    """The objects in a picture of height and width `size` made by `place`; what is out of sight is left out."""
-    corners = place(objects.boxes.reshape(-1, 2, 2).astype(np.float64))
-    whole = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)  # as they will be learned from:
-    boxes = whole.clip(0, np.array((size[1], size[0]) * 2, np.float32))  # 1e-13 wide is 0 wide there, and no box
-    seen = ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_SIDE).all(1).nonzero()[0]
-    masks = [drawn(objects.outlines[i], boxes[i], place, size) for i in seen]
-    return {
-        "boxes": torch.from_numpy(boxes[seen]),
-        "labels": torch.from_numpy(objects.labels[seen]),
-        "masks": torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *size), np.uint8)),
-    }
+def moved(objects: Objects, place: Place, size: tuple[int, int], *, masks: bool = True) -> dict[str, Tensor]:
+    """The objects in a picture of height and width `size` made by `place`; what is out of sight is left out.
+
+    "boxes" (G, 4), "labels" (G,), with `masks` "masks" (G, H, W), and where there are any "ignored" (I, 4).
+    """
+    boxes, seen = _in_sight(objects.boxes, place, size)
+    ignored, partly = _in_sight(objects.ignored, place, size)
+    ignored = ignored[partly]
+    if len(seen) > MOST_OBJECTS:  # more would take gigabytes; what is cut is not background for that
+        sides = boxes[seen, 2:] - boxes[seen, :2]
+        order = seen[np.argsort(-sides.prod(1), kind="stable")]
+        seen, ignored = np.sort(order[:MOST_OBJECTS]), np.concatenate((ignored, boxes[order[MOST_OBJECTS:]]))
+    target = {"boxes": torch.from_numpy(boxes[seen]), "labels": torch.from_numpy(objects.labels[seen])}
+    if masks:
+        pixels = [drawn(objects.outlines[i], boxes[i], place, size) for i in seen]
+        target["masks"] = torch.from_numpy(np.stack(pixels) if pixels else np.zeros((0, *size), np.uint8))
+    return target | ({"ignored": torch.from_numpy(ignored)} if len(ignored) else {})
+
+
+def _in_sight(boxes: np.ndarray, place: Place, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 4) -> (N, 4) moved and cut, as they will be learned from, and the positions of those that are still there."""
+    corners = place(boxes.reshape(-1, 2, 2).astype(np.float64))
+    whole = np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)  # in which 1e-13 wide is 0 wide
+    cut = whole.clip(0, np.array((size[1], size[0]) * 2, np.float32))
+    return cut, ((cut[:, 2:] - cut[:, :2]) >= LEAST_SIDE).all(1).nonzero()[0]
 
 
 def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]) -> np.ndarray:

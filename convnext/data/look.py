@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import UserError
-from . import builtin, coco, folders, mask_layouts, tables, voc, yolo
+from . import builtin, coco_files, folders, mask_layouts, tables, voc, yolo
 from .images import IMAGE_SUFFIXES, BadImage, open_image, readable
 from .labelled import listed
 
@@ -48,14 +48,12 @@ OPENED = 3  # masks whose pixels are looked at
 PAIRED = 0.5  # share of the sampled pictures that must have a mask of their name
 FLAT = 0.7  # share of a mask's pixels that equal their neighbour; photographs have below a half
 FEW_COLOURS = 32  # of a mask, where its areas are small
-COCO_KEYS = (b'"annotations"', b'"images"', b'"categories"')
 MOST_INSIDE = 20  # folders below one that is nothing, which are looked into
 LABEL_FILES = {  # beside pictures, where no layout is recognised
     ".txt": "which may be labels in YOLO's format: they need a data.yaml that names train, val and names",
     ".xml": "which may be PASCAL VOC's: they belong into Annotations/, beside JPEGImages/",
     ".json": "none of which is one annotation file in COCO's format: export them as that",
 }
-HEAD = 1 << 16  # bytes of a JSON file, from its start and its end, in which these keys are looked for
 
 
 @dataclass(frozen=True)
@@ -161,26 +159,8 @@ def _cifar(root: Path) -> str | None:
 
 
 def _coco(root: Path) -> str | None:
-    for split in coco.SPLIT_NAMES:
-        try:
-            path = coco.annotation_files(root, (split,))[split]
-        except UserError:
-            continue
-        if path.name.startswith("instances_") or _is_coco(path):
-            return f"annotations in {readable(str(path.relative_to(root)))}"
-    return None
-
-
-def _is_coco(path: Path) -> bool:
-    """Whether a JSON file's first or last bytes have one of the keys that make it an annotation file."""
-    try:
-        with path.open("rb") as handle:
-            ends = handle.read(HEAD)
-            handle.seek(max(len(ends), path.stat().st_size - HEAD))
-            ends += handle.read(HEAD)
-    except OSError:
-        return False
-    return any(key in ends for key in COCO_KEYS)
+    path = coco_files.first_file(root)
+    return None if path is None else f"annotations in {readable(str(path.relative_to(root)))}"
 
 
 def _yolo(root: Path) -> str | None:

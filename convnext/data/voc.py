@@ -1,27 +1,221 @@
-"""Objects in the format of PASCAL VOC: an XML file of boxes for each picture, lists of pictures for each split."""
+"""Objects in the format of PASCAL VOC, as COCO's annotations: an XML file of boxes for each picture.
+
+The splits are the lists in ImageSets/Main, or folders of train, valid and test pictures, or there are none. A box of
+VOC counts pixels from 1, and its last row and column are inside: (1, 1, W, H) is the whole picture.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-XML_FOLDERS = ("annotations", "train", "training")  # in lower case; where the XML files of VOC and of exports lie
+from ..errors import UserError
+from .annotations import SPLIT_NAMES, Annotations, Fault, Layout, name_below, sizes_of_pictures, visible_pictures
+from .images import readable
+
+XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
+PICTURE_FOLDERS = ("jpegimages", "images")
 PEEK = 100  # entries of a folder that tell what it holds
+LARGEST_XML = 2**24  # bytes; a picture of ten thousand objects has 2 MB
 
 
 def is_voc(root: Path) -> bool:
     """Whether a folder has XML files where VOC and its exports have them; only names are read."""
-    return root.is_dir() and any(_has_xml(folder) for folder in (root, *_inside(root)))
+    return root.is_dir() and any(_has_xml(folder) for place in _places(root) for folder in _xml_folders(place))
 
 
-def _inside(root: Path) -> Iterator[Path]:
-    """The folders of XML files, also below VOCdevkit/VOC2012."""
-    for place in (root, *root.glob("VOC*"), *root.glob("VOCdevkit/VOC*")):
-        if place.is_dir():
-            yield from (one for one in sorted(place.iterdir()) if one.name.lower() in XML_FOLDERS and one.is_dir())
-            yield from (one for one in sorted(place.glob("train*/[Aa]nnotations")) if one.is_dir())
+def voc_layout(where: Path) -> Layout:
+    """Of a folder with XML files. Raises UserError where no picture is left to learn from."""
+    root = next((place for place in _places(where) if any(map(_has_xml, _xml_folders(place)))), where)
+    paired = _pairs(root)
+    if not paired:
+        raise UserError(f"{readable(where)} has XML files and no picture that is called as one of them; put the "
+                        "pictures beside them, in JPEGImages/ or in images/")  # fmt: skip
+    splits, notes = _splits(root, paired)
+    if "train" not in splits:
+        raise UserError(f"{readable(where)} has {' and '.join(splits)} pictures and none to learn from; add "
+                        "ImageSets/Main/train.txt, or a folder train/")  # fmt: skip
+    every = _Every(root, paired)
+    return Layout("voc", {split: partial(every.split, split, names) for split, names in splits.items()}, notes)
+
+
+@dataclass(frozen=True)
+class _Object:
+    name: str
+    box: tuple[float, float, float, float]  # x, y, width, height
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An XML file: its objects, and the size it gives (None: none that can be)."""
+
+    objects: tuple[_Object, ...]
+    size: tuple[int, int] | None
+    faults: tuple[str, ...]
+
+
+class _Every:
+    """All XML files of a folder: the classes of one split are those of all, as no file lists them."""
+
+    def __init__(self, root: Path, paired: Mapping[str, tuple[Path, Path]]) -> None:
+        self.root, self.paired = root, paired
+
+    @cached_property
+    def read(self) -> dict[str, _Picture]:
+        return {key: _parsed(xml) for key, (xml, _) in self.paired.items()}
+
+    @cached_property
+    def classes(self) -> dict[str, int]:
+        names = {thing.name for picture in self.read.values() for thing in picture.objects}
+        return {name: number for number, name in enumerate(sorted(names), 1)}
+
+    def split(self, split: str, keys: list[str], fault: Fault) -> Annotations:
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        sizes = sizes_of_pictures([self.paired[key][1] for key in keys], fault)
+        for key, size in zip(keys, sizes, strict=True):
+            (xml, picture), found = self.paired[key], self.read[key]
+            for text in found.faults:
+                fault("bad annotations", xml.name, f"{xml} {text}")
+            if size is None:
+                continue
+            if found.size not in (None, size, size[::-1]):
+                said = f"{found.size[0]} x {found.size[1]}" if found.size else ""
+                has = f"{readable(picture.name)} has {size[0]} x {size[1]}"
+                fault("bad annotations", xml.name, f"{xml} is for {said} pixels, {has}; export the annotations again")
+            name = name_below(self.root, picture)
+            width, height = found.size if found.size == size[::-1] else size
+            images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+            annotations += [
+                {"id": len(annotations) + k, "image_id": len(images), "category_id": self.classes[thing.name],
+                 "bbox": list(thing.box), "area": thing.box[2] * thing.box[3], "iscrowd": int(thing.difficult),
+                 "difficult": int(thing.difficult), "segmentation": []}
+                for k, thing in enumerate(found.objects, 1)
+            ]  # fmt: skip
+        categories = [{"id": number, "name": name} for name, number in self.classes.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        return Annotations(self.root, content, self.root)
+
+
+def _parsed(path: Path) -> _Picture:
+    """An XML file; what is wrong with it is among its faults."""
+    from xml.etree import ElementTree
+
+    try:
+        text = path.read_bytes()[: LARGEST_XML + 1]
+        if len(text) > LARGEST_XML or b"<!ENTITY" in text:  # which could grow without end
+            return _Picture((), None, ("is no annotation of a picture; take it out",))
+        top = ElementTree.fromstring(text)
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+        return _Picture((), None, (f"cannot be read as XML ({str(error)[:60]}); export it again",))
+    objects, faults = [], []
+    for number, row in enumerate(top.iter("object"), 1):
+        name = (row.findtext("name") or "").strip()
+        ends = [_number(row.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+        left, top_, right, bottom = ends
+        if not name or left is None or top_ is None or right is None or bottom is None:
+            faults.append(f"has an object without a name or a box of four numbers, number {number}; mend it")
+            continue
+        box = (left - 1, top_ - 1, right - left + 1, bottom - top_ + 1)
+        objects.append(_Object(name, box, _number(row.findtext("difficult")) == 1))
+    sides = _number(top.findtext("size/width")), _number(top.findtext("size/height"))
+    size = (int(sides[0]), int(sides[1])) if sides[0] and sides[1] else None  # 0 where a tool did not know
+    return _Picture(tuple(objects), size, tuple(faults))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if abs(value) < 1e9 else None  # also not a number
+
+
+def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """The keys of each split's pictures, and what there is to say of the lists."""
+    listed = _listed(root)
+    if not listed:
+        folders = {key: os.path.relpath(xml, root).split(os.sep)[0].lower() for key, (xml, _) in paired.items()}
+        split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+        found: dict[str, list[str]] = {}
+        for key, folder in folders.items():
+            found.setdefault(split_of.get(folder, "train"), []).append(key)
+        return found, ()
+    by_stem: dict[str, str] = {}
+    for key in paired:
+        by_stem.setdefault(os.path.basename(key), key)
+    notes, splits = [], {}
+    judged = {name for split in ("val", "test") for name in listed.get(split, ())}
+    for split, names in listed.items():
+        mine = [name for name in names if split != "train" or name not in judged]
+        splits[split] = [by_stem[name] for name in mine if name in by_stem]
+        if lacking := len(mine) - len(splits[split]):
+            notes.append(f"{lacking:,} of the {len(mine):,} pictures that ImageSets/Main lists for {split} have no "
+                         "picture or no XML file, and are left out")  # fmt: skip
+    return {split: keys for split, keys in splits.items() if keys}, tuple(notes)
+
+
+def _listed(root: Path) -> dict[str, list[str]]:
+    """The picture names of each list in ImageSets/Main; where there is no train, trainval is learned from."""
+    names = (*((split, name) for split, names in SPLIT_NAMES.items() for name in names), ("train", "trainval"))
+    found: dict[str, list[str]] = {}
+    for split, name in names:
+        path = root / "ImageSets" / "Main" / f"{name}.txt"
+        if split not in found and path.is_file():
+            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            stems = [os.path.splitext(os.path.basename(line.split()[0]))[0] if "." in line.split()[0][-5:]
+                     else os.path.basename(line.split()[0]) for line in lines if line.strip()]  # fmt: skip
+            found[split] = list(dict.fromkeys(stems))
+    return {split: stems for split, stems in found.items() if stems}
+
+
+def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The XML file and the picture of each name, by the path below `root` without its suffix."""
+    found = {}
+    for folder in _xml_folders(root):
+        pictures: dict[str, Path] = {}
+        for place in _picture_folders(folder):
+            for picture in visible_pictures(place, deep=False):
+                pictures.setdefault(picture.stem, picture)
+        for xml in sorted(path for path in folder.glob("*.[xX][mM][lL]") if path.name[0] != "."):
+            if xml.stem in pictures:
+                found[os.path.relpath(xml.with_suffix(""), root)] = (xml, pictures[xml.stem])
+    return found
+
+
+def _places(root: Path) -> Iterator[Path]:
+    """Where a data set may begin: in the folder itself, or in VOCdevkit/VOC2012 below it."""
+    yield root
+    for pattern in ("VOC[0-9]*", "VOCdevkit/VOC*"):
+        yield from sorted(path for path in root.glob(pattern) if path.is_dir())
+
+
+def _xml_folders(root: Path) -> list[Path]:
+    """The folders that may hold XML files: the data set's own, and each split's."""
+    splits = {name for names in SPLIT_NAMES.values() for name in names}
+    inside = [one for one in _folders(root) if one.name.lower() in splits]
+    places = [root, *inside]
+    return places + [one for place in places for one in _folders(place) if one.name.lower() in XML_FOLDERS]
+
+
+def _picture_folders(folder: Path) -> list[Path]:
+    """The folders in which pictures of a folder's XML files may lie."""
+    if folder.name.lower() not in XML_FOLDERS:
+        return [folder, *(one for one in _folders(folder) if one.name.lower() in PICTURE_FOLDERS)]
+    return [*(one for one in _folders(folder.parent) if one.name.lower() in PICTURE_FOLDERS), folder.parent, folder]
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(one for one in place.iterdir() if one.name[0] != "." and one.is_dir())
+    except OSError:
+        return []
 
 
 def _has_xml(folder: Path) -> bool:

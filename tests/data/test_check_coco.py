@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
     "class name": (lambda c: c["categories"][1].update(name="box"), "id twice", "error"),
     "unknown image": (lambda c: c["annotations"][0].update(image_id=5), "unknown reference", "error"),
     "unknown class": (lambda c: c["annotations"][0].update(category_id=5), "unknown reference", "error"),
-    "other classes": (lambda c: c["categories"].append({"id": 9, "name": "x"}), "categories differ", "error"),
+    "other classes": (lambda c: c["categories"][0].update(name="x"), "categories differ", "error"),
     "no box": (lambda c: c["annotations"][0].update(bbox=[1, 2]), "bad annotations", "error"),
     "half an entry": (lambda c: c["annotations"][0].pop("bbox"), "bad annotations", "error"),
     "size": (lambda c: c["images"][0].update(width=10), "bad annotations", "error"),
@@ -157,7 +157,16 @@ def test_files_that_are_no_annotations(annotated: Any, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     assert not check(tmp_path / "list.json").ok
     (root / "annotations" / "instances_val2017.json").unlink()
+    assert check(root).counts == {"all": {"box": 8, "wedge": 4}}  # a share of them is held out
+    (root / "annotations" / "instances_train2017.json").rename(root / "annotations" / "instances_val2017.json")
     assert [problem.kind for problem in check(root).problems] == ["missing split"]
+
+
+def test_pictures_that_are_learned_from_and_judged_on(annotated: Any) -> None:
+    root = annotated()
+    (root / "val2017" / "000.png").write_bytes((root / "train2017" / "000.png").read_bytes())
+    (problem,) = check(root).problems
+    assert (problem.kind, problem.path, problem.detail) == ("leak", "000.png", "same bytes as 000.png")
 
 
 def test_the_command(annotated: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from convnext import UserError
-from convnext.data.coco import MOST_OBJECTS, open_detection, read_coco
+from convnext.data.coco import open_detection, open_detection_for_judging, read_coco
+from convnext.data.detection import MOST_OBJECTS, Place, moved
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -174,10 +174,16 @@ def test_of_a_very_full_image_the_largest_objects_are_learned_from(annotated: An
         for k in range(10_000):
             content["annotations"].append({**row, "id": 1000 + k, "bbox": [1, 1, 2 + k % 20, 3], "segmentation": []})
 
-    source = read_coco(changed(root, fill))
-    assert len(source.objects[0].labels) == MOST_OBJECTS
-    assert any("largest of an image" in note for note in source.notes)
-    assert np.ptp(source.objects[0].boxes[:, [0, 2]], axis=1).min() > 20
+    (objects, *_) = read_coco(changed(root, fill)).objects
+    assert len(objects.labels) == 10_001
+    target = moved(objects, Place(), (64, 48), masks=False)
+    assert len(target["boxes"]) == len(target["labels"]) == MOST_OBJECTS
+    assert (target["boxes"][:, 2] - target["boxes"][:, 0]).min() > 20
+    assert len(target["ignored"]) == 10_001 - MOST_OBJECTS  # they were background, and so unlearned
+    few = moved(
+        objects, Place((4.0, 4.0), (-60.0, 0.0)), (200, 200), masks=False
+    )  # the crop leaves those that reach x = 15
+    assert len(few["boxes"]) + len(few.get("ignored", ())) < 7000
 
 
 def rle(content: dict[str, Any], size: list[int], counts: list[int]) -> None:
@@ -208,7 +214,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a picture beyond all bounds": (
         lambda c: c["images"][0].update(width=20_000, height=20_000),
-        "more than the 89,478,485 of the largest that are read; mend it or export it again$",
+        "more than the 200,000,000 of the largest that are read; mend it or export it again$",
     ),
     "an outline of words": (lambda c: c["annotations"][0].update(segmentation=["abc"]), "neither polygons nor"),
     "a missing picture": (lambda c: c["images"][0].update(file_name="no.png"), "1 of the 8 images of"),
@@ -232,17 +238,99 @@ def test_what_is_not_json_and_what_is_not_there(annotated: Any, tmp_path: Path) 
     with pytest.raises(UserError, match="is not JSON"):
         open_detection(root)
     (root / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(UserError, match="no COCO annotations for val"):
+    splits = open_detection(root)  # as for one file: a share is held out
+    assert (len(splits.train), len(splits.val)) == (6, 2)
+    assert "there is no validation split: 2 images are held out" in splits.note
+    (root / "annotations" / "instances_train2017.json").rename(root / "annotations" / "instances_val2017.json")
+    with pytest.raises(UserError, match="no COCO annotations for train"):
         open_detection(root)
     with pytest.raises(UserError, match="there is no folder"):
         open_detection(tmp_path / "nothing")
 
 
-def test_splits_of_other_classes_are_refused(annotated: Any) -> None:
+def test_objects_of_classes_that_are_not_learned_are_refused(annotated: Any) -> None:
     root = annotated()
-    changed(root, lambda content: content["categories"].append({"id": 20, "name": "third"}), "val2017")
-    with pytest.raises(UserError, match="'third' only in one"):
+    changed(root, lambda content: content["categories"][1].update(name="third"), "val2017")
+    with pytest.raises(UserError, match=r"objects of classes that .* does not list: 'third'"):
         open_detection(root)
+
+
+def test_a_validation_split_of_fewer_classes_is_matched_by_name(annotated: Any) -> None:
+    root = annotated()
+
+    def fewer(content: dict[str, Any]) -> None:
+        content["categories"] = [{"id": 0, "name": "wedge"}]
+        content["annotations"] = [
+            row | {"category_id": 0} for row in content["annotations"] if row["category_id"] == 17
+        ]
+
+    changed(root, fewer, "val2017")
+    val = open_detection(root).val
+    assert (val.classes, val.category_ids, val.judged) == (("box", "wedge"), (3, 17), 2)
+    assert {row["category_id"] for row in val.raw["annotations"]} == {17}
+    assert {int(label) for one in val.objects for label in one.labels} == {1}
+
+
+def test_the_category_that_roboflow_puts_above_all_others_is_no_class(annotated: Any) -> None:
+    root = annotated()
+
+    def above(content: dict[str, Any]) -> None:
+        content["categories"] = [
+            {"id": 0, "name": "shapes", "supercategory": "none"},
+            *(row | {"supercategory": "shapes"} for row in content["categories"]),
+        ]
+
+    changed(root, above)
+    changed(root, above, "val2017")
+    assert open_detection(root).train.classes == ("box", "wedge")
+
+
+def test_names_that_windows_wrote(annotated: Any) -> None:
+    root = annotated()
+    for row in ("train2017", "val2017"):
+        changed(root, lambda c: [i.update(file_name="sub\\" + i["file_name"]) for i in c["images"]] and None, row)
+        (root / row / "sub").mkdir()
+        for path in (root / row).glob("*.png"):
+            path.rename(root / row / "sub" / path.name)
+    assert open_detection(root).train[0].image.size == (48, 64)
+
+
+def test_a_test_split_is_for_the_end_alone(annotated: Any) -> None:
+    root = annotated()
+    content = (root / "annotations" / "instances_val2017.json").read_text()
+    (root / "val2017").rename(root / "test2017")
+    (root / "annotations" / "instances_val2017.json").rename(root / "annotations" / "instances_test2017.json")
+    splits = open_detection(root)
+    assert (len(splits.train), len(splits.val)) == (6, 2)
+    assert splits.test is not None
+    assert splits.test.judged == 6
+    assert "4 test images for the end" in splits.note
+    assert len(open_detection_for_judging(root, "test")[0]) == 4
+    (root / "annotations" / "instances_test2018.json").write_text(content)  # several: which one is not known
+    splits = open_detection(root)
+    assert splits.test is None
+    assert "the test split is not judged: " in splits.note
+
+
+def test_why_there_is_nothing_to_learn_from(annotated: Any) -> None:
+    root = annotated()
+    changed(root, lambda c: [row.update(iscrowd=1) for row in c["annotations"]] and None)
+    with pytest.raises(UserError, match="in 8 training images; 12 objects marked as crowds; annotate some"):
+        open_detection(root)
+    changed(root, lambda c: [row.update(iscrowd=0, area=0) for row in c["annotations"]] and None)
+    with pytest.raises(UserError, match="; 12 objects without an area within their image; annotate some"):
+        open_detection(root)
+    changed(root, lambda c: [row.update(area=9, segmentation=[[]]) for row in c["annotations"]] and None)
+    train = open_detection(root).train  # an outline of nothing at all: the box is what there is
+    assert (sum(len(o.labels) for o in train.objects), train.masks) == (12, False)
+
+
+def test_an_annotation_file_of_no_split(annotated: Any) -> None:
+    root = annotated()
+    (root / "annotations" / "instances_val2017.json").unlink()
+    (root / "annotations" / "instances_train2017.json").rename(root / "annotations" / "instances_default.json")
+    (root / "train2017").rename(root / "images")
+    assert len(open_detection(root).val) == 2
 
 
 def test_a_picture_of_another_size_than_annotated_is_named(annotated: Any) -> None:

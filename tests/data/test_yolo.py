@@ -11,7 +11,7 @@ from PIL import Image
 
 from convnext import UserError
 from convnext.cli import main
-from convnext.data.coco import open_detection
+from convnext.data.coco import open_detection, open_detection_for_judging
 from convnext.data.yolo import import_yolo
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
@@ -60,6 +60,8 @@ def test_a_validation_folder_called_valid(yolo: Path) -> None:
         for part in ("images", "labels"):
             (yolo / part / split).rename(yolo / name / part)
     (yolo / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: ['cat', 'dog']\n")
+    (yolo / "README.roboflow.txt").write_text("export")
+    assert open_detection(yolo).val.image(1).size == (80, 40)  # read as it is, and after the import
     import_yolo(yolo)
     assert open_detection(yolo).val.image(1).size == (80, 40)
 
@@ -71,14 +73,112 @@ def test_several_folders_and_lists_of_images(yolo: Path) -> None:
     import_yolo(yolo)
     content = json.loads((yolo / "annotations" / "instances_train.json").read_text())
     assert [row["file_name"] for row in content["images"]] == [
-        f"images/{split}/{name}.jpg" for split in ("train", "val") for name in "ab"
-    ]
+        "images/train/a.jpg",
+        "images/train/b.jpg",
+        "images/val/b.jpg",
+    ]  # what is judged on is not learned from
     splits = open_detection(yolo, keep_empty=True)
-    assert splits.train.image(3).size == (80, 40)
+    assert splits.train.image(2).size == (80, 40)
     assert splits.val.ids == ("images/val/a.jpg",)
     (yolo / "val.txt").write_text("./images/val/c.jpg\n")
     with pytest.raises(UserError, match="lists 1 images that do not exist"):
         import_yolo(yolo)
+    assert content == json.loads((yolo / "annotations" / "instances_train.json").read_text())
+
+
+def test_annotations_that_were_mended_since_are_not_overwritten(yolo: Path, tmp_path: Path) -> None:
+    import_yolo(yolo)
+    import_yolo(yolo)  # the same again changes nothing
+    mended = yolo / "annotations" / "instances_val.json"
+    mended.write_text('{"precious": 1}')
+    (yolo / "labels" / "train" / "a.txt").write_text("1 0.5 0.5 0.2 0.5\n")
+    with pytest.raises(UserError, match=r"instances_train.json and .*instances_val.json would be lost.*--out"):
+        import_yolo(yolo)
+    assert mended.read_text() == '{"precious": 1}'
+    import_yolo(yolo, tmp_path / "out")
+
+
+def test_a_folder_is_learned_from_as_it_was_downloaded(yolo: Path) -> None:
+    splits = open_detection(yolo)
+    assert (splits.train.classes, splits.train.masks) == (("cat", "dog"), True)
+    assert (len(splits.train), len(splits.val)) == (1, 2)
+    np.testing.assert_allclose(splits.train.objects[0].boxes, [[30, 10, 50, 30], [8, 4, 40, 36]])
+    assert splits.val.ids == ("images/val/a.jpg", "images/val/b.jpg")
+    assert not (yolo / "annotations").exists()
+    assert len(open_detection_for_judging(yolo / "data.yaml")[0]) == 2
+
+
+def test_what_other_machines_leave(yolo: Path) -> None:
+    """A byte order mark, Windows' line ends, macOS' hidden files, paths of the machine of the export."""
+    (yolo / "images" / "train" / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    for path in (yolo / "labels").rglob("a.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    settings = (
+        "path: /content/shapes\r\ntrain: /content/shapes/images/train\r\nval: ..\\images\\val\r\nnames: [cat, dog]\r\n"
+    )
+    (yolo / "data.yaml").write_bytes(b"\xef\xbb\xbf" + settings.encode())
+    splits = open_detection(yolo)
+    assert (len(splits.train), len(splits.val), splits.val.judged) == (1, 2, 2)
+
+
+def test_without_validation_pictures_a_share_is_held_out(yolo: Path) -> None:
+    for name in "cdefgh":
+        Image.new("RGB", (80, 40)).save(yolo / "images" / "train" / f"{name}.jpg")
+        (yolo / "labels" / "train" / f"{name}.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    (yolo / "labels" / "train" / "b.txt").write_text("")  # a picture of nothing
+    (yolo / "data.yaml").write_text(
+        "train: images/train\nval: images/train\nnames: [cat, dog]\n"
+    )  # ultralytics' coco128
+    splits = open_detection(yolo, keep_empty=True)
+    assert (len(splits.train), len(splits.val)) == (6, 2)
+    assert not set(splits.train.ids) & set(splits.val.ids)
+    assert "names the training pictures for val as well" in splits.note
+    (yolo / "data.yaml").write_text("train: images/train\nval: valid/images\nnames: [cat, dog]\n")
+    assert len(open_detection(yolo, keep_empty=True).val) == 2
+
+
+def test_labels_that_are_nowhere_are_missed(yolo: Path) -> None:
+    """Without a single label file all pictures counted as empty, and the import said it had succeeded."""
+    (yolo / "labels" / "train" / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"not one of the 2 train pictures .* has labels: looked for .*labels/train/a"):
+        open_detection(yolo)
+
+
+POSE = "0 0.5 0.5 0.25 0.5 0.4 0.4 2 0.6 0.6 1\n"
+
+
+def test_of_key_points_the_box_is_learned(yolo: Path) -> None:
+    """The odd ones were read as an outline through centre, size, points and visibilities: a box of other extent."""
+    for path in (yolo / "labels").rglob("a.txt"):
+        path.write_text(POSE * 2)
+    with pytest.raises(UserError, match=r"hold key points.* add kpt_shape: \[2, 3\] to .*data.yaml"):
+        open_detection(yolo)
+    (yolo / "data.yaml").write_text(YAML + "kpt_shape: [2, 3]\n")
+    train = open_detection(yolo).train
+    assert not train.masks
+    np.testing.assert_allclose(train.objects[0].boxes, [[30, 10, 50, 30]] * 2)
+    (yolo / "labels" / "train" / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.9")
+    with pytest.raises(UserError, match="by kpt_shape it must be 5 or 11 numbers"):
+        open_detection(yolo)
+
+
+def test_turned_boxes_are_said_to_be_upright_ones(yolo: Path) -> None:
+    for path in (yolo / "labels").rglob("a.txt"):
+        path.write_text("0 0.1 0.1 0.5 0.1 0.5 0.9 0.1 0.9\n")
+    assert "train: all outlines have four corners, as turned boxes have" in open_detection(yolo).note
+
+
+def test_check_reads_what_training_reads(yolo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(yolo), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"] == {"train": {"cat": 1, "dog": 1}, "val": {"cat": 1, "dog": 1}}
+    assert {row["kind"] for row in report["problems"]} <= {"no object", "leak", "duplicate", "unused folder"}
+    (yolo / "labels" / "val" / "b.txt").write_text("5 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1\n")
+    (yolo / "images" / "train" / "b.jpg").write_bytes(b"no picture")
+    assert main(["check", str(yolo)]) == 2
+    out = capsys.readouterr().out
+    for words in ("line 1: class 5 has no name", "line 2: '1 0.5 0.5 0.1' is neither a box", "b.jpg is not an image"):
+        assert words in out
 
 
 def test_annotations_elsewhere_name_pictures_where_they_are(yolo: Path, tmp_path: Path) -> None:
@@ -109,7 +209,7 @@ def test_bad_labels_are_named_and_nothing_is_written(yolo: Path, labels: str, wo
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: images/train\nnames: [a]\n", "names no images for val"),
+        ("train: images/train\nnames: [cat, dog]\n", "names no images for val; add val: and a folder, or train on"),
         ("train: images/train\nval: images/val\n", "names no classes"),
         ("train: nowhere\nval: images/val\nnames: [a]\n", "names nowhere, which is not in"),
         ("- a list\n", "holds no settings"),
