@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub = command("models", _models, "the family: parameters, multiply-adds, released weights with published accuracy")
     paper_commands.form_argument(sub, "json")
     sub = command("check", _check, "is this folder fit to train on?")
-    sub.add_argument("data", metavar="DATA", help="folder of class folders, or of train/ and val/")
+    sub.add_argument("data", metavar="DATA", help="folder of class folders, of masks or of boxes")
     sub.add_argument("--labels", metavar="FILE", help="as for train")
     paper_commands.form_argument(sub, "json")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
@@ -89,8 +89,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
-    add("data", metavar="DATA", nargs="?", help="folder of images, or digits, cifar10, cifar100, imagenette; COCO data")
-    add("--recipe", help="scratch, finetune, probe, imagenet1k/tiny, coco/mask_rcnn/tiny, …, or a recipe.json")
+    text = (
+        "class folders, a table of labels, masks, or boxes (COCO, YOLO, PASCAL VOC); or digits, cifar10, imagenette, …"
+    )
+    add("data", metavar="DATA", nargs="?", help=text)
+    text = (
+        "default: by what DATA holds, scratch, finetune, detect or segment; or probe, imagenet1k/tiny, …, a recipe.json"
+    )
+    add("--recipe", help=text)
     add("--model", "-m", help="convnext_atto … convnext_xlarge, torchvision:NAME, timm:NAME")
     add("--weights", "--finetune", help="start from a checkpoint, a released name (in22k, …) or a hub id")
     add("--out", "--output-dir", metavar="DIR", help="run folder (default: runs/<recipe>-<n>)")

@@ -19,6 +19,7 @@ from .data.corrupted import corrupt_folder
 from .data.corruptions import SEVERITIES
 from .data.images import readable
 from .data.labelled import Source, listed
+from .data.look import look_at, require_for_model
 from .data.transforms import Preprocess
 from .errors import UserError
 from .inference import matched, usable
@@ -202,6 +203,7 @@ def learned_from(checkpoint: Where, data: Where) -> dict[str, Any]:
     """
     folders.require_folder(Path(data).expanduser())
     model = usable(checkpoint)
+    require_for_model(look_at(data), "classify", checkpoint)
     matched(checkpoint, model, data)
     return learned_by(model)
 

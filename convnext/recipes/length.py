@@ -103,6 +103,8 @@ def _rate(recipe: Recipe, given: Recipe) -> Made:
 def _average(recipe: Recipe, given: Recipe, steps: int, *, own: bool) -> Made:
     """The average's horizon, 1 / (1 - ema) steps: beyond a tenth of the run it would remember the start."""
     longest = int(SHARE * steps)
+    if given.derive == "detect":  # both weights would be judged, and judging a detector takes long
+        return {}
     if given.derive != "none":
         horizon = min(longest, max(EMA_STEPS, round(EMA_SHARE * steps)))
         why = f"a horizon of {horizon:,} steps, {horizon / steps:.0%} of the run's {steps:,}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from convnext.recipes import length
 from convnext.recipes.dense import RECIPES, DenseFacts, derive
 
 STREET = DenseFacts(images=400, classes=3, short=720, objects=5, object_side=90)
@@ -78,3 +79,11 @@ def test_trained_weights_move_less() -> None:
 def test_a_budget_of_minutes_leaves_the_length_open() -> None:
     _, choices = derive(RECIPES["segment"], CITY, {"minutes": 3.0})
     assert "epochs" not in {choice.field for choice in choices}
+
+
+def test_an_average_is_kept_of_segmenters_alone() -> None:
+    """Both weights are judged, and of a detector that takes longer than a short run trains."""
+    for name, kept in (("detect", False), ("segment", True)):
+        settled, _ = length.settle(made(name, STREET), RECIPES[name], 600, 30, {})
+        assert (settled.ema is not None) == kept
+        assert settled.schedule.warmup_steps <= 60
