@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import files, run_folder, sweep
+from . import folds as fold_runs
 from .data import yolo
 from .data.check import FolderReport
 from .data.check import check as check_folder
@@ -21,28 +22,32 @@ from .models import load_weights, save_weights
 from .models.checkpoint import find
 from .models.loading import require_whole
 from .models.zoo import carried, model_for
-from .recipe import Recipe, override
+from .recipe import Recipe, override, to_dict
 from .recipes import apart, get_recipe, length, roadmap
 from .run_folder import DataRequest, RunResult
 from .session import Session, judged_at_the_end
 from .training import runtime
 
-__all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train"]
+__all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train",
+           "train_folds"]  # fmt: skip
 
 
 def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *, out: str | Path | None = None,
           settings: dict[str, Any] | None = None, resume: bool = False, labels: str | Path | None = None,
-          val_fraction: float = DataRequest.val_fraction, report: bool = True) -> RunResult:  # fmt: skip
+          val_fraction: float = DataRequest.val_fraction, fold: tuple[int, int] | None = None,
+          report: bool = True) -> RunResult:  # fmt: skip
     """Trains on a folder of images (None: the built-in digits) and returns the run.
 
     `recipe` is a name, a recipe.json or a Recipe; by default the everyday one for what the folder holds (data/look.py):
     `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `scratch`.
-    `settings` override recipe fields by dotted name. `resume` continues the run in `out`. Raises UserError for whatever
-    the user can mend, before anything is written; engine.NonFiniteLoss when training diverges.
+    `fold`: (1, 5) learns from all but the first of five folds of a folder without a split and judges on that, which
+    chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `resume` continues
+    the run in `out`. Raises UserError for whatever the user can mend, before anything is written; engine.NonFiniteLoss
+    when training diverges.
     """
     settings = dict(settings or {})
     length.require_one(settings)
-    request = DataRequest(_text(data), _text(labels), val_fraction)
+    request = DataRequest(_text(data), _text(labels), val_fraction, *(fold or ()))
     splits: Any = None
     seen = ""
     if resume:
@@ -86,6 +91,28 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         if report and len(final.val) and not (path / run_folder.PAGE).exists():
             job.finish(path, final)
     return run_folder.result(path)
+
+
+def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: int, out: str | Path | None = None,
+                settings: dict[str, Any] | None = None, labels: str | Path | None = None, report: bool = True,
+                say: Callable[[str], None] = print) -> dict[str, Any]:  # fmt: skip
+    """Trains as `train` does, once for each of so many folds of a folder without a split; returns `folds.summary`.
+
+    Called again it goes on where it was. Raises UserError as `train`, and when `out` holds other folds.
+    """
+    given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}))
+    request = DataRequest(_text(data), _text(labels), fold=1, folds=folds)
+    request.open(given)  # whatever is wrong with the data is said before there is a folder
+    plan = {"data": _text(data), "labels": _text(labels), "folds": folds, "settings": settings or {},
+            "recipe": to_dict(given)}  # fmt: skip
+
+    def execute(number: int, path: Path, resume: bool) -> None:
+        if resume:
+            train(out=path, resume=True, report=report)
+        else:
+            train(data, recipe, out=path, settings=settings, labels=labels, fold=(number, folds), report=report)
+
+    return fold_runs.run(fold_runs.choose(out), plan, folds, execute, say)
 
 
 def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any]) -> tuple[Recipe, str]:

@@ -113,6 +113,9 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
         default=0.2,
         help="held out of a folder without val/; 0 learns from all and publishes the last weights",
     )
+    add(
+        "--folds", type=int, metavar="K", help="train K times on K folds of a folder without a split: mean and interval"
+    )
     add("--seed", type=int)
     add("--nproc", type=int, help="processes on this machine (one a GPU)")
     add("--resume", action="store_true", help="continue the run in --out")
@@ -130,6 +133,8 @@ def _train(options: argparse.Namespace) -> int:
         settings["auto_batch"] = True
     elif options.batch_size is not None:
         settings["batch_size"] = options.batch_size
+    if options.folds is not None:
+        return _train_folds(options, settings)
     if options.nproc is not None and "RANK" not in os.environ:
         return spread(options.nproc, _without_nproc(options.arguments))
     from .api import train
@@ -138,6 +143,23 @@ def _train(options: argparse.Namespace) -> int:
                    labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report)  # fmt: skip
     if int(os.environ.get("RANK", 0)) == 0:
         _print_result(result)
+    return 0
+
+
+def _train_folds(options: argparse.Namespace, settings: dict[str, Any]) -> int:
+    from .api import train_folds
+    from .folds import as_text
+
+    if options.nproc is not None or "RANK" in os.environ:
+        raise UserError("--folds trains on one device, one fold after the other; leave out --nproc")
+    if options.resume:
+        raise UserError("folds go on by themselves: repeat the same command, with its --out, without --resume")
+    if options.val_fraction != 0.2:
+        raise UserError("with --folds each fold is held out in turn; leave out --val-fraction")
+    data = options.data or "digits"
+    found = train_folds(data, options.recipe, folds=options.folds, out=options.out, settings=settings,
+                        labels=options.labels, report=not options.no_report)  # fmt: skip
+    print(f"\n{as_text(found, data)}")
     return 0
 
 

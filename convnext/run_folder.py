@@ -32,10 +32,16 @@ class DataRequest:
     data: str | None = None  # None: the built-in digits
     labels: str | None = None
     val_fraction: float = 0.2
+    fold: int | None = None  # which of so many `folds` judges the others' model; None: the data's own split
+    folds: int | None = None
     test_chooses: bool = False  # as in runs of earlier versions: a test split without val chose the best weights
 
     def open(self, recipe: Recipe) -> Any:
         """The splits, of the kind that the recipe's task learns from. Raises UserError for unfit data."""
+        if self.folds is not None and self.fold is not None:
+            if recipe.task != "classify":
+                raise UserError("--folds is for classifiers; of boxes and masks hold out a share by --val-fraction")
+            return sources.open_fold(self.data, self.fold, self.folds, multi_label_csv=self.labels)
         if recipe.task == "detect":
             if self.data is None:
                 raise UserError(f"{recipe.name} needs annotated pictures: pass a folder with COCO annotations")
@@ -56,6 +62,8 @@ class DataRequest:
         words = [] if self.data is None else [self.data]
         if self.labels is not None:
             words += ["--labels", self.labels]
+        if self.folds is not None:
+            words += ["--folds", str(self.folds)]
         if self.val_fraction != DataRequest.val_fraction:
             words += ["--val-fraction", str(self.val_fraction)]
         return words

@@ -69,7 +69,7 @@ class Session:
     @property
     def _chooses(self) -> bool:
         """Whether the held-out pictures choose the weights: not where they are to judge them, or there are none."""
-        return len(self.task.val) > 0
+        return len(self.task.val) > 0 and self.request.folds is None
 
     def _publish(self, now: state.TrainState, metrics: dict[str, float]) -> None:
         assert now.best is not None

@@ -50,6 +50,7 @@ LEVELS = (
         "robustness",
         "suites",
         "sweep",
+        "folds",
     ),
     ("jobs",),
     ("session",),

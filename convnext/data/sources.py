@@ -38,7 +38,7 @@ from .learned import UNTOLD, Learned, to_judge
 from .tables import LabelTable, find_table, read_table
 
 __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
-           "open_for_judging", "relabelled", "subset"]  # fmt: skip
+           "open_fold", "open_for_judging", "relabelled", "subset"]  # fmt: skip
 
 
 def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, seed: int = 0,
@@ -81,6 +81,42 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
         return _split(train, text, val_fraction, seed, test)
     _require_same_classes(train, val, root)
     return as_given(train, val, text, test)
+
+
+def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_csv: str | Path | None = None) -> Splits:
+    """Of a folder without a split: as `val` the given one (from 1) of so many folds, as `train` all the others.
+
+    Folds are alike in each class and as large as each other, but for one image; which image is in which follows from
+    its name. Raises UserError where there is a split already, or a class has fewer images than there are folds.
+    """
+    text = "digits" if where is None else str(where)
+    root = Path(os.path.expanduser(text))
+    own = f"{readable(text)} has a split of its own; --folds divides a folder of class folders that has none"
+    if (text in NATIVE and not root.is_dir()) or root.suffix == ".npz":
+        raise UserError(own)
+    folders.require_folder(root, NATIVE)
+    if table := Path(multi_label_csv) if multi_label_csv is not None else find_table(root):
+        whole, read = _in_table(root, table)
+        if read.splits is not None:
+            raise UserError(own)
+    elif builtin.cifar_in(root) is not None or folders.split_folders(root):
+        raise UserError(f"{own}, such as {readable(folders.split_folders(root).get('train', root))}")
+    else:
+        whole = scan(root)
+    counts = whole.class_counts()
+    if folds < 2 or min(counts) < folds:
+        few = f"the class {whole.classes[counts.index(min(counts))]!r} has {min(counts)} images"
+        raise UserError(f"--folds {folds}: {few}, and each fold needs one; choose from 2 to that many")
+    groups = [[i for i, label in enumerate(whole.labels) if label == k] for k in range(len(whole.classes))]
+    held: list[int] = []
+    before = 0
+    for mine in [list(range(len(whole)))] if whole.multi_label else groups:
+        ordered = _by_hash(whole.ids, mine, 0)
+        held += [i for place, i in enumerate(ordered, before) if place % folds == fold - 1]
+        before += len(mine)
+    train, val = sorted(set(range(len(whole))) - set(held)), sorted(held)
+    note = f"{readable(text)}: fold {fold} of {folds}, {len(train):,} images to learn from and {len(val):,} to judge on"
+    return Splits(subset(whole, train), subset(whole, val), text, note + left_out_of(whole))
 
 
 def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all", "test"] = "val",
@@ -184,7 +220,11 @@ def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed:
     if not fraction:
         return []
     count = min(len(members) - 1, max(1, round(fraction * len(members))))
-    return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())[: max(0, count)]
+    return _by_hash(ids, members, seed)[: max(0, count)]
+
+
+def _by_hash(ids: Sequence[str], members: Sequence[int], seed: int) -> list[int]:
+    return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())
 
 
 def _in_table(root: Path, path: Path) -> tuple[Source, LabelTable]:

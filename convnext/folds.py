@@ -1,0 +1,116 @@
+"""K runs on K folds of one folder: what its size lets be said of a recipe, as a mean and an interval.
+
+    FOLDER/folds.json     what was asked for, and the figures of the folds that are finished
+    FOLDER/fold-1/ …      a run folder each
+
+Every picture is judged once, by a model that did not learn from it, and chooses nothing: of each run the last weights
+count. The same command again goes on where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from . import files, run_folder
+from .errors import UserError
+from .metrics import wilson_interval
+from .tables import render
+
+FILE = "folds.json"
+Execute = Callable[[int, Path, bool], Any]  # number of the fold, run folder, whether to resume
+
+
+def choose(out: str | Path | None) -> Path:
+    """The folder to work in; None: the next free runs/folds-<n>."""
+    if out is not None:
+        return Path(out)
+    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"folds-{n}").exists())
+
+
+def run(folder: Path, plan: dict[str, Any], count: int, execute: Execute, say: Callable[[str], None]) -> dict[str, Any]:
+    """Finishes every fold that is not finished; returns, and writes, the figures.
+
+    Raises UserError when `folder` holds other folds or anything else, before anything runs.
+    """
+    _open(folder, plan)
+    with files.locked(folder):
+        for number in range(1, count + 1):
+            path = folder / f"fold-{number}"
+            if not _finished(path):
+                say(f"\nfold {number} of {count}")
+                execute(number, path, (path / "recipe.json").exists())
+            found = summary(folder, count)
+            files.write_text(folder / FILE, json.dumps({"plan": plan, **found}, indent=2, ensure_ascii=False) + "\n")
+    return found
+
+
+def summary(folder: Path, count: int) -> dict[str, Any]:
+    """A row for each finished fold, the mean of its metric, and a 95 % interval of it where there are two or more.
+
+    Folds share training pictures, so their spread alone promises too much: its variance counts 1/K + 1/(K - 1) times
+    (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once (Wilson 1927).
+    """
+    rows: list[dict[str, Any]] = []
+    name = ""
+    for number in range(1, count + 1):
+        if _finished(path := folder / f"fold-{number}"):
+            row = run_folder.result(path).evaluations[-1]
+            name, judged = row["metric"], row[row["which"]]
+            rows.append({"fold": number, "judged": int(judged["count"]), name: row["value"], "run": str(path)})
+    values = [row[name] for row in rows]
+    found: dict[str, Any] = {"metric": name, "folds": rows, "mean": mean(values) if values else None}
+    if len(values) > 1:
+        found |= {"std": stdev(values), "interval": _interval(values, [row["judged"] for row in rows], name)}
+    return found
+
+
+def as_text(found: dict[str, Any], data: str) -> str:
+    """The table of the folds, what they say together, and what to do with their models."""
+    lines = [render(found["folds"], form="text"), ""]
+    name, judged = found["metric"], sum(row["judged"] for row in found["folds"])
+    low, high = found["interval"]
+    average = f"{name}: {found['mean']:.1f} % in the mean of {len(found['folds'])} folds"
+    lines.append(f"{average}, 95 % interval {low:.1f} to {high:.1f}; each of {judged:,} pictures was judged once, by a "
+                 "model that did not learn from it, and chose nothing")  # fmt: skip
+    lines.append("each run has its model; the one to use is trained once more, on all pictures, and will be about as "
+                 f"good: the same command without --folds, with --val-fraction 0 (convnext train {data} --val-fraction "
+                 "0 …)")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _interval(values: list[float], judged: list[int], name: str) -> tuple[float, float]:
+    from scipy.stats import t  # takes half a second to import
+
+    count, middle = len(values), mean(values)
+    half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 / count + 1 / (count - 1))
+    low, high = max(0.0, middle - half), min(100.0, middle + half)
+    if name == "top1":
+        hits = sum(value * n / 100 for value, n in zip(values, judged, strict=True))
+        least, most = wilson_interval(hits, sum(judged))
+        low, high = min(low, least), max(high, most)
+    return low, high
+
+
+def _finished(path: Path) -> bool:
+    return (path / "log.jsonl").exists() and run_folder.finished(path)
+
+
+def _open(folder: Path, plan: dict[str, Any]) -> None:
+    if (folder / FILE).exists():
+        try:
+            was = json.loads((folder / FILE).read_text(encoding="utf-8"))["plan"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder / FILE} is damaged ({error}); choose another --out") from None
+        if was != json.loads(json.dumps(plan)):
+            raise UserError(f"{folder} holds other folds; repeat its own command to go on, or choose another --out")
+        return
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and holds no folds; choose another --out")
+    files.make_writable_folder(folder)
+    files.write_text(folder / FILE, json.dumps({"plan": plan}, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,107 @@
+"""K runs on K folds: every picture judged once, by a model that did not learn from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext import api, folds
+from convnext.cli import main
+from convnext.data.sources import open_fold
+from convnext.errors import UserError
+from convnext.training.log import read
+
+
+def test_folds_are_alike_and_judge_every_picture_once(pictures: Any) -> None:
+    data = pictures(train=32) / "train"
+    parts = [open_fold(data, number, 5) for number in range(1, 6)]
+    judged = [name for part in parts for name in part.val.ids]
+    assert len(judged) == len(set(judged)) == 32
+    for part in parts:
+        assert not set(part.train.ids) & set(part.val.ids)
+        assert len(part.train) + len(part.val) == 32
+        assert len(part.val) in (6, 7)
+        assert all(2 <= count <= 3 for count in part.val.class_counts())
+    assert open_fold(data, 2, 5).val.ids == parts[1].val.ids
+
+
+def test_folds_give_a_mean_and_an_interval_and_go_on(
+    pictures: Any, tiny: Any, tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data, out = pictures(train=30) / "train", tmp_path / "folds"
+    words = [
+        "train",
+        str(data),
+        "--folds",
+        "3",
+        "--out",
+        str(out),
+        "--no-report",
+        *as_arguments(tiny | {"patience": 1}),
+    ]
+    real = api.train
+
+    def killed(*args: Any, **options: Any) -> Any:
+        if options.get("fold") == (3, 3):
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(api, "train", killed)
+    assert main(words) == 130
+    assert len(json.loads((out / "folds.json").read_text())["folds"]) == 2
+    monkeypatch.setattr(api, "train", real)
+    before = (out / "fold-1" / "log.jsonl").read_bytes()
+    assert main(words) == 0
+    assert (out / "fold-1" / "log.jsonl").read_bytes() == before
+    said = capsys.readouterr().out
+    assert "% in the mean of 3 folds, 95 % interval" in said
+    assert "each of 30 pictures was judged once" in said
+    found = json.loads((out / "folds.json").read_text())
+    assert [row["judged"] for row in found["folds"]] == [10, 10, 10]
+    low, high = found["interval"]
+    assert low <= found["mean"] <= high
+    for number in (1, 2, 3):
+        rows = [row for row in read(out / f"fold-{number}" / "log.jsonl") if row["kind"] == "eval"]
+        assert rows[-1]["step"] == 12  # none was stopped early
+        assert rows[-1]["best"]
+        assert not rows[-1]["chosen"]
+        assert rows[-1]["value"] == found["folds"][number - 1]["top1"]
+        model = out / f"fold-{number}" / "model.safetensors"
+        assert api.evaluate(model, data, precision="fp32")["top1"] == pytest.approx(rows[-1]["value"])
+    assert main([*words, "--epochs", "2"]) == 2
+    assert "holds other folds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--folds", "1"], "choose from 2"), (["--folds", "11"], "has 10 images"),
+     (["--folds", "3", "--resume"], "repeat"),
+     (["--folds", "3", "--nproc", "2"], "leave out --nproc"), (["--folds", "3", "--val-fraction", "0.1"], "in turn")],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(
+    words: list[str], says: str, pictures: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pictures(train=30) / "train"
+    assert main(["train", str(data), "--out", str(tmp_path / "out"), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_of_data_with_a_split_are_refused(pictures: Any, annotated: Any, tmp_path: Path) -> None:
+    for data, says in ((pictures(), "has a split of its own.*/train"), ("digits", "has a split of its own"),
+                       (annotated(), "--folds is for classifiers")):  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            api.train_folds(data, folds=3, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_interval_is_never_that_of_no_spread() -> None:
+    low, high = folds._interval([100.0, 100.0, 100.0], [10, 10, 10], "top1")
+    assert low == pytest.approx(88.65, abs=0.01)
+    assert high == 100
+    low, high = folds._interval([30.0, 50.0, 40.0], [10, 10, 10], "macro_f1")
+    assert (low, high) == pytest.approx(
+        (40 - 4.3027 * 10 * (1 / 3 + 1 / 2) ** 0.5, 40 + 4.3027 * 10 * (5 / 6) ** 0.5), 1e-3
+    )
