@@ -85,7 +85,7 @@ def open_image(
         if isinstance(source, Image.Image):
             return to_rgb(source, upright=upright)
         with _opened(source, shown) as image:
-            return to_rgb(image, upright=upright)
+            return to_rgb(image, upright=upright, release=True)
 
 
 @contextlib.contextmanager
@@ -101,7 +101,7 @@ def examined(source: str | Path | bytes, *, name: str | None = None) -> Iterator
             image.load()  # before the header: looking for EXIF, Pillow decodes a PNG, and what fails there fails once
             header = _header(image)
             depth = stored_depth(np.asarray(image)) if image.mode.startswith("I;16") else None
-            yield replace(header, depth=depth), to_rgb(image)
+            yield replace(header, depth=depth), to_rgb(image, release=True)
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
@@ -131,17 +131,29 @@ def read_header(path: str | Path) -> Header:
         return _header(image)
 
 
-def to_rgb(image: Image.Image, *, upright: bool = True) -> Image.Image:
-    """Any mode -> RGB, turned as EXIF says; greyscale of more than 8 bits is scaled, where Pillow would clip it."""
+def to_rgb(image: Image.Image, *, upright: bool = True, release: bool = False) -> Image.Image:
+    """Any mode -> RGB, turned as EXIF says; greyscale of more than 8 bits is scaled, where Pillow would clip it.
+
+    `release` says that the image is not needed any more: it is closed as soon as another takes its place, so that never
+    more than two copies of a large picture are in memory.
+    """
     image.load()
+    given = image
     orientation = _orientation(image) if upright else 1
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(to_8_bit(np.asarray(image)))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about byte transparency when this step is left out
     if image.mode != "RGB":
-        image = image.convert("RGB")  # before it is turned, so that two copies of a large picture are the most
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+        image = image.convert("RGB")
+    if release and image is not given:
+        given.close()
+        given = image
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
+        if release:
+            given.close()
+    return image
 
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:
