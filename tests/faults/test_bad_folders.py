@@ -205,7 +205,9 @@ def test_check_describes_what_training_refuses(two: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_listed_is_named(two: Path) -> None:
-    code = ("import os\nfrom convnext.data.check import check\nfrom convnext.data.sources import open_data\n"
+    # Pillow's plug-ins are loaded before the change of user, who may not reach where they are installed.
+    code = ("import os\nfrom PIL import Image\nImage.init()\n"
+            "from convnext.data.check import check\nfrom convnext.data.sources import open_data\n"
             "if os.getuid() == 0: os.setuid(65534)\n"
             "print([(p.kind, p.path) for p in check('data').problems])\n"
             "try: open_data('data')\nexcept ValueError as error: print(error)\n"

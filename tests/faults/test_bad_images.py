@@ -137,7 +137,8 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     NOISE.save(path)
     path.chmod(0)
     tmp_path.chmod(0o755)
-    code = ("import os\nfrom convnext.data.images import open_image\n"
+    # Pillow's plug-ins are loaded before the change of user, who may not reach where they are installed.
+    code = ("import os\nfrom PIL import Image\nImage.init()\nfrom convnext.data.images import open_image\n"
             "if os.getuid() == 0: os.setuid(65534)\n"
             "try: open_image('locked.png')\nexcept ValueError as error: print(error)")  # fmt: skip
     # Run inside the folder: the folders above are closed to others, and not ours to open.
