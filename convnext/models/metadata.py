@@ -30,6 +30,7 @@ class Described:
     """What the metadata says; None or empty where it is silent."""
 
     variant: str = ""
+    kind: str = ""  # "detector", "segmenter", or "" for what is neither
     arch: Arch | None = None
     settings: dict[str, Any] = field(default_factory=dict)  # those of SETTINGS that it gives
     classes: list[str] | None = None
@@ -50,8 +51,9 @@ def described(metadata: Mapping[str, str], where: str) -> Described:
     if coding is not None:
         MaskCoding.from_dict(coding)
     _json(metadata, "data", where, dict)
+    kind = next((kind for kind in ("detector", "segmenter") if kind in metadata), "")
     return Described(
-        variant, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess
+        variant, kind, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess
     )  # fmt: skip
 
 

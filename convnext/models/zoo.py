@@ -25,13 +25,13 @@ from .class_names import fitting_names
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
 from .fitting import fit_baseline_head, fit_head, fit_norms, fit_stem, some
-from .foreign import refuse_named_by_shape
-from .keymaps import STEMS, TIMM, Weights, arch_of, from_official, to_official
+from .keymaps import Weights, from_official, to_official
 from .labels import ade20k, coco, names_for
 from .loading import LoadReport, fill, require_whole
 from .peers import build_baseline, is_baseline
 from .rcnn import Detector
 from .segmenters import load_segmenter, segmenter_of, segmenter_weights
+from .shapes import as_described, by_shapes
 from .upernet import Segmenter
 
 HeadRule = Literal["auto", "drop", "rows"]
@@ -81,7 +81,7 @@ def create_model(
         _refuse_for_baseline(baseline, shape | {"out_norms": out_norms or None, "features_only": features_only or None})
         model = build_baseline(baseline, **(_baseline_settings(opened) | given))
     else:
-        arch, settings = _described(opened) if opened else (VARIANTS[parse_name(name).variant], {})
+        arch, settings = as_described(opened) if opened else (VARIANTS[parse_name(name).variant], {})
         if out_norms or features_only or "out_indices" not in settings:
             settings |= maps
         model = _build(custom(arch, **shape), settings | given | {"head_init_scale": head_init_scale})
@@ -195,7 +195,7 @@ def starting_point(source: Source, variant: str | None = None) -> dict[str, Any]
     found: dict[str, Any] = {} if size is None else {"image_size": size}
     if is_baseline(name := opened.described.variant):
         return found | {"model": name}
-    arch, _ = _described(opened)
+    arch, _ = as_described(opened)
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
             return found | {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size})
@@ -305,8 +305,8 @@ def _model_of(opened: Checkpoint) -> nn.Module:
     variant = opened.described.variant
     if is_baseline(variant):
         return build_baseline(variant, **_baseline_settings(opened))
-    arch, settings = _described(opened)
-    held = _by_shapes(opened)[1]["num_classes"]
+    arch, settings = as_described(opened)
+    held = by_shapes(opened)[1]["num_classes"]
     maps = settings.get("features_only") or settings.get("out_norms")
     if not maps and (said := settings.get("num_classes", held)) != held:
         holds = f"a head for {held}" if held else "no head"
@@ -315,45 +315,17 @@ def _model_of(opened: Checkpoint) -> nn.Module:
             f"train from it with --weights {opened.source}, which makes a head"
         )
     network = _build(arch, settings)
-    return detector_of(opened.weights, network) or segmenter_of(opened.weights, network) or network
+    whole = detector_of(opened.weights, network) or segmenter_of(opened.weights, network)
+    if whole is None and opened.described.kind:
+        raise UserError(
+            f"{opened.source} says that it is a {opened.described.kind} and lacks what tells the classes, so it would "
+            f"answer nothing; train from it with --weights {opened.source}, which makes heads"
+        )
+    return whole or network
 
 
 def _baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
     return dict(opened.described.settings) if opened else {}
-
-
-def _described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
-    """Arch and settings of a checkpoint's network: as its metadata says, held against the shapes, or from these."""
-    found, settings = _by_shapes(opened)
-    said = opened.described
-    if said.arch is None:
-        return found, settings
-    rows = [(getattr(said.arch, key), getattr(found, key)) for key in ("depths", "dims", "patch_size", "isotropic")]
-    rows.append((said.settings.get("in_chans", settings["in_chans"]), settings["in_chans"]))
-    if wrong := next(((says, holds) for says, holds in rows if says != holds), None):
-        raise UserError(
-            f"{opened.source} does not fit its own description ({wrong[0]} there, {wrong[1]} by its weights); "
-            "save it again with save_weights"
-        )
-    return said.arch, dict(said.settings)
-
-
-def _by_shapes(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
-    translated = to_official(opened.weights, opened.source)
-    weights = translated.weights
-    arch = arch_of(weights, opened.source)
-    if translated.naming is TIMM and opened.described.arch is None and not opened.foreign.described:
-        refuse_named_by_shape(arch, opened.source)
-    head, stem = weights.get("head.weight"), next(weights[name] for name in STEMS if name in weights)
-    norms = [s for s in range(len(arch.dims)) if f"norm{s}.weight" in weights]
-    settings: dict[str, Any] = {"num_classes": 0 if head is None else len(head), "in_chans": int(stem.shape[1])}
-    if norms or "norm.weight" not in weights:
-        settings |= {
-            "out_norms": bool(norms),
-            "features_only": True,
-            "out_indices": tuple(norms or opened.foreign.out_indices or range(len(arch.dims))),
-        }
-    return arch, settings
 
 
 def _metadata(model: nn.Module) -> dict[str, str]:

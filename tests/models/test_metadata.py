@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from detector_cases import ARCH
 from PIL import Image
 from small_models import small, state
 
@@ -20,7 +21,10 @@ from convnext.api import convert
 from convnext.data.transforms import Preprocess
 from convnext.errors import UserError
 from convnext.models.checkpoint import read, write
+from convnext.models.convnext import ConvNeXt
 from convnext.models.metadata import described
+from convnext.models.rcnn import build_detector
+from convnext.models.upernet import build_segmenter
 
 FIVE = json.dumps(["crack", "rust", "dent", "weld", "plain"])
 
@@ -59,6 +63,20 @@ def test_a_file_that_lost_its_head_answers_nothing_and_still_starts_training(tmp
             use()
     assert load_weights(small(1), path).head == "reinitialised"
     assert create_model(str(path)).load_report.head == "reinitialised"
+
+
+@pytest.mark.parametrize(("kind", "entry"), [("detector", "roi_head.bbox_head.fc_cls.bias"),
+                                            ("segmenter", "decode_head.conv_seg.weight")])  # fmt: skip
+def test_a_detector_or_segmenter_that_lost_its_classes_is_no_bare_backbone(
+    kind: str, entry: str, tmp_path: Path
+) -> None:
+    body: Any = ConvNeXt(ARCH, out_norms=True)
+    model = build_detector("mask_rcnn", body, 5) if kind == "detector" else build_segmenter(body, 5, 16)
+    path = save_weights(model, tmp_path / "model.safetensors")
+    values, metadata = read(path)
+    write({name: value for name, value in values.items() if name != entry}, path, naming="official", metadata=metadata)
+    with pytest.raises(UserError, match=f"says that it is a {kind} and lacks"):
+        from_pretrained(path)
 
 
 def test_a_head_of_another_size_than_described_answers_nothing(tmp_path: Path) -> None:
