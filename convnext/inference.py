@@ -77,11 +77,7 @@ def evaluate(checkpoint: str | Path, data: str | Path | None = None, *, flip: bo
     if mode is not None:
         raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
     if isinstance(model, Detector):
-        if split == "test":
-            raise UserError("a detector is not judged on a test split here; pass its folder, or choose --split val")
         return detecting.evaluate(model, checkpoint, data, split=split, precision=precision, say=say)
-    if split == "test":
-        raise UserError("only pictures with masks have a test split here; pass its folder, or choose --split val")
     require_classifier(model, checkpoint)
     preprocess = Preprocess.from_dict(model.preprocess)
     source, note = matched(checkpoint, model, data, split=split, labels=labels)
