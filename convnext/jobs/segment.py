@@ -28,7 +28,7 @@ def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
     train = splits.train
-    facts = DenseFacts(len(train), len(train.classes), typical_size(Path("/"), list(map(str, train.images))),
+    facts = DenseFacts(len(train), len(train.classes), typical_size(Path(), list(map(str, train.images))),
                        memory=memory_of(run))  # fmt: skip
     recipe, choices = fitted(given, splits, facts, settings, run)
     for note in require_sound(splits):

@@ -98,7 +98,7 @@ def _side(recipe: Recipe, facts: DenseFacts) -> Made:
             wanted, why = most, machine
     if wanted > facts.short:
         wanted, why = facts.short, f"the pictures' short side is {facts.short}"
-    side = max(LEAST_SIDE[recipe.task], round(wanted / STEP) * STEP)
+    side = max(LEAST_SIDE[recipe.task], int(wanted / STEP + 0.5) * STEP)
     return {"image_size": (side, why)}
 
 

@@ -75,3 +75,16 @@ def test_a_paper_recipe_on_a_network_without_released_weights(
         UserError, match=r"none of convnext_atto: add --weights none .*everyday recipe, (detect|segment)"
     ):
         api.train(data, recipe, out=tmp_path / "run", settings={"model": "convnext_atto"})
+
+
+def test_pictures_below_a_relative_folder_are_measured(
+    masked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their short side was said to be 0."""
+    masked(train=4, val=1, side=192)
+    monkeypatch.chdir(tmp_path)
+    settings = {name: value for name, value in SMALL.items() if name != "image_size"} | OWN["segment"] | {"steps": 1}
+    api.train("masks", out="run", settings=settings, report=False)
+    said = capsys.readouterr().out
+    assert "image_size = 160: the pictures' short side is 144" in said
+    assert said.startswith("masks holds pictures with masks (those of images/train are in annotations/train): segment")

@@ -19,7 +19,7 @@ from convnext.recipes.length import EMA_SHARE, asked, replayed, require_one, set
 from convnext.training.schedule import schedule_of
 
 RULES = ("scratch", "finetune", "probe")
-PAPER = [name for name in RECIPES if name not in RULES]
+PAPER = [name for name, recipe in RECIPES.items() if recipe.derive == "none"]
 FLOWERS = Facts(images=3000, classes=5, size=300, smallest_class=500, largest_class=700)
 # Steps of an epoch in the paper's runs.
 PUBLISHED = {"imagenet1k": 312, "imagenet22k": 3466, "imagenet1k_ft384": 2502, "imagenet22k_ft1k": 2502,
