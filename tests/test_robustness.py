@@ -402,3 +402,19 @@ def test_what_cannot_be_judged_is_not_copied_first(fixed: Path, folder: Any, tmp
         "fog,50.0,50.0",
         "mean,,50.0",
     ]
+
+
+def test_copies_made_in_several_processes_are_the_same_bytes(
+    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pictures(train=3, val=3, size=40)
+    made = []
+    for cores in (1, 3):
+        monkeypatch.setattr("convnext.machine.cores", lambda cores=cores: cores)
+        out = corrupt_folder(data / "train", tmp_path / f"by{cores}", corruptions=["contrast"], severities=(1,))
+        made.append({path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*.jpg"))})
+    assert made[0] == made[1]
+    assert len(made[0]) == 3
+    next((data / "train").rglob("*.png")).write_bytes(b"no picture")
+    with pytest.raises(UserError, match="is not an image"):
+        corrupt_folder(data / "train", tmp_path / "bad", corruptions=["contrast"], severities=(1,))

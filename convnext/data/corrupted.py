@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from .. import machine
 from ..errors import UserError
 from ..files import make_writable_folder
 from . import folders
@@ -62,8 +65,8 @@ def corrupt_folder(
     read = f"{len(source):,} images of {readable(reader.root)}"
     say(f"{read}: {len(plan) * len(source):,} files in {len(chosen)} corruptions will be written to {readable(target)}")
     job = _Job(reader, tuple(plan), seed, None if frost is None else Path(frost).expanduser(), short_side)
-    with _built_aside(target) as aside, ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(lambda i: job.write(i, aside), range(len(source))), 1):
+    with _built_aside(target) as aside:
+        for done, _ in enumerate(_written(job, aside, len(source)), 1):
             if done % max(1, len(source) // 10) == 0:
                 say(f"{done:,} of {len(source):,} images")
     return target
@@ -96,6 +99,34 @@ class _Job:
             place = out / corruption / str(severity) / name
             place.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(corrupted).save(place, "JPEG", quality=JPEG_QUALITY)
+
+
+def _written(job: _Job, out: Path, count: int) -> Iterator[int]:
+    """Writes each picture's versions, in processes: NumPy and SciPy hold Python's lock for most of the work."""
+    workers = min(machine.cores(), count)
+    if workers < 2:
+        for index in range(count):
+            job.write(index, out)
+            yield index
+        return
+    with warnings.catch_warnings():
+        # Forking beside torch's threads draws a notice from 3.12 on; the workers run no torch operator.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+        with ProcessPoolExecutor(workers, get_context("fork"), _take, (job, out)) as pool:
+            yield from pool.map(_write, range(count))
+
+
+_task: list[tuple[_Job, Path]] = []  # of a worker process, which is given it once and not with every picture
+
+
+def _take(job: _Job, out: Path) -> None:
+    _task[:] = [(job, out)]
+
+
+def _write(index: int) -> int:
+    job, out = _task[0]
+    job.write(index, out)
+    return index
 
 
 def _chosen_corruptions(names: Sequence[str] | None, frost: Where | None, say: Say) -> tuple[str, ...]:
