@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from .recipe import Recipe, override, to_dict
 from .recipes import apart, get_recipe, length, roadmap
 from .run_folder import DataRequest, RunResult
 from .session import Session, judged_at_the_end
-from .training import runtime
+from .training import budget, runtime
 
 __all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train",
            "train_folds"]  # fmt: skip
@@ -35,16 +36,19 @@ __all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", 
 def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *, out: str | Path | None = None,
           settings: dict[str, Any] | None = None, resume: bool = False, labels: str | Path | None = None,
           val_fraction: float = DataRequest.val_fraction, fold: tuple[int, int] | None = None,
-          report: bool = True) -> RunResult:  # fmt: skip
+          report: bool = True, began: float | None = None) -> RunResult:  # fmt: skip
     """Trains on a folder of images (None: the built-in digits) and returns the run.
 
     `recipe` is a name, a recipe.json or a Recipe; by default the everyday one for what the folder holds (data/look.py):
     `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `scratch`.
     `fold`: (1, 5) learns from all but the first of five folds of a folder without a split and judges on that, which
-    chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `resume` continues
+    chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `minutes` are
+    those since `began` (time.monotonic() when the command started; None: now), the page included. `resume` continues
     the run in `out`. Raises UserError for whatever the user can mend, before anything is written; engine.NonFiniteLoss
     when training diverges.
     """
+    called = time.monotonic()
+    began = called if began is None else began
     settings = dict(settings or {})
     length.require_one(settings)
     request = DataRequest(_text(data), _text(labels), val_fraction, *(fold or ()))
@@ -78,7 +82,8 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         path = Path(run.from_main(str(path)))
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
-                session = Session(path, task, model, splits, request, run)
+                page_s = budget.page_seconds(called - began) if report else 0.0
+                session = Session(path, task, model, splits, request, run, began, page_s)
                 if not resume:
                     session.begin(given, settings, said + choices)
                 session.fit(resume=resume)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -123,6 +124,7 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    began = time.monotonic()  # before the libraries are loaded: --minutes counts that too
     settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
     for name in settings:
         recipes_io.check_field(name)
@@ -140,7 +142,8 @@ def _train(options: argparse.Namespace) -> int:
     from .api import train
 
     result = train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
-                   labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report)  # fmt: skip
+                   labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report,
+                   began=began)  # fmt: skip
     if int(os.environ.get("RANK", 0)) == 0:
         _print_result(result)
     return 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from dataclasses import dataclass, replace
-from functools import cached_property
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Session:
     splits: Any
     request: DataRequest
     run: Runtime
+    began: float = field(default_factory=time.monotonic)  # when the user's command did
+    page_s: float = 0.0  # what drawing the page will take; 0 without one
 
     @property
     def recipe(self) -> Recipe:
@@ -103,18 +106,34 @@ class Session:
             task.recipe = replace(self.recipe, micro_batch=size)
         per_epoch = task.steps_per_epoch
         steps = self.recipe.steps or max(1, round(self.recipe.epochs * per_epoch))
+        measured: list[Choice] = []
         if self.recipe.minutes is not None and self.recipe.steps is None:
             probe = self.recipe if given.derive == "none" or "ema" in settings else replace(self.recipe, ema=0.99)
-            speed = budget.measure(task, self.model, probe, run)
-            if "eval_every" not in settings:
-                probe = replace(probe, eval_every=budget.evaluations(self.recipe.minutes, speed, probe, per_epoch))
-            longest = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch)
-            cost = mean_area(probe, longest / per_epoch)
-            within = budget.steps_within(self.recipe.minutes, speed, probe, per_epoch, relative_cost=cost)
-            steps = run.from_main(within)
-            task.recipe = replace(self.recipe, eval_every=run.from_main(probe.eval_every), epochs=steps / per_epoch)
+            planned = self._plan(probe, self.recipe.minutes, "eval_every" in settings)
+            steps = planned.steps
+            task.recipe = replace(self.recipe, eval_every=planned.eval_every, epochs=steps / per_epoch)
+            measured = [Choice("steps", steps, planned.why)]
         task.recipe, choices = length.settle(self.recipe, given, steps, per_epoch, settings)
-        return choices
+        return measured + choices
+
+    def _plan(self, probe: Recipe, minutes: float, fixed_evaluations: bool) -> budget.Plan:
+        """What fits into the minutes since the command began: measured on all processes, decided on the main one."""
+        within_s = budget.MEASURE_SHARE * 60 * minutes
+        speed = budget.measure(self.task, self.model, probe, self.run, within_s=within_s, images=len(self.task.val))
+        planned: budget.Plan = self.run.from_main(
+            budget.plan(
+                probe,
+                speed,
+                self.task.steps_per_epoch,
+                gone_s=time.monotonic() - self.began,
+                page_s=self.page_s,
+                relative_cost=partial(mean_area, probe),
+                eval_every=probe.eval_every if fixed_evaluations else None,
+            )
+        )
+        if self.run.main and planned.needs_s > budget.TOO_LONG * 60 * minutes:
+            print(f"{minutes:g} minutes are too short here: the run will take about {planned.needs_s / 60:.2g}")
+        return planned
 
     def _attempt(self, size: int) -> None:
         """One update of a copy on `size` empty images, average and optimiser included: does it fit into memory?"""

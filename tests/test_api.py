@@ -85,7 +85,7 @@ def test_a_time_budget_settles_the_steps_once_and_keeps_them(pictures: Any, tiny
     assert end["kind"] == "end"
     assert end["step"] == recipe["steps"] >= 1
     assert recipe["epochs"] == pytest.approx(recipe["steps"] / 3)
-    assert recipe["ema"] is not None
+    assert (recipe["ema"] is None) == (recipe["steps"] < 20)  # too few for an average
     # The schedule ends with the budget: the last step's rate is close to the floor.
     assert [row for row in result.history if row["kind"] == "train"][-1]["lr"] < 0.2 * recipe["optim"]["lr"]
 

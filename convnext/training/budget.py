@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 from torch import nn
 
@@ -18,11 +19,15 @@ from .runtime import Runtime, out_of_memory
 from .state import TrainState
 
 WARM_STEPS = 4  # the first steps allocate, choose algorithms and wait for the loader to fill up
-MEASURE_SECONDS = 20.0
 MEASURE_STEPS = 40
+MEASURE_SHARE = 0.1  # of the budget, for timing steps and an evaluation
+STEPS_SHARE = 0.6  # of that, for the steps
+PAUSE_SHARE = 0.02  # of the time for an evaluation: a pause between its batches
+PAGE_SHARE, LEAST_PAGE_S = 0.5, 2.0  # time to draw the page, over that to load the libraries; seconds, at least
 EVALUATION_SHARE = 0.1  # of the budget
 SHORTEST_INTERVAL = 0.001  # epochs between evaluations
-MARGIN = 0.97  # of the budget: the rest is for saving, the report and a noisy machine
+TOO_LONG = 1.1  # times the budget: a run that will take longer says so beforehand
+MARGIN = 0.95  # of what is left for training: the rest is for saving and a noisy machine
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,16 @@ class Speed:
     start_s: float = 0.0
 
 
-def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed:
-    """Times real steps and one evaluation on a copy of the model; neither weights nor data position change."""
+class _Enough(Exception):
+    """The time for measuring an evaluation is over."""
+
+
+def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime, *, within_s: float, images: int) -> Speed:
+    """Times real steps and an evaluation on a copy of the model; neither weights nor data position change.
+
+    It takes about `within_s` seconds, or a step and a batch where these take longer: on one process the evaluation of
+    the `images` validation images is broken off, and its duration follows from the part that was done.
+    """
     trial = copy.deepcopy(model)
     state = TrainState(trial, make_optimiser(trial, replace(recipe.optim, lr=0.0)))
     if recipe.ema is not None:
@@ -43,23 +56,41 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime) -> Speed
     running = prepared(trial, recipe, run)
     train_mode(trial)
     times: list[float] = []
-    began = time.perf_counter()
-    for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):
-        mark = time.perf_counter()
+    began = mark = time.perf_counter()
+    for batches in task.batches(0, WARM_STEPS + MEASURE_STEPS):  # waiting for one is part of its step
         step(task, running, state, batches, recipe, run)
         run.synchronise()
         times.append(time.perf_counter() - mark)
-        enough = len(times) > WARM_STEPS and time.perf_counter() - began > MEASURE_SECONDS
+        mark = time.perf_counter()
+        enough = time.perf_counter() - began > STEPS_SHARE * within_s
         if run.from_main(enough):
             break
-    kept = times[WARM_STEPS:] or times
+    kept = times[WARM_STEPS:] or times[1:] or times
     trial.eval()
-    mark = time.perf_counter()
-    task.evaluate(trial)
-    evaluation = time.perf_counter() - mark
+    evaluation = _evaluation(task, trial, within_s * (1 - STEPS_SHARE) if run.world == 1 else None, images)
     mean = sum(kept) / len(kept)
     start = max(0.0, sum(times[:WARM_STEPS]) - WARM_STEPS * mean) if recipe.compile else 0.0
     return Speed(*(max(of_each) for of_each in zip(*run.gather((mean, evaluation, start)), strict=True)))
+
+
+def _evaluation(task: Task, model: nn.Module, within_s: float | None, images: int) -> float:
+    """Seconds of an evaluation; of one that takes longer than `within_s`, from its part."""
+    done, mark = 0, time.perf_counter()
+    last = mark
+
+    def count(record: dict[str, Any]) -> None:
+        nonlocal done, last
+        now = time.perf_counter()
+        # Those of a batch come at once: only after a pause is it certain that all before are done.
+        if within_s is not None and last - mark > within_s and now - last > PAUSE_SHARE * within_s:
+            raise _Enough
+        done, last = done + 1, now
+
+    try:
+        task.evaluate(model, count)
+    except _Enough:
+        return (last - mark) * images / done
+    return time.perf_counter() - mark
 
 
 def steps_within(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int, *, relative_cost: float = 1.0) -> int:
@@ -81,6 +112,41 @@ def evaluations(minutes: float, speed: Speed, recipe: Recipe, per_epoch: int) ->
     affordable = max(1.0, EVALUATION_SHARE * minutes * 60 / (weights * speed.evaluation_s))
     epochs = minutes * 60 / (speed.step_s * per_epoch)
     return float(ceil(max(1.0, epochs / affordable))) if epochs > 1 else max(SHORTEST_INTERVAL, round(epochs, 3))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was fixed for a run of so many minutes, and what it is expected to take."""
+
+    steps: int
+    eval_every: float
+    needs_s: float  # the whole command, what is over already included
+    why: str
+
+
+def page_seconds(loading_s: float) -> float:
+    """What drawing the page will take where loading the libraries took so long: a busy machine slows down both."""
+    return max(LEAST_PAGE_S, PAGE_SHARE * loading_s)
+
+
+def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s: float,
+         relative_cost: Callable[[float], float], eval_every: float | None) -> Plan:  # fmt: skip
+    """Steps and evaluations for what is left of the recipe's minutes once `gone_s` are over.
+
+    The page at the end evaluates once more and takes `page_s` to draw. `relative_cost` is of the number of epochs.
+    """
+    whole = (recipe.minutes or 0) * 60
+    reserve = (page_s + speed.evaluation_s) if page_s else 0.0
+    minutes = max(whole - gone_s - reserve, 1.0) / 60
+    chosen = replace(recipe, eval_every=eval_every or evaluations(minutes, speed, recipe, per_epoch))
+    longest = steps_within(minutes, speed, chosen, per_epoch)
+    cost = relative_cost(longest / per_epoch)
+    steps = steps_within(minutes, speed, chosen, per_epoch, relative_cost=cost)
+    judged = ceil(steps / max(1, round(chosen.eval_every * per_epoch))) * (1 if recipe.ema is None else 2)
+    needs = gone_s + speed.start_s + steps * speed.step_s * cost + judged * speed.evaluation_s + reserve
+    why = (f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s for the page, at "
+           f"{speed.step_s * cost:.2g} s a step and {speed.evaluation_s:.2g} s an evaluation")  # fmt: skip
+    return Plan(steps, chosen.eval_every, needs, why)
 
 
 def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int:

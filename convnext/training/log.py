@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import files
 from ..errors import UserError
 
+FORECAST_S = 15.0  # until it is said that hours lie ahead
+LONG_S = 3600.0
 LINE_S = 60.0  # between two lines about the progress, where there is no bar
 TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
 
@@ -28,6 +30,7 @@ class Log:
         self._bar: Progress | None = None
         self._said = self.began
         self._loss = ""
+        self._forecast = False
 
     def __enter__(self) -> Log:
         if not self.quiet and self.console.is_terminal:
@@ -54,7 +57,15 @@ class Log:
             self._loss = f"loss {values['loss']:.4f}  "
 
     def tick(self, step: int, speed: float, since: int) -> None:
-        """Moves the bar, or says once a minute how far the run has come; `since` is the step that it went on from."""
+        """Moves the bar, or says once a minute how far the run has come; `since` is the step that it went on from.
+
+        Once, after some seconds: that hours lie ahead, and what would shorten them.
+        """
+        if not self._forecast and time.perf_counter() - self.began > FORECAST_S and step > since + 1:
+            self._forecast = True
+            if (seconds := self.seconds_left(step, since)) > LONG_S:
+                self.say(f"about {in_words(seconds)} to go on this machine at {speed:,.3g} images/s, evaluations not "
+                         "counted; --minutes 60 makes a run that fits into an hour")  # fmt: skip
         if self._bar is not None:
             self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} images/s")
         elif time.perf_counter() - self._said >= LINE_S:
@@ -68,10 +79,24 @@ class Log:
             sys.stdout.flush()
 
     def left(self, step: int, since: int) -> str:
-        """Time to the end at the pace since step `since`, as minutes and seconds."""
-        seconds = (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes}:{rest:02d}"
+        """Time to the end at the pace since step `since`, as [hours:]minutes:seconds."""
+        return clock(self.seconds_left(step, since))
+
+    def seconds_left(self, step: int, since: int) -> float:
+        return (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
+
+
+def clock(seconds: float) -> str:
+    """247 -> "4:07", 7507 -> "2:05:07"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def in_words(seconds: float) -> str:
+    """A long time in its largest unit: "7 hours", "12 days"."""
+    hours = seconds / 3600
+    return f"{hours:,.2g} hours" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
 def read(path: Path) -> list[dict[str, Any]]:

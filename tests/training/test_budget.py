@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from convnext.data import Batch
 from convnext.recipe import AdamW, Recipe
 from convnext.training import budget
-from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, steps_within
+from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, page_seconds, plan, steps_within
 from convnext.training.runtime import Runtime
 
+CPU = Runtime(torch.device("cpu"))
 RECIPE = Recipe(batch_size=4, channels_last=False)
 SPEEDS = [Speed(0.1, 2.0), Speed(0.01, 30.0), Speed(3.0, 0.5), Speed(0.25, 0.001)]
 MINUTES = [0.5, 1.0, 7.0, 60.0]
@@ -208,20 +209,18 @@ def test_measured_is_the_mean_step_after_the_first_ones_and_one_evaluation(
         return original(*arguments)
 
     monkeypatch.setattr(budget, "step", slow_step)
-    speed = measure(task, network(), RECIPE, Runtime(torch.device("cpu")))  # type: ignore[arg-type]
+    speed = measure(task, network(), RECIPE, CPU, within_s=400, images=7)  # type: ignore[arg-type]
     assert speed.evaluation_s == 5
-    assert speed.step_s >= 2  # the first steps' 30 seconds do not count
-    assert speed.step_s <= 3
+    assert speed.step_s == 3  # waiting for the batch included; the first steps' 30 seconds do not count
     assert budget.WARM_STEPS < task.steps <= budget.WARM_STEPS + budget.MEASURE_STEPS
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_measuring_leaves_the_model_as_it_was(ema: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "MEASURE_SECONDS", 0.0)
+def test_measuring_leaves_the_model_as_it_was(ema: float | None) -> None:
     model, task = network().eval(), FakeTask()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recipe = replace(RECIPE, ema=ema, optim=AdamW(lr=10.0))
-    measure(task, model, recipe, Runtime(torch.device("cpu")))  # type: ignore[arg-type]
+    measure(task, model, recipe, CPU, within_s=0, images=7)  # type: ignore[arg-type]
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())  # running statistics too
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -230,10 +229,67 @@ def test_measuring_leaves_the_model_as_it_was(ema: float | None, monkeypatch: py
     assert task.asked[0][0] == 0
 
 
-def test_a_task_of_fewer_steps_than_the_warm_ones_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_fewer_steps_than_the_warm_ones_is_measured_all_the_same() -> None:
     class Short(FakeTask):
         def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
             return super().batches(start, min(stop, 2))
 
-    speed = measure(Short(), network(), RECIPE, Runtime(torch.device("cpu")))  # type: ignore[arg-type]
+    speed = measure(Short(), network(), RECIPE, CPU, within_s=1, images=7)  # type: ignore[arg-type]
     assert speed.step_s > 0
+
+
+class Judged(FakeTask):
+    """Evaluations of 100 pictures in batches of ten, a second each."""
+
+    def evaluate(self, model: nn.Module, sink: Any = None) -> dict[str, float]:
+        for _ in range(10):
+            self.clock.now += 1
+            for i in range(10):
+                sink({"id": str(i)})
+        return {"top1": 0.0}
+
+
+@pytest.mark.parametrize(("within_s", "takes"), [(2.5, 3), (10.0, 6), (1000.0, 10)])
+def test_a_long_evaluation_is_timed_by_its_part(within_s: float, takes: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    began = clock.now
+    task = Judged(clock)
+    assert budget._evaluation(task, network(), within_s * 0.4, 100) == pytest.approx(10)  # type: ignore[arg-type]
+    assert clock.now - began == takes
+
+
+def test_measuring_stops_when_its_time_is_over_even_among_the_first_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine four warm steps alone can take longer than the user's minute."""
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    task = FakeTask(clock)
+    speed = measure(task, network(), RECIPE, CPU, within_s=6, images=7)  # type: ignore[arg-type]
+    assert task.steps <= 2
+    assert speed.step_s > 0
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 10])
+@pytest.mark.parametrize("speed", [Speed(0.1, 2.0), Speed(0.01, 0.3), Speed(0.25, 0.001), Speed(1.0, 4.0)])
+@pytest.mark.parametrize(("gone_s", "page_s"), [(5.0, 2.0), (20.0, 10.0), (8.0, 0.0)])
+def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, gone_s: float, page_s: float) -> None:
+    recipe = replace(RECIPE, minutes=minutes, ema=0.99)
+    found = plan(recipe, speed, 60, gone_s=gone_s, page_s=page_s, relative_cost=lambda _: 1.0, eval_every=None)
+    after = (speed.evaluation_s + page_s) if page_s else 0
+    every = replace(recipe, eval_every=found.eval_every)
+    spent = gone_s + cost_s(found.steps, speed, every, 60) + after
+    assert found.needs_s == pytest.approx(spent)
+    assert spent <= 60 * minutes
+    assert spent >= 0.8 * 60 * minutes
+
+
+def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
+    recipe = replace(RECIPE, minutes=1, ema=0.99)
+    found = plan(recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, relative_cost=lambda _: 1.0, eval_every=None)
+    assert found.steps == 1
+    assert found.needs_s == pytest.approx(50 + 2 + 180 + 90 + 15)
+
+
+def test_a_machine_that_loads_slowly_draws_slowly() -> None:
+    assert page_seconds(0.0) == budget.LEAST_PAGE_S
+    assert page_seconds(30.0) == 15.0

@@ -145,3 +145,25 @@ def test_without_a_terminal_a_line_a_minute_says_how_far_the_run_is(
         monkeypatch.setattr(log, "LINE_S", 60.0)
         rows.tick(21, 12.5, 0)
         assert capsys.readouterr().out == ""
+
+
+def test_time_left_has_hours() -> None:
+    assert [log.clock(seconds) for seconds in (0, 59.6, 3599, 3600, 300_000)] == [
+        "0:00", "1:00", "59:59", "1:00:00", "83:20:00"]  # fmt: skip
+    assert [log.in_words(seconds) for seconds in (4000, 7 * 3600, 12.2 * 86_400)] == ["1.1 hours", "7 hours", "12 days"]
+
+
+def test_hours_ahead_are_said_once_after_a_few_seconds_with_what_to_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed(total: int) -> list[str]:
+        run = Log(path, total_steps=total)
+        for seconds, step in [(1.0, 1), (8.0, 2), (16.0, 4), (20.0, 5), (24.0, 6)]:
+            monkeypatch.setattr(log.time, "perf_counter", lambda seconds=seconds: run.began + seconds)
+            run.tick(step, 12.3, 0)
+        return capsys.readouterr().out.splitlines()
+
+    (line,) = printed(7 * 900)
+    assert line.startswith("about 7 hours to go on this machine at 12.3 images/s")
+    assert "--minutes 60" in line
+    assert printed(100) == []
