@@ -48,7 +48,6 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     when training diverges.
     """
     called = time.monotonic()
-    began = called if began is None else began
     settings = dict(settings or {})
     length.require_one(settings)
     request = DataRequest(_text(data), _text(labels), val_fraction, *(fold or ()))
@@ -82,8 +81,8 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         path = Path(run.from_main(str(path)))
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
-                page_s = budget.page_seconds(called - began) if report else 0.0
-                session = Session(path, task, model, splits, request, run, began, page_s)
+                clock = budget.Clock(called, began or called, page=report)
+                session = Session(path, task, model, splits, request, run, clock)
                 if not resume:
                     session.begin(given, settings, said + choices)
                 session.fit(resume=resume)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,7 @@ class Session:
     splits: Any
     request: DataRequest
     run: Runtime
-    began: float = field(default_factory=time.monotonic)  # when the user's command did
-    page_s: float = 0.0  # what drawing the page will take; 0 without one
+    clock: budget.Clock
 
     @property
     def recipe(self) -> Recipe:
@@ -125,8 +123,8 @@ class Session:
                 probe,
                 speed,
                 self.task.steps_per_epoch,
-                gone_s=time.monotonic() - self.began,
-                page_s=self.page_s,
+                gone_s=self.clock.gone_s,
+                page_s=self.clock.page_s,
                 relative_cost=partial(mean_area, probe),
                 eval_every=probe.eval_every if fixed_evaluations else None,
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..recipe import Augment, Recipe, override
+from .dense import RECIPES as DENSE_RECIPES
 from .folder import RECIPES as FOLDER_RECIPES
 from .folder import TINY_SIDE, Choice, Made, root_rule
 
@@ -93,7 +94,7 @@ def _rate(recipe: Recipe, given: Recipe) -> Made:
         return {}
     share = recipe.batch_size / given.batch_size
     rule = "in proportion to it"
-    if given.name in FOLDER_RECIPES:
+    if given.name in FOLDER_RECIPES | DENSE_RECIPES:
         share, rule = root_rule(share), "with the square root of it"
     lr = float(f"{given.optim.lr * share:.3g}")
     why = f"{given.optim.lr:g} belongs to the recipe's batch of {given.batch_size:,}; {rule} for {recipe.batch_size:,}"

@@ -20,6 +20,7 @@ from .state import TrainState
 
 WARM_STEPS = 4  # the first steps allocate, choose algorithms and wait for the loader to fill up
 MEASURE_STEPS = 40
+LEAST_STEPS = 3  # the first takes several times as long as the others; more are not waited for where steps take long
 MEASURE_SHARE = 0.1  # of the budget, for timing steps and an evaluation
 STEPS_SHARE = 0.6  # of that, for the steps
 PAUSE_SHARE = 0.02  # of the time for an evaluation: a pause between its batches
@@ -62,8 +63,8 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime, *, withi
         run.synchronise()
         times.append(time.perf_counter() - mark)
         mark = time.perf_counter()
-        enough = time.perf_counter() - began > STEPS_SHARE * within_s
-        if run.from_main(enough):
+        over = (time.perf_counter() - began) / max(STEPS_SHARE * within_s, 1e-9)
+        if run.from_main(over > 1 and (len(times) >= LEAST_STEPS or over > LEAST_STEPS)):
             break
     kept = times[WARM_STEPS:] or times[1:] or times
     trial.eval()
@@ -124,9 +125,22 @@ class Plan:
     why: str
 
 
-def page_seconds(loading_s: float) -> float:
-    """What drawing the page will take where loading the libraries took so long: a busy machine slows down both."""
-    return max(LEAST_PAGE_S, PAGE_SHARE * loading_s)
+@dataclass(frozen=True)
+class Clock:
+    """When the user's command `began` and `train` was `called`, by time.monotonic(); is there a `page` at the end?"""
+
+    called: float
+    began: float
+    page: bool
+
+    @property
+    def gone_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def page_s(self) -> float:
+        """What drawing the page will take, by what loading the libraries took: a busy machine slows down both."""
+        return max(LEAST_PAGE_S, PAGE_SHARE * (self.called - self.began)) if self.page else 0.0
 
 
 def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s: float,

@@ -213,22 +213,23 @@ def test_a_number_of_steps_leaves_no_other_length_to_choose(recipe: Recipe, fact
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_classes_more_than_ten_times_apart_are_weighed(rule: str) -> None:
-    def weights(smallest: int, largest: int) -> str:
+def test_classes_more_than_ten_times_apart_are_drawn_as_often(rule: str) -> None:
+    def sampling(smallest: int, largest: int) -> str:
         facts = replace(FLOWERS, smallest_class=smallest, largest_class=largest)
-        return derived(RECIPES[rule], facts)[0].class_weights
+        return derived(RECIPES[rule], facts)[0].sampling
 
-    assert weights(50, 501) == "balanced"
-    assert weights(0, 11) == "balanced"
-    assert weights(50, 500) == "none"
-    assert weights(50, 50) == "none"
+    assert sampling(50, 501) == "balanced"
+    assert sampling(0, 11) == "balanced"
+    assert sampling(50, 500) == "shuffle"
+    assert sampling(50, 50) == "shuffle"
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_imbalance_is_made_up_for_once(rule: str) -> None:
-    sampled, choices = derived(RECIPES[rule], LOPSIDED, {"sampling": "balanced"})
-    assert (sampled.sampling, sampled.class_weights) == ("balanced", "none")
-    assert "class_weights" not in fields_of(choices)
+    weighted, choices = derived(RECIPES[rule], LOPSIDED, {"class_weights": "balanced"})
+    assert (weighted.sampling, weighted.class_weights) == ("shuffle", "balanced")
+    assert not {"sampling", "class_weights"} & set(fields_of(choices))
+    assert derived(RECIPES[rule], LOPSIDED)[0].class_weights == "none"
     for recipe in (RECIPES[rule], Recipe()):
         with pytest.raises(UserError, match="set one of them"):
             derived(recipe, LOPSIDED, {"sampling": "balanced", "class_weights": "balanced"})
@@ -237,7 +238,7 @@ def test_imbalance_is_made_up_for_once(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_several_labels_an_image_are_learnt_one_by_one(rule: str) -> None:
     resolved, _ = derived(RECIPES[rule], TAGS)
-    assert (resolved.loss, resolved.augment.smoothing, resolved.class_weights) == ("bce", 0, "none")
+    assert (resolved.loss, resolved.augment.smoothing, resolved.sampling) == ("bce", 0, "shuffle")
     assert derived(RECIPES[rule], FLOWERS)[0].loss == "softmax"
 
 

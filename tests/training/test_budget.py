@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from convnext.data import Batch
 from convnext.recipe import AdamW, Recipe
 from convnext.training import budget
-from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, page_seconds, plan, steps_within
+from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
 from convnext.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -265,8 +265,16 @@ def test_measuring_stops_when_its_time_is_over_even_among_the_first_steps(monkey
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     task = FakeTask(clock)
     speed = measure(task, network(), RECIPE, CPU, within_s=6, images=7)  # type: ignore[arg-type]
-    assert task.steps <= 2
-    assert speed.step_s > 0
+    assert task.steps == 2  # of ten seconds, where 3.6 were to be spent
+    assert speed.step_s == 10
+
+
+def test_the_first_step_alone_is_not_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    monkeypatch.setattr(budget, "WARM_STEPS", 1)
+    speed = measure(FakeTask(clock), network(), RECIPE, CPU, within_s=6, images=7)  # type: ignore[arg-type]
+    assert speed.step_s == 1  # after a first one of ten
 
 
 @pytest.mark.parametrize("minutes", [1, 2, 10])
@@ -291,5 +299,6 @@ def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
 
 
 def test_a_machine_that_loads_slowly_draws_slowly() -> None:
-    assert page_seconds(0.0) == budget.LEAST_PAGE_S
-    assert page_seconds(30.0) == 15.0
+    assert budget.Clock(5.0, 5.0, page=True).page_s == budget.LEAST_PAGE_S
+    assert budget.Clock(35.0, 5.0, page=True).page_s == 15.0
+    assert budget.Clock(35.0, 5.0, page=False).page_s == 0
