@@ -47,9 +47,8 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     the run in `out`. Raises UserError for whatever the user can mend, before anything is written; engine.NonFiniteLoss
     when training diverges.
     """
-    called = time.monotonic()
-    settings = dict(settings or {})
-    length.require_one(settings)
+    clock = budget.Clock(called := time.monotonic(), began or called, page=report)
+    settings = length.require_one(dict(settings or {}))
     request = DataRequest(_text(data), _text(labels), val_fraction, *(fold or ()))
     splits: Any = None
     seen = ""
@@ -81,7 +80,6 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         path = Path(run.from_main(str(path)))
         with files.locked(path) if run.main else contextlib.nullcontext():
             if not (resume and run.from_main(run.main and run_folder.finished(path))):
-                clock = budget.Clock(called, began or called, page=report)
                 session = Session(path, task, model, splits, request, run, clock)
                 if not resume:
                     session.begin(given, settings, said + choices)

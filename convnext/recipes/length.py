@@ -27,11 +27,12 @@ PAPER = Augment()  # the augmentation of the paper's own runs
 LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
 
 
-def require_one(settings: dict[str, Any]) -> None:
-    """Raises UserError when the settings say more than once how long the run is."""
+def require_one(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as they are. Raises UserError when they say more than once how long the run is."""
     given = [name for name in LENGTHS if _is_set(settings, name)]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} each say how long the run is; give one of them")
+    return settings
 
 
 def asked(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
