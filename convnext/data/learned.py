@@ -34,6 +34,7 @@ from .looks import LOOK_SIGNS, look, thumbnails
 NAMES_UP_TO, CONTENTS_UP_TO, LOOKS_UP_TO = 2_000_000, 50_000, 20_000  # pictures
 HASH_BYTES = 5  # of a name or of contents: of a million pictures, one in a million others is taken for one of them
 BLOCK = 1 << 14  # bytes at the beginning, middle and end of a large file that stand for all of it
+GONE_SIGNS = 8  # of 64 signs that may differ when a learned picture is gone: JPEG of quality 60 changes 3 to 8 of noise
 SAME_NAME_SIGNS = 12  # of 64 signs that may differ when the name agrees as well: strangers differ in 32 +- 4
 UNKNOWN = 0  # in place of a hash
 UNTOLD = (
@@ -124,8 +125,10 @@ def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Re
     elsewhere = {row_of_name[key] for name in everywhere if (key := _name_key(name)) in row_of_name}
     missing = np.ones(len(known), bool)
     missing[[*sure.values(), *elsewhere, *doubtful.values()]] = False
-    alike, blind = _by_look(known, source, [i for i in others if i not in sure and i not in doubtful], missing)
-    if 2 * int(missing.sum()) <= len(known):  # most were found: what looks like one that is gone is that one
+    same_folder = 2 * int(missing.sum()) <= len(known)
+    candidates = [i for i in others if i not in sure and i not in doubtful]
+    alike, blind = _by_look(known, source, candidates, missing, GONE_SIGNS if same_folder else LOOK_SIGNS)
+    if same_folder:  # most were found: what looks like one that is gone is that one
         sure, recoded, alike = sure | alike, recoded | alike, {}
         missing[list(recoded.values())] = False
     return Recognised(
@@ -213,7 +216,7 @@ def _moved_and_recoded(known: Learned, source: Any, candidates: Sequence[int],
 
 
 def _by_look(known: Learned, source: Any, candidates: Sequence[int],
-             missing: np.ndarray) -> tuple[dict[int, int], bool]:  # fmt: skip
+             missing: np.ndarray, signs: int) -> tuple[dict[int, int], bool]:  # fmt: skip
     """Pictures that look like a learned one that is missing; and whether some could not be compared."""
     rows = np.flatnonzero(missing & (known.looks != UNKNOWN))
     blind = len(rows) < int(missing.sum())
@@ -224,7 +227,7 @@ def _by_look(known: Learned, source: Any, candidates: Sequence[int],
     found = {}
     for i, mine in zip(candidates, _looks(source, candidates), strict=True):
         distances = np.bitwise_count(known.looks[rows] ^ mine)
-        if mine != UNKNOWN and distances.min() <= LOOK_SIGNS:
+        if mine != UNKNOWN and distances.min() <= signs:
             found[i] = int(rows[distances.argmin()])
     return found, blind
 
@@ -235,9 +238,12 @@ def _what_cannot_be_told(found: Recognised) -> str:
         verb = "has" if found.unsure == 1 else "have"
         said += f"; {found.unsure:,} of them {verb} the name or the look of a picture that it learned from, but other "
         said += "contents, and may be copies"
-    if found.blind:
-        said += f"; {found.missing:,} that it learned from were not found, and whether one of these is a copy that was "
-        said += "renamed and re-encoded cannot be told"
+    if found.missing and (found.blind or found.positions):
+        verb = "was" if found.missing == 1 else "were"
+        said += (
+            f"; {found.missing:,} that it learned from {verb} not found, and whether one of these is a copy that was "
+        )
+        said += f"renamed and re-encoded cannot be told{'' if found.blind else ' for certain'}"
     return said
 
 
