@@ -98,7 +98,9 @@ def _side(recipe: Recipe, facts: DenseFacts) -> Made:
             wanted, why = most, machine
     if wanted > facts.short:
         wanted, why = facts.short, f"the pictures' short side is {facts.short}"
-    side = max(LEAST_SIDE[recipe.task], int(wanted / STEP + 0.5) * STEP)
+    side, least = int(wanted / STEP + 0.5) * STEP, LEAST_SIDE[recipe.task]
+    if side < least:
+        side, why = least, f"{why}; below {least} too few positions would be left"
     return {"image_size": (side, why)}
 
 

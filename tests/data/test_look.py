@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,3 +190,26 @@ def test_many_files_are_looked_at_quickly(tmp_path: Path) -> None:
     began = time.perf_counter()
     assert look_at(tmp_path).kind == "classes"
     assert time.perf_counter() - began < 0.5
+
+
+SMALL: dict[str, Any] = {
+    "model": "convnext_atto", "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "image_size": 64, "batch_size": 2,
+    "steps": 1, "workers": 0, "precision": "fp32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "task"), [("masked", "segment"), ("annotated", "detect"), ("pictures", "scratch")])
+def test_train_takes_the_task_from_the_folder_and_evaluate_agrees(
+    kind: str, task: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures with masks became a classifier of "images against masks" where no recipe was named."""
+    make = {name: request.getfixturevalue(name) for name in ("masked", "annotated", "pictures")}
+    data = {name: make[name](name, train=6, val=3) for name in make}
+    own = {"segment": {"segmentation.channels": 8}, "detect": {"detection.regions": 16}, "scratch": {}}[task]
+    api.train(data[kind], out=tmp_path / "run", settings=SMALL | own, report=False)
+    assert f"by the recipe {task}" in capsys.readouterr().out.splitlines()[0]
+    model = tmp_path / "run" / "model.safetensors"
+    assert api.evaluate(model, data.pop(kind))
+    for other in data.values():
+        with pytest.raises(UserError, match=r"was trained for .* holds .*; judge it on labels of its own kind"):
+            api.evaluate(model, other)
