@@ -152,8 +152,8 @@ def _class_problems(counts: Counts) -> list[Problem]:
             problems.append(
                 Problem("one class", split, f"only {next(iter(classes))!r}; a classifier needs at least two")
             )
-    if len(counts) == 2 and all(counts.values()):
-        for split, other in (("train", "val"), ("val", "train")):
+    for split, other in (("train", "val"), ("val", "train"), ("test", "train")):  # test may lack a class
+        if counts.get(split) and counts.get(other):
             only = [name for name in counts[split] if name not in counts[other]]
             problems += [Problem("class in one split", name, f"in {split}, not in {other}") for name in only]
     return problems

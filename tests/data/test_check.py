@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -349,3 +350,16 @@ def test_a_png_whose_pixels_are_damaged_is_not_taken_for_a_sound_one(pets: Path)
     whole[whole.index(b"IDAT") + 40] ^= 255
     path.write_bytes(whole)
     assert only(check(pets), "truncated").path == "train/cat/0.png"
+
+
+def test_a_test_split_needs_no_val_but_classes_that_are_learned(pictures: Any) -> None:
+    """`check` ended in a KeyError where `train` holds a share of train out."""
+    root = pictures()
+    (root / "val").rename(root / "test")
+    report = check(root)
+    assert report.ok
+    assert set(report.counts) == {"train", "test"}
+    (root / "test" / "class 0").rename(root / "test" / "class 9")
+    assert [(p.kind, p.detail) for p in check(root).problems if p.kind == "class in one split"] == [
+        ("class in one split", "in test, not in train")
+    ]
