@@ -204,6 +204,11 @@ class Recipe:
         _check(self, "", 0, 2**63 - 1, "seed")
 
 
+def micro_batches(batch_size: int, world: int, micro_batch: int) -> int:
+    """Micro-batches of a step on each of `world` processes: as many as the largest share of the batch needs, on all."""
+    return -(-batch_size // (world * micro_batch))
+
+
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain nested values, ready for JSON."""
     return dataclasses.asdict(recipe)

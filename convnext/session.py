@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from . import jobs, run_folder
+from . import jobs, machine, run_folder
 from .models import from_pretrained, load_checkpoint_metadata, save_weights
 from .models.checkpoint import open_checkpoint
 from .recipe import Recipe
@@ -22,6 +22,8 @@ from .run_folder import DataRequest
 from .tasks.classify import mean_area
 from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
+
+MEMORY_SHARE = 0.8  # of what is free, for the largest micro-batch on a CPU
 
 
 @dataclass
@@ -100,7 +102,11 @@ class Session:
         task, run = self.task, self.run
         if self.recipe.auto_batch:
             share = replace(self.recipe, batch_size=-(-self.recipe.batch_size // run.world))
-            size = run.from_main(budget.largest_micro_batch(share, self._attempt))
+            if run.device.type == "cpu" and (room := machine.free_memory()):
+                room = int(room * MEMORY_SHARE / machine.processes_here())
+                size = run.from_main(budget.largest_within(share, self._attempt, room))
+            else:
+                size = run.from_main(budget.largest_micro_batch(share, self._attempt))
             task.recipe = replace(self.recipe, micro_batch=size)
         per_epoch = task.steps_per_epoch
         steps = self.recipe.steps or max(1, round(self.recipe.epochs * per_epoch))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +123,7 @@ def subset(source: Source, indices: Sequence[int]) -> Source:
     return replace(source, labels=labels, ids=ids, read=source.read.take(indices))
 
 
-def cached(source: Source, limit_bytes: int) -> Source:
+def cached(source: Source, limit_bytes: int, progress: Callable[[int, int], None] | None = None) -> Source:
     """The source with its pictures decoded once into memory, when they are estimated to take at most `limit_bytes`.
 
     Raises UserError naming the files that cannot be read, so that bad ones are found before training.
@@ -135,7 +135,11 @@ def cached(source: Source, limit_bytes: int) -> Source:
     if sample and float(np.mean([array.nbytes for array in sample])) * len(source) > limit_bytes:
         return source
     with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(lambda i: _array(source, i), range(len(source))))
+        outcomes = []
+        for outcome in pool.map(lambda i: _array(source, i), range(len(source))):
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(len(outcomes), len(source))
     if bad := [outcome for outcome in outcomes if isinstance(outcome, str)]:
         rest = f" (and {len(bad) - SHOWN} more; `convnext check` lists them all)" if len(bad) > SHOWN else ""
         raise UserError("; ".join(bad[:SHOWN]) + rest)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import processes
 from ..errors import UserError
+from ..recipe import micro_batches
 from . import Batch
 from .images import explained
 
@@ -75,9 +76,13 @@ def earlier_draws(order: np.ndarray) -> np.ndarray:
 
 
 def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list[list[Key]]:
-    """This process's part of a total batch, cut into micro-batches of nearly equal size."""
+    """This process's part of a total batch, cut into micro-batches of nearly equal size.
+
+    Their number is the same on every process, which BatchNorm over all of them needs; but a process with fewer samples
+    than that has one for each.
+    """
     mine = np.array_split(np.arange(len(batch)), world)[rank]
-    count = -(-len(mine) // micro_batch)
+    count = micro_batches(len(batch), world, micro_batch)
     return [[batch[int(i)] for i in part] for part in np.array_split(mine, count) if len(part)]
 
 

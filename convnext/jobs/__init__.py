@@ -9,7 +9,16 @@ from ..errors import UserError
 from ..recipe import Recipe
 
 # task -> the recipe fields that it never reads; "x." stands for all fields of x
-CLASSIFIERS_OWN = ("augment.", "progressive", "dropout", "head_init_scale", "loss", "class_weights", "sampling")
+CLASSIFIERS_OWN = (
+    "augment.",
+    "eval_batch",
+    "progressive",
+    "dropout",
+    "head_init_scale",
+    "loss",
+    "class_weights",
+    "sampling",
+)
 UNREAD: dict[str, tuple[str, ...]] = {
     "classify": ("detection.", "segmentation."),
     "detect": (*CLASSIFIERS_OWN, "segmentation."),

@@ -18,6 +18,7 @@ from ..evidence import gather
 from ..models import create_model, load_weights
 from ..models.layers import init_fan_in
 from ..models.zoo import starting_point
+from ..progress import Progress
 from ..recipe import Recipe
 from ..recipes import folder, length
 from ..report import write_report
@@ -92,7 +93,10 @@ def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folde
 def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
     """The sources of a data set under a recipe; decoded images stay in memory where they fit."""
     limit = int(machine.free_memory() * CACHE_SHARE / machine.processes_here())
-    train_source, val_source = sources.cached(splits.train, limit), sources.cached(splits.val, limit)
+    with Progress("decoding the training pictures beforehand", quiet=not run.main) as progress:
+        train_source = sources.cached(splits.train, limit, progress)
+    with Progress("decoding the held-out pictures beforehand", quiet=not run.main) as progress:
+        val_source = sources.cached(splits.val, limit, progress)
     if run.main and train_source is splits.train and not isinstance(train_source.read, sources.ArrayReader):
         print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
     return Classify(train_source, val_source, recipe, Preprocess.for_size(recipe.image_size), run)

@@ -12,7 +12,7 @@ from ..data.masks import SegmentationSplits, protocol
 from ..errors import UserError
 from ..models import from_pretrained
 from ..models.upernet import Segmenter, build_segmenter
-from ..recipe import Recipe
+from ..recipe import Recipe, micro_batches
 from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
 from ..run_folder import first_row
@@ -51,7 +51,8 @@ def _batched(recipe: Recipe, world: int, choices: list[Choice]) -> Recipe:
         raise UserError(f"a batch of {recipe.batch_size} on {world} processes leaves one picture to a process, too few "
                         "for BatchNorm; pass a --batch-size of at least two a process")  # fmt: skip
     micro = min(recipe.micro_batch or max(shares), max(shares))
-    fits = next(m for m in range(max(2, micro), max(shares) + 1) if all(n // -(-n // m) > 1 for n in shares))
+    sizes = range(max(2, micro), max(shares) + 1)
+    fits = next(m for m in sizes if min(shares) // micro_batches(recipe.batch_size, world, m) > 1)
     if fits != micro:
         choices.append(Choice("micro_batch", fits, "BatchNorm needs two pictures in each part of a batch"))
         recipe = replace(recipe, micro_batch=fits)

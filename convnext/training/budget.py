@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from .. import machine
 from ..recipe import Recipe
 from . import Task
 from .engine import prepared, step, train_mode
@@ -161,6 +162,22 @@ def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s:
     why = (f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s for the page, at "
            f"{speed.step_s * cost:.2g} s a step and {speed.evaluation_s:.2g} s an evaluation")  # fmt: skip
     return Plan(steps, chosen.eval_every, needs, why)
+
+
+def largest_within(recipe: Recipe, try_batch: Callable[[int], None], room: int) -> int:
+    """As `largest_micro_batch`, on a CPU: its system promises any memory and kills who uses it. So batches grow, as
+    long as what the last two took says that the next stays within `room` bytes.
+    """
+    sizes = sorted({recipe.batch_size >> halved for halved in range(recipe.batch_size.bit_length())})
+    began, taken = machine.peak_memory(), [(0, 0)]  # (images, bytes)
+    for size in sizes:
+        (before, less), (last, most) = taken[-2:] if len(taken) > 1 else ((0, 0), taken[-1])
+        expected = most + (most - less) * (size - last) // max(1, last - before)
+        if last and expected > room:
+            break
+        try_batch(size)
+        taken.append((size, machine.peak_memory() - began))
+    return max(1, taken[-1][0])
 
 
 def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int:

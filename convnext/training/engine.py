@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..recipe import Recipe
+from ..recipe import Recipe, micro_batches
 from . import MicroBatch, Task, runtime
 from .log import Log
 from .optim import set_lr
@@ -49,15 +49,22 @@ def step(
 ) -> Tensor:
     """One optimiser step over this process's micro-batches; returns their share of the total batch's mean loss."""
     total = torch.zeros((), device=run.device)
-    for i, waiting in enumerate(batches):
+    count = (
+        len(batches)
+        if run.world == 1
+        else micro_batches(recipe.batch_size, run.world, recipe.micro_batch or recipe.batch_size)
+    )
+    for i in range(count):
+        # A process with a sample too few sees its last ones again, at no weight: SyncBatchNorm waits for all.
+        weight = len(batches[i].ids) if i < len(batches) else 0
+        waiting = batches[min(i, len(batches) - 1)]
         batch = waiting.to(run.device, channels_last=recipe.channels_last)  # one at a time: the rest waits on the host
-        last = i == len(batches) - 1
-        wait = contextlib.nullcontext() if last or run.world == 1 else model.no_sync()  # type: ignore[operator]
+        wait = contextlib.nullcontext() if i == count - 1 or run.world == 1 else model.no_sync()  # type: ignore[operator]
         with wait:
             with run.autocast():
                 losses = task.losses(model, batch)
             loss = torch.stack([value.float() for value in losses.values()]).sum()
-            loss = loss * (len(batch.ids) * run.world / recipe.batch_size)  # gradients are averaged over processes
+            loss = loss * (weight * run.world / recipe.batch_size)  # gradients are averaged over processes
             loss.backward()
         total += loss.detach() / run.world
     if recipe.optim.clip_grad is not None:

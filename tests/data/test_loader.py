@@ -16,6 +16,7 @@ from convnext.data import Batch
 from convnext.data.labelled import ArrayReader, Source
 from convnext.data.loader import Augmented, Collate, Order, Plain, earlier_draws, load, share
 from convnext.errors import UserError
+from convnext.recipe import micro_batches
 
 SIZES = [(24, 8), (25, 8), (31, 8), (7, 7), (9, 4), (5, 1)]
 
@@ -104,6 +105,38 @@ def test_a_sample_drawn_again_in_an_epoch_is_another_picture() -> None:
     assert len({round(float(source[key][0].mean()), 5) for key in mine}) == len(mine)
 
 
+@pytest.mark.parametrize(
+    ("batch", "world", "micro", "lengths"),
+    [
+        (16, 6, 2, [[2, 1], [2, 1], [2, 1], [2, 1], [1, 1], [1, 1]]),
+        (16, 7, 2, [[2, 1], [2, 1], [1, 1], [1, 1], [1, 1], [1, 1], [1, 1]]),
+        (20, 8, 2, [[2, 1]] * 4 + [[1, 1]] * 4),
+        (10, 4, 2, [[2, 1], [2, 1], [1, 1], [1, 1]]),
+        (5, 2, 1, [[1, 1, 1], [1, 1]]),  # the engine computes the last one's twice
+        (16, 4, 2, [[2, 2]] * 4),
+        (7, 1, 3, [[3, 2, 2]]),
+    ],
+)
+def test_every_process_has_as_many_micro_batches(batch: int, world: int, micro: int, lengths: list[list[int]]) -> None:
+    keys = [(0, i) for i in range(batch)]
+    parts = [share(keys, rank, world, micro) for rank in range(world)]
+    assert [[len(part) for part in mine] for mine in parts] == lengths
+    assert micro_batches(batch, world, micro) == max(map(len, parts))
+
+
+@pytest.mark.parametrize("batch", range(1, 30))
+def test_shares_of_one_size_are_cut_as_they_always_were(batch: int) -> None:
+    for world, micro in [(1, m) for m in range(1, batch + 3)] + [(2, 3), (2, 4), (4, 2), (4, 1)]:
+        if batch % world:
+            continue
+        for rank in range(world):
+            mine = np.array_split(np.arange(batch), world)[rank]
+            before = [part.tolist() for part in np.array_split(mine, -(-len(mine) // micro)) if len(part)]
+            assert [
+                [i for _, i in part] for part in share([(0, i) for i in range(batch)], rank, world, micro)
+            ] == before
+
+
 @pytest.mark.parametrize("order", [[], [3], [1, 1, 1], [2, 0, 2, 1, 0, 2]])
 def test_earlier_draws_are_counted(order: list[int]) -> None:
     found = earlier_draws(np.array(order, dtype=np.int64)).tolist()
@@ -124,7 +157,7 @@ def test_the_shares_of_all_processes_in_rank_order_are_the_batch(size: int, worl
         sizes = [len(part) for part in parts]
         assert 1 <= min(sizes) <= max(sizes) <= micro
         assert max(sizes) - min(sizes) <= 1
-        assert len(sizes) == -(-sum(sizes) // micro)  # no more of them than needed
+        assert len(sizes) == min(sum(sizes), -(-max(held) // micro))  # as many as the largest share needs
 
 
 def pictures(count: int = 13, multi_label: bool = False) -> Source:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -141,6 +143,20 @@ def test_lack_of_main_memory_counts_as_well() -> None:
         torch.empty(1 << 50 if size > 1 else 1, dtype=torch.uint8)
 
     assert largest_micro_batch(RECIPE, attempt) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's files")
+def test_on_a_cpu_the_batch_grows_as_far_as_memory_is_free() -> None:
+    """In a process of its own, whose peak nothing has raised yet; the attempts use the memory that they ask for."""
+    code = (
+        "import torch\nfrom dataclasses import replace\nfrom convnext.recipe import Recipe\n"
+        "from convnext.training.budget import largest_within\ntried = []\n"
+        "def attempt(size):\n    tried.append(size)\n    torch.ones(size * 2**20 + 2**23)\n"  # 4 MB each, and 32
+        "print(largest_within(Recipe(batch_size=100), attempt, 200 << 20), max(tried), "
+        "largest_within(Recipe(batch_size=3), attempt, 1 << 40))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["25", "25", "3"], done.stderr
 
 
 def test_any_other_failure_is_not_mistaken_for_lack_of_memory() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +158,80 @@ def test_two_processes_learn_from_the_pictures_of_one(annotated, tiny_detection)
     for whole, left, right in zip(steps(0, 1), steps(0, 2), steps(1, 2), strict=True):
         assert sorted(left + right) == sorted(whole)
         assert len(whole) == 4
+
+
+# A network whose every forward and backward pass waits for the other process, as SyncBatchNorm does on GPUs.
+MEETING = """
+import sys, torch
+import torch.distributed as dist
+from torch import nn
+from convnext.data.loader import share
+from convnext.recipe import Recipe, override
+from convnext.training import engine, optim, runtime, state
+
+class Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+class Meeting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+    def forward(self, x):
+        met = Sum.apply(x.new_zeros(1) + 0 * self.linear.weight.sum()) if dist.is_initialized() else 0
+        return self.linear(x) + met
+
+class Task:
+    def losses(self, model, rows):
+        return {"loss": model(rows.x).square().mean()}
+
+class Rows:
+    def __init__(self, x):
+        self.x, self.ids = x, tuple(range(len(x)))
+    def to(self, device, *, channels_last):
+        return self
+
+batch, micro = int(sys.argv[1]), int(sys.argv[2])
+with runtime.start("fp32") as run:
+    torch.manual_seed(0)
+    rows, model = torch.randn(batch, 4), Meeting()
+    recipe = override(Recipe(), {"batch_size": batch, "micro_batch": micro, "optim.lr": 0.1})
+    now = state.TrainState(model, optim.make_optimiser(model, recipe.optim))
+    parts = share([(0, i) for i in range(batch)], run.rank, run.world, micro)
+    batches = [Rows(rows[[i for _, i in part]]) for part in parts]
+    for _ in range(3):
+        loss = engine.step(Task(), engine.prepared(model, recipe, run), now, batches, recipe, run)
+    print(model.linear.weight.tolist(), float(run.all_sum(loss)))
+"""
+
+
+@pytest.mark.parametrize(("batch", "micro"), [(5, 2), (5, 1)])
+def test_shares_of_two_sizes_meet_as_often_and_weigh_what_they_are(batch: int, micro: int) -> None:
+    alone = subprocess.run([sys.executable, "-c", MEETING, str(batch), str(micro)], capture_output=True, text=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    children = [
+        subprocess.Popen([sys.executable, "-c", MEETING, str(batch), str(micro)], env=group | {"RANK": str(rank)},
+                         stdout=subprocess.PIPE, text=True) for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        answers = [child.communicate(timeout=150)[0] for child in children]  # the one would wait for the other for ever
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    assert answers[0] == answers[1]
+    numbers = [np.array([float(word) for word in re.findall(r"-?[\d.]+(?:e-?\d+)?", text)])
+               for text in (alone.stdout, answers[0])]  # fmt: skip
+    assert len(numbers[0]) == 5
+    np.testing.assert_allclose(numbers[1], numbers[0], rtol=1e-5)
