@@ -52,7 +52,8 @@ def count_detector(recipe: str) -> Cost:
         width = pyramid[0].shape[1]
         for box_head, mask_head, _ in model.roi_head.heads:
             box_head(torch.empty(BOX_REGIONS, width, BOX_SIDE, BOX_SIDE, device="meta"))
-            mask_head.maps(torch.empty(MASK_REGIONS, width, MASK_SIDE, MASK_SIDE, device="meta"))
+            if mask_head is not None:
+                mask_head.maps(torch.empty(MASK_REGIONS, width, MASK_SIDE, MASK_SIDE, device="meta"))
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters, counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD)
 

@@ -47,7 +47,7 @@ def evaluate(
     if data is None:
         raise UserError(f"{checkpoint} is a detector: pass a folder with COCO annotations to judge it on")
     found, note = open_detection_for_judging(data, split, **learned_by(model))
-    source = matched(model, checkpoint, found)
+    source = matched(model, checkpoint, replace(found, masks=found.masks and model.masked))
     if say is not None:
         say(f"{note}: {source.judged:,} objects")
     with runtime.start_judging(model, precision, say) as run:

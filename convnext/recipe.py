@@ -105,7 +105,7 @@ class Schedule:
 class Detection:
     """What a detector is and learns from; lengths are in pixels for a test image of short side 800 (`image_size`)."""
 
-    detector: Literal["mask_rcnn", "cascade_mask_rcnn"] = "mask_rcnn"
+    detector: Literal["mask_rcnn", "cascade_mask_rcnn", "faster_rcnn", "cascade_rcnn"] = "mask_rcnn"
     short_sides: tuple[int, ...] = tuple(range(480, 801, 32))  # one is drawn for each training image
     crop: bool = True  # half of the images are cropped before that
     hflip: float = 0.5

@@ -38,6 +38,7 @@ class DetectionTransform:
 
     rules: Detection
     preprocess: KeptShape
+    masks: bool = True  # whether they are drawn
 
     def __call__(self, sample: DetectionSample, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """-> (3, H, W) normalised, and "boxes" (G, 4), "labels" (G,), "masks" (G, H, W) of what is still in sight."""
@@ -50,7 +51,9 @@ class DetectionTransform:
             pixels, place = self._resized(pixels, place, CROP_SHORT_SIDES, rng)
             pixels, place = self._cropped(pixels, place, rng)
         pixels, place = self._resized(pixels, place, self.rules.short_sides, rng)
-        return self.preprocess.normalised(pixels), moved(sample.objects, place, (pixels.shape[-2], pixels.shape[-1]))
+        return self.preprocess.normalised(pixels), moved(
+            sample.objects, place, (pixels.shape[-2], pixels.shape[-1]), masks=self.masks
+        )
 
     def _resized(
         self, pixels: Tensor, place: Place, sides: Sequence[int], rng: np.random.Generator

@@ -14,7 +14,7 @@ from ..data.coco import DetectionSource, DetectionSplits
 from ..data.detection import protocol
 from ..detection_report import DetectionEvidence, write_detection_report
 from ..models import from_pretrained
-from ..models.rcnn import Detector, build_detector
+from ..models.rcnn import WITHOUT_MASKS, Detector, build_detector
 from ..recipe import Recipe
 from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
@@ -28,7 +28,15 @@ def derive(given: Recipe, splits: DetectionSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
     """The recipe for this data. Raises UserError for what cannot be."""
     library()  # said now, not after the first epoch
-    return fitted(given, splits, _facts(splits.train, run), settings, run)
+    recipe, choices = fitted(given, splits, _facts(splits.train, run), settings, run)
+    kind = recipe.detection.detector
+    # A recipe that was made for data names its classes: what is replayed or resumed stays the detector that it was.
+    free = given.num_classes is None and "detection.detector" not in settings
+    if free and kind in WITHOUT_MASKS and not splits.train.masks:
+        other = WITHOUT_MASKS[kind]
+        choices = [*choices, Choice("detection.detector", other, "there are boxes and no outlines to learn masks from")]
+        recipe = replace(recipe, detection=replace(recipe.detection, detector=other))
+    return recipe, choices
 
 
 def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -11,8 +12,9 @@ from .checkpoint import Checkpoint
 from .dense import Heads, dense_weights, load_body, load_dense
 from .keymaps import Weights
 from .loading import LoadReport
-from .rcnn import Detector, build_detector
+from .rcnn import WITHOUT_MASKS, Detector, Kind, build_detector
 
+MASK_HEAD = "roi_head.mask_head"
 HEADS = Heads(
     "detector",
     ("neck.", "rpn_head.", "roi_head."),
@@ -23,10 +25,13 @@ HEADS = Heads(
 
 def kind_of(weights: Weights) -> tuple[str, int] | None:
     """The detector that weights belong to and its number of classes; None when it is not a detector."""
-    for kind, key in (("mask_rcnn", "bbox_head.fc_cls.bias"), ("cascade_mask_rcnn", "bbox_head.0.fc_cls.bias")):
+    masked = any(f"{MASK_HEAD}." in name for name in weights)
+    kinds: tuple[tuple[Kind, str], ...]
+    kinds = (("mask_rcnn", "bbox_head.fc_cls.bias"), ("cascade_mask_rcnn", "bbox_head.0.fc_cls.bias"))
+    for kind, key in kinds:
         for name, value in weights.items():
             if name.endswith(f"roi_head.{key}"):
-                return kind, len(value) - 1  # the last row is the background's
+                return kind if masked else WITHOUT_MASKS[kind], len(value) - 1  # the last row is the background's
     return None
 
 
@@ -41,7 +46,12 @@ def load_detector(model: Detector, opened: Checkpoint, head: str, strict: bool,
     """Loads a detector's checkpoint, or with `load_backbone` a classifier's into the backbone alone."""
     if kind_of(opened.weights) is None:
         return load_body(model, load_backbone, "pyramid and heads start fresh")
-    return load_dense(model, opened, head, strict, HEADS)
+    if not model.masked:  # boxes alone are learned, be it from a detector that had outlines
+        dropped = [name for name in opened.weights if f"{MASK_HEAD}." in name]
+        weights = {name: value for name, value in opened.weights.items() if name not in dropped}
+        notes = (*opened.notes, "the heads for masks are left out") if dropped else tuple(opened.notes)
+        return load_dense(model, replace(opened, weights=weights, notes=notes), head, strict, HEADS)
+    return load_dense(model, opened, head, strict, HEADS, without=(f"{MASK_HEAD}.",))
 
 
 def detector_weights(model: Detector, naming: str) -> Weights:

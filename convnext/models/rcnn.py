@@ -1,5 +1,7 @@
 """Mask R-CNN and Cascade Mask R-CNN: backbone, pyramid, proposals, regions (paper section 4.1, Table 3).
 
+Faster R-CNN and Cascade R-CNN are the same without the heads for masks: for objects of which only boxes are known.
+
 Shapes: N images, G ground-truth objects of an image, D detections of an image. The modules are named as in the official
 detection code and mmdetection, so that released files load without a key map.
 """
@@ -20,7 +22,8 @@ from .pyramid import FPN
 from .roi import RoIHead, Stage
 from .rpn import SIZE_DIVISOR, RPNHead, RPNSettings, Target
 
-Kind = Literal["mask_rcnn", "cascade_mask_rcnn"]
+Kind = Literal["mask_rcnn", "cascade_mask_rcnn", "faster_rcnn", "cascade_rcnn"]
+WITHOUT_MASKS: dict[Kind, Kind] = {"mask_rcnn": "faster_rcnn", "cascade_mask_rcnn": "cascade_rcnn"}
 WIDTH = 256  # channels of the pyramid and the heads
 CASCADE = (  # tables.json `coco_settings`: cascade_head
     Stage(0.5, (0.1, 0.1, 0.2, 0.2), 1.0, low_quality=False, decoded=True),
@@ -38,15 +41,24 @@ class Detector(DenseModel):
         self.backbone: Any = backbone  # a module, too
         self.neck, self.rpn_head, self.roi_head = neck, rpn_head, roi_head
 
+    @property
+    def masked(self) -> bool:
+        """Whether it outlines what it finds."""
+        return self.roi_head.masked
+
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, *,
                 originals: Sequence[Size] | None = None,
                 pasted: bool = True) -> dict[str, Tensor] | list[dict[str, Tensor]]:  # fmt: skip
         """Normalised images (3, H, W), of any sizes.
 
-        Training: `targets` holds, for each image, "boxes" (G, 4) in pixels as x1, y1, x2, y2, "labels" (G,) from 0 and
-        "masks" (G, H, W); returns named losses. Evaluation: returns, for each image, "boxes" (D, 4), "scores" (D,),
-        "labels" (D,) and "masks" (D, H, W), best first, in the frame of `originals` (height and width before the image
-        was resized; None: as given). Not `pasted`: "probabilities" instead of "masks", for `roi_head.masks`.
+        Training: `targets` holds, for each image, "boxes" (G, 4) in pixels as x1, y1, x2, y2, "labels" (G,) from 0,
+        "masks" (G, H, W), and where there are any "ignored" (I, 4) boxes; returns named losses.
+
+        Evaluation: returns, for each image, "boxes" (D, 4), "scores" (D,), "labels" (D,) and "masks" (D, H, W), best
+        first, in the frame of `originals` (height and width before the image was resized; None: as given). Not
+        `pasted`: "probabilities" instead of "masks", for `roi_head.masks`.
+
+        A detector without masks neither reads nor returns any.
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch = pad(images)
@@ -54,7 +66,7 @@ class Detector(DenseModel):
         if self.training:
             if targets is None:
                 raise ValueError("a detector in training mode needs targets; call eval() to detect")
-            padded = [target | {"masks": _pad(target["masks"], batch.shape[-2:])} for target in targets]
+            padded = [_padded(target, batch.shape[-2:]) for target in targets] if self.masked else targets
             proposals, losses = self.rpn_head.learn(pyramid, sizes, padded)
             return losses | self.roi_head.learn(pyramid, proposals, sizes, padded)
         proposals = self.rpn_head.propose(pyramid, sizes)
@@ -70,7 +82,7 @@ def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) ->
         raise UserError(f"no detector {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if len(backbone.strides) != 4 or num_classes < 1:
         raise UserError(f"a detector needs four maps and a class; got {len(backbone.strides)} and {num_classes}")
-    cascade = kind == "cascade_mask_rcnn"
+    cascade = kind in ("cascade_mask_rcnn", "cascade_rcnn")
     strides = (*backbone.strides, 2 * backbone.strides[-1])
     rules = RPNSettings(smooth_beta=1 / 9, inside_only=True, train_proposals=2000) if cascade else RPNSettings()
     return Detector(
@@ -80,7 +92,7 @@ def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) ->
         RPNHead(WIDTH, strides, rules),
         RoIHead(
             WIDTH, backbone.strides, num_classes, CASCADE if cascade else (Stage(),),
-            convs=4 if cascade else 0, fcs=1 if cascade else 2,
+            convs=4 if cascade else 0, fcs=1 if cascade else 2, masked=kind in WITHOUT_MASKS,
         ),
     )  # fmt: skip
 
@@ -90,6 +102,10 @@ def pad(images: Sequence[Tensor]) -> Tensor:
     sides = (max(side) for side in zip(*(image.shape[-2:] for image in images), strict=True))
     shape = [-(-side // SIZE_DIVISOR) * SIZE_DIVISOR for side in sides]
     return torch.stack([_pad(image, shape) for image in images])
+
+
+def _padded(target: Target, shape: Sequence[int]) -> Target:
+    return target | {"masks": _pad(target["masks"], shape)}
 
 
 def _pad(values: Tensor, shape: Sequence[int]) -> Tensor:

@@ -95,21 +95,24 @@ class RoIHead(nn.Module):
     """The stages, one after the other: each reads the regions that the one before has moved."""
 
     def __init__(self, width: int, strides: Sequence[int], num_classes: int, stages: Sequence[Stage], *,
-                 convs: int, fcs: int) -> None:  # fmt: skip
+                 convs: int, fcs: int, masked: bool = True) -> None:  # fmt: skip
         super().__init__()
         self.strides, self.num_classes, self.stages = tuple(strides), num_classes, tuple(stages)
         self.test, self.sample = TestSettings(), Sampler(SAMPLES, POSITIVE_SHARE)
         boxes = [BoxHead(width, num_classes, convs=convs, fcs=fcs) for _ in stages]
-        masks = [MaskHead(width, num_classes) for _ in stages]
+        masks = [MaskHead(width, num_classes) for _ in stages if masked]
+        self.masked = masked
         single = len(stages) == 1  # then the released files number no heads
         self.bbox_head: Any = boxes[0] if single else nn.ModuleList(boxes)
-        self.mask_head: Any = masks[0] if single else nn.ModuleList(masks)
+        if masked:
+            self.mask_head: Any = masks[0] if single else nn.ModuleList(masks)
 
     @property
-    def heads(self) -> list[tuple[BoxHead, MaskHead, Stage]]:
+    def heads(self) -> list[tuple[BoxHead, MaskHead | None, Stage]]:
         if len(self.stages) == 1:
-            return [(self.bbox_head, self.mask_head, self.stages[0])]
-        return list(zip(self.bbox_head, self.mask_head, self.stages, strict=True))
+            return [(self.bbox_head, self.mask_head if self.masked else None, self.stages[0])]
+        masks = self.mask_head if self.masked else [None] * len(self.stages)
+        return list(zip(self.bbox_head, masks, self.stages, strict=True))
 
     def learn(self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size],
               targets: Sequence[Target]) -> dict[str, Tensor]:  # fmt: skip
@@ -123,7 +126,8 @@ class RoIHead(nn.Module):
             prefix = f"s{i}_" if len(self.stages) > 1 else ""
             losses[f"{prefix}cls"] = stage.weight * F.cross_entropy(logits, labels)
             losses[f"{prefix}box"] = stage.weight * self._box_loss(stage, deltas, labels, drawn)
-            losses[f"{prefix}mask"] = stage.weight * self._mask_loss(mask_head, read, drawn)
+            if mask_head is not None:
+                losses[f"{prefix}mask"] = stage.weight * self._mask_loss(mask_head, read, drawn)
             if stage is not self.stages[-1]:
                 sure = torch.where(labels == self.num_classes, logits[:, :-1].argmax(1), labels)
                 counts = [len(d.regions) for d in drawn]
@@ -151,14 +155,16 @@ class RoIHead(nn.Module):
         scores = (total / len(self.stages)).softmax(1)[:, :-1].split(counts)
         parts = zip(regions, scores, deltas.split(counts), sizes, strict=True)
         found = [self._select(*part) for part in parts]
-        masks = self._mask_probabilities(read, found).split([len(f["labels"]) for f in found])
-        for result, probabilities, size, original in zip(found, masks, sizes, originals, strict=True):
+        inside = self._mask_probabilities(read, found).split([len(f["labels"]) for f in found]) if self.masked else None
+        for i, (result, size, original) in enumerate(zip(found, sizes, originals, strict=True)):
             scale = result["boxes"].new_tensor((original[1] / size[1], original[0] / size[0]))
             result["boxes"] = result["boxes"] * scale.repeat(2)
+            if inside is None:
+                continue
             if pasted:
-                result["masks"] = paste(probabilities, result["boxes"], original, self.test.mask)
+                result["masks"] = paste(inside[i], result["boxes"], original, self.test.mask)
             else:
-                result["probabilities"] = probabilities
+                result["probabilities"] = inside[i]
         return found
 
     def masks(self, found: dict[str, Tensor], size: Size) -> Iterator[Tensor]:
@@ -195,7 +201,8 @@ class RoIHead(nn.Module):
         """(detections of all images, 28, 28): the mean of the stages' probabilities."""
         regions = read([f["boxes"] for f in found], MASK_SIDE)
         labels = torch.cat([f["labels"] for f in found])
-        return torch.stack([head(regions, labels).sigmoid() for _, head, _ in self.heads]).mean(0)
+        heads = [head for _, head, _ in self.heads if head is not None]
+        return torch.stack([head(regions, labels).sigmoid() for head in heads]).mean(0)
 
 
 @dataclass(frozen=True)

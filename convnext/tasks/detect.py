@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ from ..data.detection import (
 )
 from ..data.kept_shape import KeptShape
 from ..data.loader import Key, load, share
+from ..models.rcnn import WITHOUT_MASKS
 from ..recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
@@ -42,6 +43,8 @@ class Detect:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.num_classes = len(self.val.classes)
+        self.masks = recipe.detection.detector not in WITHOUT_MASKS.values()
+        self.val = replace(self.val, masks=self.val.masks and self.masks)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         wide = tuple(width >= height for width, height in self.train.sizes)
         self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=self._micro())
@@ -61,7 +64,7 @@ class Detect:
 
     def batches(self, start: int, stop: int) -> Iterator[list[DetectionBatch]]:
         """This process's micro-batches of each step; same samples in the same order on any number of them."""
-        transform = DetectionTransform(self.recipe.detection, self.preprocess)
+        transform = DetectionTransform(self.recipe.detection, self.preprocess, masks=self.masks)
         dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
 
         def plan() -> Iterator[list[list[Key]]]:
@@ -111,4 +114,4 @@ def found_in(model: Any, image: Tensor, size: tuple[int, int], run: Runtime, ima
         found = model([image], originals=[size], pasted=False)[0]
     kept = found["scores"] >= least_score  # before masks are pasted: those of a large picture take long
     found = {name: value[kept] for name, value in found.items()}
-    return as_coco(found, image_id, category_ids, model.roi_head.masks(found, size))
+    return as_coco(found, image_id, category_ids, model.roi_head.masks(found, size) if model.masked else None)

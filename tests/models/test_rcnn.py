@@ -18,7 +18,7 @@ from convnext import UserError
 from convnext.losses import giou_loss
 from convnext.models import boxes, masks, pooling
 from convnext.models.convnext import ConvNeXt
-from convnext.models.rcnn import Detector, build_detector
+from convnext.models.rcnn import WITHOUT_MASKS, Detector, build_detector
 from convnext.models.rpn import anchors_of
 from convnext.variants import VARIANTS
 
@@ -288,6 +288,27 @@ def no_objects(height: int, width: int) -> dict[str, Tensor]:
 def tiny_detector(kind: str = "mask_rcnn") -> Detector:
     torch.manual_seed(0)
     return build_detector(kind, ConvNeXt(ARCH, out_norms=True), CLASSES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_without_masks_is_the_box_part_of_one_with_them(kind: str) -> None:
+    whole, alone = tiny_detector(kind), tiny_detector(WITHOUT_MASKS[kind])  # type: ignore[index]
+    weights = {name: value for name, value in drawn_weights(whole).items() if "mask_head" not in name}
+    alone.load_state_dict(weights)
+    whole.load_state_dict(weights, strict=False)
+    truth = [truth_of(i) for i in range(2)]
+    torch.manual_seed(0)
+    both = whole(images(), truth)
+    torch.manual_seed(0)
+    boxes_alone = alone(images(), [{k: v for k, v in one.items() if k != "masks"} for one in truth])
+    assert boxes_alone.keys() == {name for name in both if not name.endswith("mask")}
+    assert all(torch.equal(value, both[name]) for name, value in boxes_alone.items())
+    with torch.no_grad():
+        found, less = whole.eval()(images()), alone.eval()(images())
+    for one, other in zip(found, less, strict=True):
+        assert other.keys() == {"boxes", "scores", "labels"}
+        assert all(torch.equal(value, one[name]) for name, value in other.items())
+    assert len(less[0]["boxes"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

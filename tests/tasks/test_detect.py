@@ -123,6 +123,30 @@ def test_memory_does_not_grow_with_the_number_of_masks(tmp_path: Path) -> None:
     assert large - small < 2**20  # KiB
 
 
+def test_boxes_alone_train_no_masks(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+    """Rectangles were learned as masks, and predictions carried them."""
+    data = annotated()
+    for path in (data / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        for row in content["annotations"]:
+            row["segmentation"] = []
+        path.write_text(json.dumps(content))
+    settings = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
+    run = api.train(data, RECIPE, out=tmp_path / "run", settings=settings)
+    assert {"field": "detection.detector", "value": "faster_rcnn",
+            "why": "there are boxes and no outlines to learn masks from"} in run.history[0]["choices"]  # fmt: skip
+    model = tmp_path / "run" / "model.safetensors"
+    (found,) = api.predict(model, [data / "val2017" / "000.png"], least_score=0.0)
+    assert found.rows
+    assert not any("segmentation" in row for row in found.rows)
+    assert not any(name.startswith("mask") for name in api.evaluate(model, data))
+    assert "Mask AP" not in (tmp_path / "run" / "report" / "index.html").read_text()
+    again = api.train(
+        data, tmp_path / "run" / "recipe.json", out=tmp_path / "again", settings={"steps": 2}, report=False
+    )
+    assert again.metric >= 0
+
+
 def test_the_page_of_a_run(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
     api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | {"steps": 1, "optim.lr": 1e-6})
     page = (tmp_path / "run" / "report" / "index.html").read_text()
