@@ -47,9 +47,7 @@ def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:
         images=len(train),
         classes=len(train.classes),
         short=round(median(min(size) for size in train.sizes)),
-        objects=len(boxes) / len(train),
         object_side=float(np.median(sides)),
-        outlines=train.masks,
         memory=memory_of(run),
     )
 

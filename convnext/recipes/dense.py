@@ -34,9 +34,7 @@ class DenseFacts:
     images: int  # in the training split
     classes: int
     short: int  # sides of a picture
-    objects: float = 0.0  # of a picture; of masks, 0
-    object_side: float = 0.0  # square root of an object's box
-    outlines: bool = True
+    object_side: float = 0.0  # square root of an object's box; of masks, 0
     memory: int | None = None  # bytes of the accelerator; None: there is none
 
     @property
@@ -144,10 +142,8 @@ def _length(recipe: Recipe, facts: DenseFacts) -> Made:
         return {}
     seen = (CPU_SEEN if facts.cpu else GPU_SEEN)[recipe.task]
     least, most = EPOCHS[recipe.task]
-    epochs = recipe.epochs
-    made: Made = {}
     epochs = min(most, max(least, seen // facts.images))
-    made["epochs"] = (epochs, f"about {epochs * facts.images:,} images in all")
+    made: Made = {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
     often = max(1, epochs // EVALUATIONS)
     why = f"{EVALUATIONS} evaluations in the run"
     return made | {"eval_every": (often, why), "save_every": (often, why)}

@@ -10,7 +10,7 @@ import pytest
 from convnext.recipes import length
 from convnext.recipes.dense import RECIPES, DenseFacts, derive
 
-STREET = DenseFacts(images=400, classes=3, short=720, objects=5, object_side=90)
+STREET = DenseFacts(images=400, classes=3, short=720, object_side=90)
 CITY = DenseFacts(images=367, classes=11, short=240)
 GPU = 80 * 10**9
 
