@@ -47,7 +47,8 @@ class Detect:
         self.val = replace(self.val, masks=self.val.masks and self.masks)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         wide = tuple(width >= height for width, height in self.train.sizes)
-        self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=self._micro())
+        group = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)  # on any number of processes the same
+        self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=group)
 
     @property
     def described(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import pytest
 
 from convnext import UserError, api
 from convnext.cli import main
+from convnext.data.coco import open_detection
+from convnext.data.detection import protocol
 from convnext.data.images import read_header
 from convnext.detecting import image_ids
+from convnext.recipe import Recipe
+from convnext.tasks.detect import Detect
+from convnext.training import runtime
 
 RECIPE = "coco/mask_rcnn/tiny"
 
@@ -94,6 +100,7 @@ def test_predictions_are_coco_results_and_pictures(
 LARGE = """
 import resource, sys
 from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 from PIL import Image
 from convnext import detecting
@@ -121,6 +128,17 @@ def test_memory_does_not_grow_with_the_number_of_masks(tmp_path: Path) -> None:
     (few, small), (many, large) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert few == many == 100
     assert large - small < 2**20  # KiB
+
+
+@pytest.mark.parametrize("micro", [None, 2, 4])
+def test_an_epoch_has_one_order_on_any_number_of_processes(annotated: Any, micro: int | None) -> None:
+    """Pictures were grouped by a process's share, so that a run resumed on other hardware repeated and skipped some."""
+    splits = open_detection(annotated(train=24))
+    recipe = Recipe(task="detect", batch_size=8, micro_batch=micro, num_classes=2)
+    with runtime.start("fp32") as run:
+        tasks = [Detect(splits.train, splits.val, recipe, protocol(64), replace(run, world=n)) for n in (1, 2, 4, 8)]
+    orders = [task.order.epoch(0).tolist() for task in tasks]
+    assert all(order == orders[0] for order in orders)
 
 
 def test_boxes_alone_train_no_masks(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
