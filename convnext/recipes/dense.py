@@ -61,7 +61,7 @@ def derive(recipe: Recipe, facts: DenseFacts, fixed: dict[str, object]) -> tuple
     if recipe.derive not in RECIPES:
         return recipe, []
     made: Made = {}
-    for rule in (_network, _side, _batch, _start, _rate, _length):
+    for rule in (_network, _side, _batch, _start, _rate, _length, _intervals):
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
                 recipe = override(recipe, {name: value})
@@ -143,7 +143,13 @@ def _length(recipe: Recipe, facts: DenseFacts) -> Made:
     seen = (CPU_SEEN if facts.cpu else GPU_SEEN)[recipe.task]
     least, most = EPOCHS[recipe.task]
     epochs = min(most, max(least, seen // facts.images))
-    made: Made = {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
-    often = max(1, epochs // EVALUATIONS)
-    why = f"{EVALUATIONS} evaluations in the run"
-    return made | {"eval_every": (often, why), "save_every": (often, why)}
+    return {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
+
+
+def _intervals(recipe: Recipe, facts: DenseFacts) -> Made:
+    """By the run's epochs, derived or the user's."""
+    if recipe.minutes is not None or recipe.steps is not None:
+        return {}
+    often = max(1.0, recipe.epochs // EVALUATIONS)
+    why = f"about {EVALUATIONS} evaluations in {recipe.epochs:g} epochs"
+    return {"eval_every": (often, why), "save_every": (often, why)}

@@ -22,7 +22,7 @@ def made(name: str, facts: DenseFacts, **fixed: Any) -> Any:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_choice_has_its_reason_and_the_users_own_stay(name: str) -> None:
     recipe, choices = derive(RECIPES[name], STREET, {"image_size": 128, "epochs": 3})
-    assert (recipe.image_size, recipe.epochs, recipe.derive) == (128, 3, "none")
+    assert (recipe.image_size, recipe.epochs, recipe.eval_every, recipe.derive) == (128, 3, 1, "none")
     assert not {choice.field for choice in choices} & {"image_size", "epochs"}
     assert all(len(choice.why) > 10 for choice in choices)
 
