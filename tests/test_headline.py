@@ -1,6 +1,7 @@
 """What a run says of itself is no better than it is."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,22 @@ def test_nothing_held_out_publishes_the_last_weights_and_says_so(
     assert main(["evaluate", str(run / "model.safetensors"), str(data)]) == 2
     assert "learned from all 24 images" in capsys.readouterr().err
     assert api.train(out=run, resume=True).headline == api.train(out=run, resume=True).headline
+
+
+def test_masks_and_boxes_have_a_test_split_for_the_end(
+    masked: Any, annotated: Any, tiny_detection: Any, tmp_path: Path
+) -> None:
+    masks, boxes = masked(), annotated(train=6, val=3)
+    for part in ("images", "annotations"):
+        shutil.copytree(masks / part / "val", masks / part / "test")
+    shutil.copytree(boxes / "val2017", boxes / "test2017")
+    shutil.copy(boxes / "annotations" / "instances_val2017.json", boxes / "annotations" / "instances_test2017.json")
+    small = {**tiny_detection, "image_size": 32, "segmentation.channels": 8, "steps": 2}
+    del small["micro_batch"], small["detection.regions"]
+    dense = ((masks, "ade20k/upernet/tiny", small), (boxes, "coco/mask_rcnn/tiny", tiny_detection))
+    for data, recipe, settings in dense:
+        result = api.train(data, recipe, out=tmp_path / f"run {data.name}", settings=settings)
+        assert result.test is not None
+        assert result.test["count"] == 3
+        assert result.headline[0].startswith(f"test {result.test['metric']}: ")
+        assert (result.path / "report" / "index.html").exists()
