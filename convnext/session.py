@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from . import jobs, machine, run_folder
+from .jobs.first_weights import metadata_of_start
 from .models import from_pretrained, load_checkpoint_metadata, save_weights
-from .models.checkpoint import open_checkpoint
 from .recipe import Recipe
 from .recipes import length
 from .recipes.folder import Choice
@@ -37,6 +37,11 @@ class Session:
     request: DataRequest
     run: Runtime
     clock: budget.Clock
+
+    def __post_init__(self) -> None:
+        """Raises UserError where the record of what earlier weights learned from is damaged: now, not after hours."""
+        if self.run.main:
+            _ = self._learned_from
 
     @property
     def recipe(self) -> Recipe:
@@ -92,7 +97,8 @@ class Session:
     @cached_property
     def _learned_from(self) -> str:
         """The pictures of this run, and those of its weights and of its own earlier checkpoint, where it goes on."""
-        earlier = [] if self.recipe.weights is None else [open_checkpoint(self.recipe.weights).metadata]
+        start = metadata_of_start(self.model)
+        earlier = [] if start is None else [start]
         if (own := self.path / "model.safetensors").exists():
             earlier.append(load_checkpoint_metadata(own))
         return run_folder.learning_record(self.splits.train, self.task.train, self.request.val_fraction, earlier)

@@ -243,6 +243,36 @@ def test_weights_bring_their_size_and_shape(pictures: Any, tiny: Any, tmp_path: 
     assert (recipe["patch_size"], recipe["image_size"]) == (1, 16)
 
 
+def test_a_released_tag_is_fine_tuned_and_its_pictures_recorded(
+    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVNEXT_HOME", str(tmp_path / "cache"))
+    released = tmp_path / "cache" / "weights" / "convnext_tiny_1k_224_ema.pth"  # as a finished download
+    released.parent.mkdir(parents=True)
+    torch.save({"model": dict(convnext.create_model("convnext_tiny").state_dict())}, released)
+    settings = {"weights": "in1k", "image_size": 32, "steps": 2, "batch_size": 2, "workers": 0}
+    result = api.train(pictures(train=6, val=3), out=tmp_path / "run", settings=settings, report=False)
+    assert recipe_of(result.path)["model"] == "convnext_tiny"
+    model = result.path / "model.safetensors"
+    assert json.loads(load_checkpoint_metadata(model)["data"])["pictures"]["count"] == 6
+    second = settings | {"weights": str(model), "image_size": 32}
+    another = api.train(pictures("more", train=9, val=3), out=tmp_path / "second", settings=second, report=False)
+    learned = json.loads(load_checkpoint_metadata(another.path / "model.safetensors")["data"])
+    assert learned["pictures"]["count"] == 9  # six of them are the same pictures by name and contents
+
+
+def test_a_damaged_record_in_first_weights_is_said_before_the_first_step(
+    pictures: Any, tiny: Any, tmp_path: Path
+) -> None:
+    api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
+    model, damaged = convnext.from_pretrained(tmp_path / "first" / "model.safetensors"), tmp_path / "w.safetensors"
+    record = json.dumps({"pictures": {"count": 24, "names": "AAAA"}})
+    convnext.save_weights(model, damaged, metadata=model.metadata | {"data": record})
+    with pytest.raises(UserError, match="list of the pictures it learned from is damaged"):
+        api.train(pictures("two"), out=tmp_path / "run", settings=tiny | {"weights": str(damaged)}, report=False)
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
 def test_a_file_without_a_classifier_or_for_other_channels_is_said(pictures: Any, tmp_path: Path) -> None:
     shape: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
     for name, options, says in (("bare", {"num_classes": 0}, "no classifier"), ("grey", {"in_chans": 1}, "1 channels")):

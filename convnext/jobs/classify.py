@@ -15,7 +15,7 @@ from ..data import sources
 from ..data.transforms import Preprocess
 from ..errors import UserError
 from ..evidence import gather
-from ..models import create_model, load_weights
+from ..models import create_model
 from ..models.layers import init_fan_in
 from ..models.zoo import starting_point
 from ..progress import Progress
@@ -28,6 +28,7 @@ from ..tasks.classify import Classify
 from ..training import log, optim
 from ..training.runtime import Runtime
 from ..variants import parse_name
+from .first_weights import start_from
 
 BASELINE_STRIDE = 32  # pixels to a position of a baseline's last map
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
@@ -118,10 +119,7 @@ def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
     _require_room(model, recipe)
     if recipe.init == "fan_in":
         init_fan_in(model)
-    if recipe.weights is not None:
-        found = load_weights(model, recipe.weights)
-        if run.main:
-            print(found)
+    start_from(recipe.weights, model, run)
     if recipe.grad_checkpointing:
         _capability(model, "set_grad_checkpointing", recipe.model)(True)
     if recipe.freeze_backbone:

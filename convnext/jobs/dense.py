@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.look import EVERYDAY
 from ..errors import UserError
-from ..models import create_model, load_weights
+from ..models import create_model
 from ..models.dense import DenseModel
 from ..models.layers import init_fan_in
 from ..models.zoo import starting_point
@@ -20,6 +20,7 @@ from ..recipes import dense, length
 from ..recipes.folder import Choice
 from ..training.runtime import Runtime
 from ..variants import RELEASES
+from .first_weights import start_from
 
 LEAST_IMAGE = 32  # pixels of the short side
 GPU_MODEL = "convnext_tiny"  # whose weights a released tag means where no network is named
@@ -106,10 +107,7 @@ def backbone_of(recipe: Recipe) -> Any:
 
 def placed(model: M, recipe: Recipe, run: Runtime) -> M:
     """The model on this process's device, the recipe's weights loaded: a whole model's or a classifier's."""
-    if recipe.weights is not None:
-        found = load_weights(model, recipe.weights)
-        if run.main:
-            print(found)
+    start_from(recipe.weights, model, run)
     if recipe.freeze_backbone:
         model.backbone.requires_grad_(False)
     if recipe.grad_checkpointing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -28,6 +28,7 @@ class LoadReport:
     fresh: tuple[str, ...] = ()  # the model's entries that stayed as they were created
     head: str = "loaded"
     notes: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)  # what the file says of itself
 
     @property
     def ok(self) -> bool:

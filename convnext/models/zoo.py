@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -102,7 +102,8 @@ def load_weights(model: nn.Module, source: Source, *, head: HeadRule = "auto", r
     unchanged, when the source cannot be used or, unless `strict` is False, when any entry is left over.
     """
     opened = open_checkpoint(source, variant=getattr(model, "variant", None), ema=ema)
-    return _load(model, opened, "rows" if rows is not None else head, rows, strict)
+    report = _load(model, opened, "rows" if rows is not None else head, rows, strict)
+    return replace(report, metadata=opened.metadata)
 
 
 def save_weights(

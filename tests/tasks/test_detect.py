@@ -214,7 +214,7 @@ def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, tiny_detection: 
     settings = {k: v for k, v in tiny_detection.items() if k not in ("steps", "batch_size")} | {"epochs": 2}
     result = api.train(annotated(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert (recipe["batch_size"], recipe["steps"], recipe["schedule"]["warmup_steps"]) == (8, 2, 1)
+    assert (recipe["batch_size"], recipe["steps"], recipe["schedule"]["warmup_steps"]) == (8, 2, 0)
     assert {row["field"] for row in result.history[0]["choices"]} == {"batch_size", "schedule.warmup_steps"}
 
 
