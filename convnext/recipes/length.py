@@ -22,9 +22,12 @@ LONGEST_WARMUP = 5.0  # epochs, of a folder recipe
 EMA_SHARE = 0.04  # horizon of a folder recipe's average over the run's steps: short enough to forget the start
 EMA_STEPS = 10  # its shortest horizon, where a tenth of the run allows it
 OWN_EMA_SHARE = 0.2  # of a recipe at its own length: the published horizons are up to 0.13 of their runs
-MEDIUM_RUN_EPOCHS = 30  # from here on CutMix on half of the batches; at 12 epochs it made no difference
 PAPER = Augment()  # the augmentation of the paper's own runs
-LONG_RUN_EPOCHS = 100  # from here on the paper's augmentation; in 47 epochs it cost imagenette over ten points
+# What training from scratch is disturbed by, measured on 100 to 2,000 pictures (docs/LOG.md): CutMix on half of the
+# batches made no difference in 12 epochs and helps from 30 on; the paper's whole augmentation cost 6 and 12 points in
+# 100 epochs and gained in 300, but not where those were of 100 pictures.
+MIXED_FROM_EPOCHS = 30
+PAPERS_FROM_EPOCHS, PAPERS_FROM_PICTURES = 200, 100_000  # the pictures seen in the whole run
 
 
 def require_one(settings: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
     made |= _rate(recipe, given) | _average(recipe, given, steps, own=own)
     made |= _warm_up(recipe, given, steps, per_epoch, own=own)
     if given.derive == "scratch" and recipe.image_size > TINY_SIDE:
-        made |= _mixing(epochs)
+        made |= _mixing(epochs, steps * recipe.batch_size)
     made = {name: value for name, value in made.items() if name == "epochs" or name not in fixed}
     settled = override(recipe, {name: value for name, (value, _) in made.items()})
     return settled, [Choice(name, value, why) for name, (value, why) in made.items()]
@@ -143,12 +146,12 @@ def _as_epochs(steps: int, per_epoch: int) -> float:
     return next(epochs for epochs in rounded if round(epochs * per_epoch) == steps)
 
 
-def _mixing(epochs: float) -> Made:
-    """How much training from scratch disturbs the pictures, by the number of times each is seen."""
-    if epochs >= LONG_RUN_EPOCHS:
-        why = "the paper's: a run this long would overfit"
+def _mixing(epochs: float, pictures: int) -> Made:
+    """How much training from scratch disturbs the pictures: by how often each is seen, and how many are in all."""
+    if epochs >= PAPERS_FROM_EPOCHS and pictures >= PAPERS_FROM_PICTURES:
+        why = f"the paper's: each picture is seen {epochs:.0f} times, time enough to learn through it"
         return {f"augment.{name}": (getattr(PAPER, name), why) for name in ("randaugment", "erase", "mixup", "cutmix")}
-    if epochs >= MEDIUM_RUN_EPOCHS:
+    if epochs >= MIXED_FROM_EPOCHS:
         why = f"each picture is seen {epochs:.0f} times: half of the batches are mixed"
         return {"augment.cutmix": (1.0, why), "augment.mix_prob": (0.5, why)}
     return {}

@@ -241,3 +241,16 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     (first.path / "log.jsonl").unlink()  # nothing tells whose steps these were
     alone = api.train(large, first.path / "recipe.json", out=tmp_path / "d", report=False).path
     assert from_json((alone / "recipe.json").read_text()).steps == 12
+
+
+def test_what_disturbs_training_from_scratch_follows_from_epochs_and_pictures() -> None:
+    for epochs, per_epoch, half, papers in (
+        (12, 40, 0, 0),
+        (30, 40, 1, 0),
+        (150, 40, 1, 0),
+        (300, 3, 1, 0),
+        (300, 40, 0, 1),
+    ):
+        augment = run("scratch", per_epoch, epochs=epochs)[0].augment
+        assert (augment.cutmix, augment.mix_prob) == (half or papers, 0.5 if half else 1.0)
+        assert (augment.randaugment, augment.erase, augment.mixup) == ((9, 0.25, 0.8) if papers else (0, 0, 0.2))
