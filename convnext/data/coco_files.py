@@ -17,6 +17,7 @@ from .labelled import listed
 
 HEAD = 1 << 16  # bytes of a JSON file, from its start and its end, in which these keys are looked for
 KEYS = tuple(f'"{part}"'.encode() for part in REQUIRED)
+BOX = b'"bbox"'  # of an object; files that list pictures and classes alone have none
 SHOWN = 3  # pictures that a message names
 
 
@@ -75,16 +76,27 @@ def annotation_file(root: Path, split: str) -> Path | None:
     return found
 
 
+def names_boxes(path: Path) -> bool:
+    """Whether a JSON file's first or last bytes have a box in them."""
+    return BOX in _ends(path)
+
+
 def _looks_like_coco(path: Path) -> bool:
-    """Whether a JSON file's first or last bytes have one of the keys that make it an annotation file."""
+    """Whether a JSON file's first or last bytes have the keys that make it an annotation file; in a large one a key may
+    be between them."""
+    ends = _ends(path)
+    present = sum(key in ends for key in (*KEYS, BOX))
+    return ends.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and present > 1
+
+
+def _ends(path: Path) -> bytes:
     try:
         with path.open("rb") as handle:
-            ends = handle.read(HEAD)
-            handle.seek(max(len(ends), path.stat().st_size - HEAD))
-            ends += handle.read(HEAD)
+            first = handle.read(HEAD)
+            handle.seek(max(len(first), path.stat().st_size - HEAD))
+            return first + handle.read(HEAD)
     except OSError:
-        return False
-    return ends.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and any(key in ends for key in KEYS)
+        return b""
 
 
 def _candidates(root: Path, split: str) -> list[Path]:

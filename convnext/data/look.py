@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ KINDS: dict[Kind, tuple[Task | None, str]] = {
 }
 TASKS: dict[Task, str] = {"classify": "classification", "detect": "detection", "segment": "segmentation"}
 EVERYDAY: dict[Task, str] = {"classify": "scratch", "detect": "detect", "segment": "segment"}  # recipe without weights
+PART = re.compile(r"(train|val|test|images?|imgs?|jpegimages|annotations|labels|masks)(ing|id|idation)?([-_. \d].*)?")
 MOST_FILES = 2000  # of a folder that are looked at, where any will do
 SAMPLE = 100  # pictures whose masks are looked for
 OPENED = 3  # masks whose pixels are looked at
@@ -105,6 +107,9 @@ def look_at(where: str | Path | None = None, labels: str | Path | None = None) -
     folders.require_folder(root, builtin.NATIVE)
     folders.class_folders(root)  # raises where the folder may not be listed
     found = {kind: why for kind, recognise in RECOGNISERS.items() if (why := recognise(root))}
+    filled = "classes" in found and RIVALS.keys() & found.keys() and _holds_classes(root)
+    if filled:  # a file that is no more than called as one of boxes makes them no boxes
+        found = {kind: why for kind, why in found.items() if kind not in RIVALS or RIVALS[kind](root)}
     if labels is not None and ("masks" not in found or _is_table(Path(labels).expanduser(), root)):
         return Look(text, "table", f"{Path(labels).name} lists them")
     if not found:
@@ -112,7 +117,8 @@ def look_at(where: str | Path | None = None, labels: str | Path | None = None) -
     kind, why = next(iter(found.items()))
     if kind == "masks":
         return _masks_or_classes(text, root, why)
-    return Look(text, kind, why, tuple((other, its) for other, its in found.items() if other not in (kind, "classes")))
+    also = ((other, its) for other, its in found.items() if other != kind and (other != "classes" or filled))
+    return Look(text, kind, why, tuple(also))
 
 
 def require(look: Look, task: Task, recipe: str) -> None:
@@ -191,8 +197,7 @@ def _below(root: Path, place: Path) -> str:
 
 def _classes(root: Path) -> str | None:
     found = folders.split_folders(root)
-    names = [one for place in found.values() or [root] for one in folders.class_folders(place)]
-    filled = [name for name in names if any(_pictures(name, 1))]
+    names, filled = _folders_of_classes(root)
     if not filled or any(_label_file(root, name) for name in [one for one in names if one not in filled][:MOST_INSIDE]):
         return None
     if len(names) == 1 and not found and len(folders.class_folders(names[0])) > 1:
@@ -200,6 +205,25 @@ def _classes(root: Path) -> str | None:
     return "train and val hold a folder for each class" if len(found) == 2 else "its folders hold pictures"
 
 
+def _folders_of_classes(root: Path) -> tuple[list[Path], list[Path]]:
+    """The folders where those of classes would be, and those of them that hold pictures."""
+    places = list(folders.split_folders(root).values()) or [root]
+    names = [one for place in places for one in folders.class_folders(place)]
+    return names, [name for name in names if any(_pictures(name, 1))]
+
+
+def _holds_classes(root: Path) -> bool:
+    """Whether two folders of pictures or more are called as classes are, and not as the parts of other layouts."""
+    return sum(not PART.fullmatch(name.name.lower()) for name in _folders_of_classes(root)[1]) > 1
+
+
+def _coco_has_boxes(root: Path) -> bool:
+    path = coco_files.first_file(root)
+    return path is not None and coco_files.names_boxes(path)
+
+
+# What tells a folder of these kinds from one of classes with other files in it
+RIVALS: dict[Kind, Callable[[Path], bool]] = {"coco": _coco_has_boxes, "voc": voc.has_pairs, "yolo": yolo.is_yolo}
 RECOGNISERS: dict[Kind, Callable[[Path], str | None]] = {
     "table": _table, "cifar": _cifar, "coco": _coco, "yolo": _yolo, "voc": _voc, "masks": _masks, "classes": _classes,
 }  # fmt: skip

@@ -29,6 +29,11 @@ def is_voc(root: Path) -> bool:
     return root.is_dir() and any(_has_xml(folder) for place in _places(root) for folder in _xml_folders(place))
 
 
+def has_pairs(root: Path) -> bool:
+    """Whether an XML file is called as a picture beside it, or where VOC has the pictures."""
+    return any(_pairs(place) for place in _places(root))
+
+
 def voc_layout(where: Path) -> Layout:
     """Of a folder with XML files. Raises UserError where no picture is left to learn from."""
     root = next((place for place in _places(where) if any(map(_has_xml, _xml_folders(place)))), where)

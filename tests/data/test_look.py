@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,54 @@ def test_labels_that_are_not_understood_are_no_class(tmp_path: Path) -> None:
     report = check(tmp_path)
     assert [problem.kind for problem in report.problems] == ["not understood"]
     assert "data.yaml" in str(report)
+
+
+BOXES = {
+    "images": [{"id": 1, "file_name": "rose/0.png", "width": 24, "height": 24}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9]}],
+    "categories": [{"id": 1, "name": "bee"}],
+}
+SIGHTING = {"id": 1, "image_id": 1, "category_id": 1}
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("package.json", '{"name": "flowers", "images": "rose/0.png"}'),
+    ("info.json", '{"images": 8}'),
+    ("train/info.json", '{"images": 8, "annotations": 0, "licence": "CC0"}'),
+    ("train.json", json.dumps(BOXES | {"annotations": [SIGHTING]})),  # iNaturalist's: classes of pictures
+    ("annotations/instances_train.json", json.dumps(BOXES | {"annotations": [SIGHTING]})),
+    ("meta.xml", "<meta><licence>CC0</licence></meta>"),
+    ("train/meta.xml", "<meta/>"),
+])  # fmt: skip
+@pytest.mark.parametrize("make", [classes, split_classes])
+def test_a_stray_file_makes_classes_no_boxes(
+    tmp_path: Path, make: Callable[[Path], None], name: str, content: str
+) -> None:
+    """`convnext train` took such a folder for detection and failed, and a classifier could not be asked for."""
+    make(tmp_path)
+    if make is split_classes or "train/" not in name:
+        text(tmp_path / name, content)
+    look = look_at(tmp_path)
+    assert look.kind == "classes"
+    require(look, "classify", "scratch")
+
+
+def test_boxes_of_pictures_in_folders_of_classes_can_be_read_as_either(tmp_path: Path) -> None:
+    classes(tmp_path)
+    text(tmp_path / "boxes.json", json.dumps(BOXES))
+    look = look_at(tmp_path)
+    assert look.kind == "coco"
+    assert "a folder of pictures for each class (its folders hold pictures) by --recipe scratch" in look.others()
+    require(look, "classify", "scratch")
+    require(look, "detect", "detect")
+
+
+def test_the_parts_of_other_layouts_are_no_classes(tmp_path: Path) -> None:
+    for folder in ("train2017", "val2017", "test"):
+        photograph(tmp_path / folder / "0.png")
+    text(tmp_path / "annotations" / "instances_train2017.json", json.dumps(BOXES))
+    with pytest.raises(UserError, match="scratch is for classification; use --recipe detect"):
+        require(look_at(tmp_path), "classify", "scratch")
 
 
 def test_a_folder_in_a_folder(tmp_path: Path) -> None:
