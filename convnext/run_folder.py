@@ -226,13 +226,16 @@ def fingerprint(splits: Any) -> str:
 
 
 def is_of_other_data(recipe: str | Path | Recipe | None, splits: Any) -> bool:
-    """Whether `recipe` is the recipe.json of a run on other pictures than these, or of one whose log is gone."""
+    """Whether `recipe` is the recipe.json of a run whose log says that it learned from other pictures than these.
+
+    Where there is no log, nobody knows, and the file is taken at its word.
+    """
     if recipe is None or isinstance(recipe, Recipe) or str(recipe) in RECIPES:
         return False
     try:
         return bool(first_row(folder_of(recipe))["fingerprint"] != fingerprint(splits))
     except (UserError, OSError):
-        return True
+        return False
 
 
 def learned_by(model: Any) -> dict[str, Any]:

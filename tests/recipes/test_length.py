@@ -238,10 +238,6 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     assert steps == [6, 6, 12]
     assert "epochs" not in choices_of(again)
     assert choices_of(other)["epochs"] == 2
-    (first.path / "log.jsonl").unlink()  # nothing tells whose steps these were
-    alone = api.train(large, first.path / "recipe.json", out=tmp_path / "d", report=False).path
-    assert from_json((alone / "recipe.json").read_text()).steps == 12
-
 
 def test_what_disturbs_training_from_scratch_follows_from_epochs_and_pictures() -> None:
     for epochs, per_epoch, half, papers in (
@@ -254,3 +250,16 @@ def test_what_disturbs_training_from_scratch_follows_from_epochs_and_pictures() 
         augment = run("scratch", per_epoch, epochs=epochs)[0].augment
         assert (augment.cutmix, augment.mix_prob) == (half or papers, 0.5 if half else 1.0)
         assert (augment.randaugment, augment.erase, augment.mixup) == ((9, 0.25, 0.8) if papers else (0, 0, 0.2))
+
+
+def test_a_recipe_file_that_lies_alone_keeps_its_steps(
+    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written by hand, or copied out of its run: nothing says that its steps were counted on other pictures."""
+    mine = {name: tiny[name] for name in (*SMALL, "batch_size")}
+    (tmp_path / "mine.json").write_text(json.dumps(mine | {"steps": 7}))
+    path = api.train(pictures(), tmp_path / "mine.json", out=tmp_path / "run", report=False).path
+    assert from_json((path / "recipe.json").read_text()).steps == 7
+    said = capsys.readouterr().out
+    assert "epochs = 2.333: 7 steps, the recipe's own" in said
+    assert "not the pictures" not in said
