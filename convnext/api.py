@@ -44,8 +44,8 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     `fold`: (1, 5) learns from all but the first of five folds of a folder without a split and judges on that, which
     chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `minutes` are
     those since `began` (time.monotonic() when the command started; None: now), the page included. `resume` continues
-    the run in `out`. Raises UserError for whatever the user can mend, before anything is written; engine.NonFiniteLoss
-    when training diverges.
+    the run in `out`, and takes those `settings` that run_folder.ON_RESUMING names. Raises UserError for whatever the
+    user can mend, before anything is written; engine.NonFiniteLoss when training diverges.
     """
     clock = budget.Clock(called := time.monotonic(), began or called, page=report)
     settings = length.require_one(dict(settings or {}))
@@ -58,9 +58,9 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         request, splits, given = run_folder.reopen(out, request, settings)
     else:
         given, seen = _chosen(recipe, look_at(data, labels), settings)
-        require_read(given.task, settings)
-        if isinstance(recipe, Recipe):
-            given, settings = apart(recipe, settings)
+    require_read(given.task, settings)
+    if isinstance(recipe, Recipe):
+        given, settings = apart(recipe, settings)
     job = job_of(given)
     with runtime.start(str(settings.get("precision", given.precision))) as run:
         if run.main and seen:

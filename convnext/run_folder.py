@@ -23,6 +23,7 @@ from .recipes.folder import Choice
 from .training import log
 
 PAGE = Path("report") / "index.html"
+ON_RESUMING = ("micro_batch", "eval_batch", "workers", "grad_checkpointing")  # may change: each step stays what it was
 
 
 @dataclass(frozen=True)
@@ -193,22 +194,24 @@ def begin(path: Path, recipe: Recipe, request: DataRequest, splits: Any, choices
 def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Any, Recipe]:
     """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
 
+    The recipe has the user's `settings`, which may say how a step is computed and nothing else (ON_RESUMING).
     Pictures may have been taken out since, as the message on a damaged one advises: then the splits are those of the
     start without them, and their note says so. Raises UserError when there is no run, when the pictures have changed
-    otherwise, or for settings: a run keeps its recipe.
+    otherwise, or for other settings: a run keeps its recipe.
     """
     if out is None:
         raise UserError("--resume needs --out, the folder of the run to continue")
     path = Path(out)
     if not (path / "recipe.json").exists() or not (path / "log.jsonl").exists():
         raise UserError(f"{path} holds no run to resume (no recipe.json and log.jsonl); start it without --resume")
-    if settings:
-        raise UserError(f"a resumed run keeps its recipe; leave out {', '.join(settings)} or start a new run")
+    if others := [name for name in settings if name not in ON_RESUMING]:
+        raise UserError(f"a resumed run keeps its recipe; leave out {', '.join(others)} or start a new run (what may "
+                        f"change is {', '.join(ON_RESUMING)}: memory and time, not what is learned)")  # fmt: skip
     start = first_row(path)
     was = DataRequest(**start["request"])
     if request.data is not None:
         was = replace(was, data=request.data, labels=request.labels or was.labels)
-    recipe = recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    recipe = recipes_io.override(recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8")), settings)
     splits = was.open(recipe)
     if fingerprint(splits) != start["fingerprint"] and getattr(splits, "test", None) is not None:
         as_before = replace(was, test_chooses=True)
@@ -218,6 +221,15 @@ def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any
     if fingerprint(splits) != start["fingerprint"]:
         splits = changes.as_started(path, splits)
     return was, splits, recipe
+
+
+def change(path: Path, recipe: Recipe) -> list[Choice]:
+    """Writes to recipe.json what a resumed run computes otherwise from here on; returns what has changed."""
+    before = recipes_io.from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    changed = {name: getattr(recipe, name) for name in ON_RESUMING if getattr(recipe, name) != getattr(before, name)}
+    if changed:
+        files.write_text(path / "recipe.json", recipes_io.to_json(recipes_io.override(before, changed)))
+    return [Choice(name, value, f"from here on; it was {getattr(before, name)}") for name, value in changed.items()]
 
 
 def fingerprint(splits: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,13 @@ class Session:
 
     def begin(self, given: Recipe, settings: dict[str, Any], choices: list[Choice]) -> None:
         """Settles how long the run is, says what was chosen, and opens the folder."""
-        choices = choices + self._settle(given, settings)
+        with runtime.memory_explained(self.recipe, self.run):
+            choices = choices + self._settle(given, settings)
         if self.run.main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
             print(self._summary())
-            for choice in choices:
-                print(f"  {choice.field} = {choice.value}: {choice.why}")
+            print(*choices, sep="\n")
             print(f"run folder: {self.path}", flush=True)
 
     def fit(self, *, resume: bool) -> None:
@@ -71,8 +71,16 @@ class Session:
                 print(self.splits.note)
                 print(f"{self.path}: {where}", flush=True)
                 log.cut(self.path / "log.jsonl", now.step, evaluated=now.evaluated)
-        with runtime.memory_explained(self.recipe, self.run):
+                self._change(now.step)
+        with runtime.memory_explained(self.recipe, self.run, self.path):
             engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)
+
+    def _change(self, step: int) -> None:
+        """Keeps and says what the user has changed of a resumed run."""
+        if changed := run_folder.change(self.path, self.recipe):
+            with log.Log(self.path / "log.jsonl", 0) as rows:
+                rows.row("changed", step, choices=[asdict(choice) for choice in changed])
+            print(*changed, sep="\n", flush=True)
 
     @property
     def _chooses(self) -> bool:

@@ -51,6 +51,9 @@ class Choice:
     value: Any
     why: str
 
+    def __str__(self) -> str:
+        return f"  {self.field} = {self.value}: {self.why}"
+
 
 RECIPES: dict[str, Recipe] = {
     "scratch": Recipe(

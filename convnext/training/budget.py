@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from .. import machine
+from ..errors import UserError
 from ..recipe import Recipe
 from . import Task
 from .engine import prepared, step, train_mode
@@ -182,7 +183,7 @@ def largest_within(recipe: Recipe, try_batch: Callable[[int], None], room: int) 
 
 def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int:
     """The largest power-of-two share of the total batch for which `try_batch` (forward and backward) does not run out
-    of memory. Raises RuntimeError when a single image does not fit.
+    of memory. Raises UserError when a single image does not fit.
     """
     size = recipe.batch_size
     while size >= 1:
@@ -193,6 +194,6 @@ def largest_micro_batch(recipe: Recipe, try_batch: Callable[[int], None]) -> int
             if not out_of_memory(error):
                 raise
             size //= 2
-    raise RuntimeError(
+    raise UserError(
         f"not even one image of {recipe.image_size} pixels fits into memory; choose a smaller model or image size"
     )

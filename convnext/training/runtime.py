@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -172,8 +173,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def memory_explained(recipe: Recipe, run: Runtime) -> Iterator[None]:
-    """Makes of memory that runs out in training a UserError that says what to make smaller."""
+def memory_explained(recipe: Recipe, run: Runtime, path: Path | None = None) -> Iterator[None]:
+    """Makes of memory that runs out in training a UserError that says what to make smaller.
+
+    `path` is the run's folder, where it can be resumed.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -184,15 +188,21 @@ def memory_explained(recipe: Recipe, run: Runtime) -> Iterator[None]:
         size = (
             f"out of memory on {run.device} with {micro} image{'s' * (micro > 1)} of {recipe.image_size} pixels at once"
         )
-        if micro == 1:
-            raise UserError(
-                f"{size}; choose a smaller --image-size or --model, or --set grad_checkpointing=true"
-            ) from error
-        auto = "pass --batch-size auto to measure what fits, or " if recipe.task == "classify" else "pass "
-        raise UserError(
-            f"{size}; {auto}--set micro_batch={micro // 2}: the same steps, computed in smaller parts "
-            "(of an evaluation: --set eval_batch=…)"
-        ) from error
+        raise UserError(f"{size}; {_less_memory(recipe, micro, path)}") from error
+
+
+def _less_memory(recipe: Recipe, micro: int, path: Path | None) -> str:
+    """What to do about steps that do not fit; an evaluation goes on in halves by itself."""
+    take = "pass" if path is None else f"go on with --resume --out {path}"
+    least = 2 if recipe.task == "segment" else 1  # BatchNorm needs two pictures
+    if micro > least:
+        auto = " --batch-size auto to measure what fits, or" if path is None and recipe.task == "classify" else ""
+        same = "as many images a step" if recipe.task == "detect" else "the same steps"  # a detector's are grouped
+        return f"{take}{auto} --set micro_batch={max(least, micro // 2)}: {same}, computed in smaller parts"
+    smaller = "start a new run with a smaller --image-size or --model"
+    if recipe.grad_checkpointing:
+        return smaller
+    return f"{take} --set grad_checkpointing=true: the same steps, slower and in less memory; or {smaller}"
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from convnext.cli import main
+
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")]
 
 LIMITED = """
@@ -29,8 +31,8 @@ def limited(code: str, megabytes: int, *words: object) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_training_says_what_to_make_smaller(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any
+def test_training_says_what_to_make_smaller_and_goes_on_so(
+    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = tiny | {"dims": (64, 64, 64, 64), "image_size": 128, "batch_size": 64, "steps": 1}
     data = pictures(train=64, classes=2)
@@ -38,10 +40,25 @@ def test_training_says_what_to_make_smaller(
     done = limited("sys.exit(main(sys.argv[1:]))", 1200, *words)
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
-        "convnext train: out of memory on cpu with 64 images of 128 pixels at once; pass --batch-size auto to measure "
-        "what fits, or --set micro_batch=32: the same steps, computed in smaller parts (of an evaluation: "
-        "--set eval_batch=…)\n"
+        f"convnext train: out of memory on cpu with 64 images of 128 pixels at once; go on with --resume --out "
+        f"{tmp_path / 'run'} --set micro_batch=32: the same steps, computed in smaller parts\n"
     )
+    smaller = ["train", *done.stderr.split("go on with ")[1].split(":")[0].split(), "--no-report"]
+    assert main(smaller) == 0  # with memory enough: whether half of the batch fits is not the point
+    assert "micro_batch = 32: from here on" in capsys.readouterr().out
+
+
+def test_a_measurement_that_does_not_fit_says_the_same(
+    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any
+) -> None:
+    """Steps are timed before there is a run that could be resumed."""
+    wide = tiny | {"dims": (64, 64, 64, 64), "image_size": 128, "batch_size": 64, "minutes": 0.1}
+    del wide["steps"]
+    words = ["train", pictures(train=64, classes=2), "--out", tmp_path / "run", "--no-report", *as_arguments(wide)]
+    done = limited("sys.exit(main(sys.argv[1:]))", 1200, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith("at once; pass --batch-size auto to measure what fits, or --set micro_batch=32: the "
+                                "same steps, computed in smaller parts\n")  # fmt: skip
 
 
 EVALUATE = """

@@ -95,6 +95,48 @@ def test_resuming_remembers_how_the_pictures_were_split(pictures: Any, tiny: Any
     assert "--val-fraction 0.4" in start["command"]
 
 
+def test_how_a_step_is_computed_may_change_on_resuming(
+    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, quiet = pictures(), tiny | {"drop_path": 0, "dropout": 0, "augment.mixup": 0, "augment.cutmix": 0}
+
+    def losses(run: Path) -> list[float]:
+        rows = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+        return [row["loss"] for row in rows if row["kind"] == "train"]
+
+    def stop(*_: object) -> None:
+        raise RuntimeError("stopped")
+
+    api.train(data, out=tmp_path / "whole", settings=quiet, report=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("convnext.training.engine.record", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            api.train(data, out=tmp_path / "run", settings=quiet, report=False)
+    for settings, says in (
+        ({"precision": "bf16", "micro_batch": 2}, "leave out precision or start a new run .what may change is micro"),
+        ({"optim.lr": 1.0}, "leave out optim.lr"),
+        ({"steps": 99}, "leave out steps"),
+    ):
+        with pytest.raises(UserError, match=says):
+            api.train(out=tmp_path / "run", resume=True, settings=settings, report=False)
+    before = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    changed = {"micro_batch": "2", "eval_batch": "3", "workers": "1", "grad_checkpointing": "true"}
+    words = [word for pair in changed.items() for word in ("--set", "=".join(pair))]
+    assert main(["train", "--resume", "--out", str(tmp_path / "run"), "--no-report", *words]) == 0
+    assert "micro_batch = 2: from here on; it was None" in capsys.readouterr().out
+    after = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert after == before | {"micro_batch": 2, "eval_batch": 3, "workers": 1, "grad_checkpointing": True}
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
+
+
+def test_what_a_detector_does_not_read_is_refused_on_resuming_too(
+    annotated: Any, tiny_detection: Any, tmp_path: Path
+) -> None:
+    api.train(annotated(), "detect", out=tmp_path / "run", settings=tiny_detection | {"steps": 1}, report=False)
+    with pytest.raises(UserError, match="a detector does not read eval_batch"):
+        api.train(out=tmp_path / "run", resume=True, settings={"eval_batch": 2}, report=False)
+
+
 def test_no_run_to_resume_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "--out", str(tmp_path)]) == 2
     assert "holds no run to resume" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.data import Batch
+from convnext.errors import UserError
 from convnext.recipe import AdamW, Recipe
 from convnext.training import budget
 from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
@@ -134,7 +135,7 @@ def test_when_not_even_one_image_fits_the_remedy_is_named() -> None:
     def attempt(size: int) -> None:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(RuntimeError, match="224 pixels fits into memory; choose a smaller model or image size"):
+    with pytest.raises(UserError, match="224 pixels fits into memory; choose a smaller model or image size"):
         largest_micro_batch(RECIPE, attempt)
 
 
