@@ -239,6 +239,7 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     assert "epochs" not in choices_of(again)
     assert choices_of(other)["epochs"] == 2
 
+
 def test_what_disturbs_training_from_scratch_follows_from_epochs_and_pictures() -> None:
     for epochs, per_epoch, half, papers in (
         (12, 40, 0, 0),
