@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ..errors import UserError
-from .annotations import Layout
-from .coco_files import coco_layout, is_coco
+from .annotations import Annotations, Layout, refuse
+from .coco_files import coco_layout, image_folder, is_coco
 from .images import readable
 from .voc import is_voc, voc_layout
 from .yolo import is_yolo, yolo_layout
@@ -31,3 +32,16 @@ def layout_of(root: Path) -> Layout:
     raise UserError(
         f"{readable(root)} has no annotations of objects: looked for {FORMATS}; or pass one annotation file"
     )
+
+
+def names_elsewhere(layout: Layout, found: Annotations) -> list[str]:
+    """Names of the pictures in the splits other than `found`, as `learned.names_of` gives them."""
+    names: list[str] = []
+    for read in layout.splits.values():
+        with contextlib.suppress(UserError):  # what is wrong with them is no matter here
+            other = read(refuse)
+            own = [str(row["file_name"]) for row in other.content["images"]]
+            if other.content["images"] != found.content["images"]:
+                folder = image_folder(other.where, own) if other.folder is None else other.folder
+                names += [f"{folder.name}/{name}" for name in own]
+    return names

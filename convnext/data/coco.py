@@ -6,6 +6,7 @@ Boxes here are (x1, y1, x2, y2) in pixels, where COCO has (x, y, width, height).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .annotated import layout_of
+from .annotated import layout_of, names_elsewhere
 from .annotations import SIDEWAYS, Annotations, Layout, refuse
 from .coco_entries import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
 from .coco_files import complete_folder, is_coco, read_file
@@ -155,13 +156,14 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
         val = renumbered(source_of(layout.splits["val"](refuse)), train)
     else:
         held = held_out(train.ids, val_fraction)
+        lone = layout.kind == "coco" and root.is_file()  # which has no place for one
         whole, said = (
             train,
-            "" if root.is_file() else f"there is no validation split: {len(held):,} images are held out",
+            "" if lone else f"there is no validation split: {len(held):,} images are held out",
         )
         train, val = whole.take([i for i in range(len(whole)) if i not in held]), whole.take(sorted(held))
         notes += [said] if said else []
-    test, why = _test_split(layout, train)
+    test, why = _test_split(layout, train, val)
     notes += [why] if why else []
     empty = [i for i, o in enumerate(train.objects) if not len(o.labels)]
     if len(empty) == len(train):
@@ -187,15 +189,31 @@ def open_detection(where: str | Path, *, val_fraction: float = 0.2, keep_empty: 
     return DetectionSplits(train, val, str(where), "; ".join((f"{readable(root)}: {note}", *remarks, *notes)), test)
 
 
-def _test_split(layout: Layout, train: DetectionSource) -> tuple[DetectionSource | None, str]:
-    """The test split where there is a sound one, or why what is called so is not: it must not stop a training run."""
+def _test_split(layout: Layout, train: DetectionSource, val: DetectionSource) -> tuple[DetectionSource | None, str]:
+    """The test split where there is a sound one, or why what is called so is not: it must not stop a training run.
+
+    Pictures that choose the weights are left out of it: what judges in the end has chosen nothing.
+    """
     if "test" not in layout.splits:
         return None, ""
     try:
         test = renumbered(source_of(layout.splits["test"](refuse)), train)
     except UserError as error:
         return None, f"the test split is not judged: {error}"
-    return (test, "") if test.judged else (None, "the test split has no objects and is not judged")
+    chosen, note = set(_paths(val)), ""
+    own = [i for i, path in enumerate(_paths(test)) if path not in chosen]
+    if not own:
+        return None, f"the {len(test):,} pictures of test are those of val: nothing is kept for the end"
+    if len(own) < len(test):
+        shared = len(test) - len(own)
+        note = f"{shared:,} of the {len(test):,} pictures of test are in val as well and judged there alone"
+        test = test.take(own)
+    return (test, note) if test.judged else (None, "the test split has no objects and is not judged")
+
+
+def _paths(source: DetectionSource) -> list[str]:
+    """Where each picture lies, whatever the annotations call it."""
+    return [os.path.realpath(source.folder / name) for name in source.ids]
 
 
 def renumbered(source: DetectionSource, like: DetectionSource) -> DetectionSource:
@@ -245,7 +263,7 @@ def open_detection_for_judging(
     if split == "all" or (known is None and trained_on is None):
         return source, note
     if known is not None:
-        chosen, said = to_judge(known, source, split, readable(path), note)
+        chosen, said = to_judge(known, source, split, readable(path), note, names_elsewhere(layout, found))
         return source.take(chosen), said
     if "val" not in layout.splits and split != "test" and len(source) > 1:
         held = held_out(source.ids, val_fraction)

@@ -45,6 +45,7 @@ def fitted(given: Recipe, splits: Any, facts: dense.DenseFacts, settings: dict[s
     if recipe.batch_size > images:
         choices.append(Choice("batch_size", images, f"there are {images} training images"))
         recipe = replace(recipe, batch_size=images)
+    recipe = _judged_often(recipe, given, images, settings, choices)
     if recipe.auto_batch:
         raise UserError("the largest batch of a detector or segmenter is not measured; set micro_batch instead")
     if recipe.batch_size < run.world:
@@ -57,6 +58,18 @@ def fitted(given: Recipe, splits: Any, facts: dense.DenseFacts, settings: dict[s
         raise UserError(f"the recipe is for {recipe.num_classes} classes, {splits.name} has {classes}; "
                         "pass --set num_classes=none to take the data's")  # fmt: skip
     return replace(recipe, num_classes=classes, precision=run.precision), choices
+
+
+def _judged_often(recipe: Recipe, given: Recipe, images: int, settings: dict[str, Any],
+                  choices: list[Choice]) -> Recipe:  # fmt: skip
+    """A finished recipe of another length than its own is judged and saved as often as an everyday one."""
+    if given.derive in dense.RECIPES or recipe.minutes is not None or not {"epochs", "steps"} & settings.keys():
+        return recipe
+    for name, (often, why) in dense.every_tenth(dense.epochs_of(recipe, images)).items():
+        if name not in settings and often < getattr(recipe, name):
+            choices.append(Choice(name, often, why))
+            recipe = override(recipe, {name: often})
+    return recipe
 
 
 def memory_of(run: Runtime) -> int | None:

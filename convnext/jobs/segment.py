@@ -21,8 +21,6 @@ from ..tasks.segment import Segment
 from ..training.runtime import Runtime
 from .dense import backbone_of, fitted, memory_of, placed
 
-EVALUATIONS = 20  # in a run whose length the user chose
-
 
 def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
            run: Runtime) -> tuple[Recipe, list[Choice]]:  # fmt: skip
@@ -36,11 +34,6 @@ def derive(given: Recipe, splits: SegmentationSplits, settings: dict[str, Any],
             print(note)
     if run.world == 1 or run.device.type != "cuda":  # elsewhere BatchNorm sees all processes' pictures
         recipe = _batched(recipe, run.world, choices)
-    if "epochs" in settings:
-        often = max(1.0, recipe.epochs / EVALUATIONS)
-        for name in {"eval_every", "save_every"} - settings.keys():
-            choices.append(Choice(name, often, f"the run has {recipe.epochs:g} epochs"))
-            recipe = replace(recipe, **{name: often})  # type: ignore[arg-type]
     return recipe, sorted(choices, key=lambda choice: choice.field)
 
 

@@ -239,6 +239,8 @@ def draw(stage: Stage, sample: Sampler, proposals: Tensor, target: Target, size:
     match = torch.cat((torch.arange(1, len(boxes) + 1, device=match.device), match))
     positive, negative = sample(match)
     rows = torch.cat((positive, negative))
+    if not len(rows):  # all lie on ignored objects: a pixel in the corner is background, whatever covers it
+        return Drawn(boxes.new_tensor([(0, 0, 1, 1)]), positive, boxes.new_zeros(1, dtype=torch.bool), target)
     return Drawn(torch.cat((boxes, proposals))[rows], match[positive] - 1, rows < len(boxes), target)
 
 

@@ -61,7 +61,7 @@ def derive(recipe: Recipe, facts: DenseFacts, fixed: dict[str, object]) -> tuple
     if recipe.derive not in RECIPES:
         return recipe, []
     made: Made = {}
-    for rule in (_network, _side, _batch, _start, _rate, _length, _intervals):
+    for rule in (_network, _side, _batch, _micro_batch, _start, _rate, _length, _intervals):
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
                 recipe = override(recipe, {name: value})
@@ -107,12 +107,15 @@ def _batch(recipe: Recipe, facts: DenseFacts) -> Made:
     fits = max(2, min(size, facts.images // 4))
     why = f"{facts.images:,} training images: several steps in an epoch" if fits < size else (
         "small batches learn more from each picture" if facts.cpu else "as in the paper")  # fmt: skip
-    made: Made = {"batch_size": (fits, why)}
-    if facts.memory is not None:
-        share = (recipe.image_size / GPU_SIDE[recipe.task]) ** 2
-        room = max(2, int(facts.memory / (GPU_PICTURE[recipe.task] * share)))
-        made["micro_batch"] = (min(fits, room), f"what {facts.memory / 1e9:.0f} GB should hold")
-    return made
+    return {"batch_size": (fits, why)}
+
+
+def _micro_batch(recipe: Recipe, facts: DenseFacts) -> Made:
+    if facts.memory is None:
+        return {}
+    share = (recipe.image_size / GPU_SIDE[recipe.task]) ** 2
+    room = max(2, int(facts.memory / (GPU_PICTURE[recipe.task] * share)))
+    return {"micro_batch": (min(recipe.batch_size, room), f"what {facts.memory / 1e9:.0f} GB should hold")}
 
 
 def _start(recipe: Recipe, facts: DenseFacts) -> Made:
@@ -147,9 +150,21 @@ def _length(recipe: Recipe, facts: DenseFacts) -> Made:
 
 
 def _intervals(recipe: Recipe, facts: DenseFacts) -> Made:
-    """By the run's epochs, derived or the user's."""
-    if recipe.minutes is not None or recipe.steps is not None:
+    """By the run's length, derived or the user's; of minutes the budget decides (recipes/length.py)."""
+    if recipe.minutes is not None and recipe.steps is None:
         return {}
-    often = max(1.0, recipe.epochs // EVALUATIONS)
-    why = f"about {EVALUATIONS} evaluations in {recipe.epochs:g} epochs"
+    return every_tenth(epochs_of(recipe, facts.images))
+
+
+def every_tenth(epochs: float) -> Made:
+    """How often a run is judged and saved; a detector's checkpoint is too large for more."""
+    often = max(1.0, epochs // EVALUATIONS)
+    why = f"about {EVALUATIONS} evaluations in {epochs:g} epochs" if epochs >= EVALUATIONS else "after each epoch"
     return {"eval_every": (often, why), "save_every": (often, why)}
+
+
+def epochs_of(recipe: Recipe, images: int) -> float:
+    """The length of a run on so many images, whether the recipe says it in steps or in epochs."""
+    if recipe.steps is None:
+        return recipe.epochs
+    return round(recipe.steps / max(1, images // recipe.batch_size), 2)

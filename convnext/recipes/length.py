@@ -74,6 +74,8 @@ def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
     made |= _warm_up(recipe, given, steps, per_epoch, own=own)
     if given.derive == "scratch" and recipe.image_size > TINY_SIDE:
         made |= _mixing(epochs, steps * recipe.batch_size)
+    if given.derive in DENSE_RECIPES and recipe.minutes is not None:
+        made["save_every"] = (recipe.eval_every, "saved when it is judged")
     made = {name: value for name, value in made.items() if name == "epochs" or name not in fixed}
     settled = override(recipe, {name: value for name, (value, _) in made.items()})
     return settled, [Choice(name, value, why) for name, (value, why) in made.items()]

@@ -12,6 +12,7 @@ from PIL import Image
 from convnext import UserError
 from convnext.cli import main
 from convnext.data.coco import open_detection, open_detection_for_judging
+from convnext.data.learned import learned_from
 from convnext.data.yolo import import_yolo
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n"
@@ -135,6 +136,40 @@ def test_without_validation_pictures_a_share_is_held_out(yolo: Path) -> None:
     assert "names the training pictures for val as well" in splits.note
     (yolo / "data.yaml").write_text("train: images/train\nval: valid/images\nnames: [cat, dog]\n")
     assert len(open_detection(yolo, keep_empty=True).val) == 2
+
+
+def test_a_file_that_names_no_validation_pictures_is_told_so(yolo: Path) -> None:
+    (yolo / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+    said = "there is no validation split: 1 images are held out"
+    assert said in open_detection(yolo / "data.yaml").note
+    assert said in open_detection(yolo).note
+
+
+def test_test_pictures_that_are_judged_on_before_the_end_are_no_test(yolo: Path) -> None:
+    """They had chosen the weights, and a headline called them pictures that chose nothing."""
+    (yolo / "data.yaml").write_text(YAML + "test: images/val\n")
+    splits = open_detection(yolo)
+    assert splits.test is None
+    assert "the 2 pictures of test are those of val: nothing is kept for the end" in splits.note
+    Image.new("RGB", (80, 40)).save(yolo / "images" / "c.jpg")
+    (yolo / "labels" / "c.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    (yolo / "test.txt").write_text("images/c.jpg\nimages/val/a.jpg\n")
+    (yolo / "data.yaml").write_text(YAML + "test: test.txt\n")
+    splits = open_detection(yolo)
+    assert splits.test is not None
+    assert splits.test.ids == ("images/c.jpg",)
+    assert "1 of the 2 pictures of test are in val as well and judged there alone" in splits.note
+
+
+def test_pictures_of_another_split_are_not_missed(yolo: Path) -> None:
+    """Each evaluation on val said that those learned from, in train, were not found."""
+    for i, path in enumerate(sorted((yolo / "images").rglob("*.jpg"))):
+        Image.new("RGB", (80, 40), (i * 60, 0, 0)).save(path)
+    known = learned_from(open_detection(yolo).train)
+    assert known is not None
+    source, said = open_detection_for_judging(yolo, known=known)
+    assert len(source) == 2
+    assert "not found" not in said
 
 
 def test_labels_that_are_nowhere_are_missed(yolo: Path) -> None:

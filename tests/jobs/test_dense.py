@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ def test_a_field_that_would_do_nothing_is_refused(
 def test_fields_of_another_task_are_refused_of_a_classifier(pictures: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a classifier does not read segmentation\.channels"):
         api.train(pictures(), out=tmp_path / "run", settings={"segmentation.channels": 8})
+
+
+def test_a_paper_recipe_of_another_length_is_judged_and_saved_within_it(masked: Any, tmp_path: Path) -> None:
+    """Of ten epochs none was saved before the end, as the recipe's own 126 are saved every 12.67."""
+    settings = {name: value for name, value in SMALL.items() if name != "steps"} | OWN["segment"]
+    api.train(masked(train=4, val=1), "ade20k/upernet/tiny", out=tmp_path / "run", report=False,
+              settings=settings | {"weights": None, "epochs": 2, "micro_batch": None})  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "eval"] == [2, 4]
 
 
 def test_a_replayed_recipe_carries_all_fields(masked: Any, tmp_path: Path) -> None:

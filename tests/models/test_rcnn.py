@@ -16,7 +16,7 @@ from torch import Tensor
 import convnext
 from convnext import UserError
 from convnext.losses import giou_loss
-from convnext.models import boxes, masks, pooling
+from convnext.models import boxes, masks, pooling, roi
 from convnext.models.convnext import ConvNeXt
 from convnext.models.rcnn import WITHOUT_MASKS, Detector, build_detector
 from convnext.models.rpn import anchors_of
@@ -98,6 +98,17 @@ def test_a_box_without_height_has_finite_losses(kind: str) -> None:
     target = {"boxes": boxes_, "labels": torch.tensor([0, 1]), "masks": torch.ones(2, 96, 100, dtype=torch.bool)}
     losses = detector([torch.zeros(3, 96, 100)], [target])
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+@pytest.mark.parametrize("stage", [roi.Stage(), roi.Stage(0.7, low_quality=False)])
+def test_where_only_ignored_objects_are_in_sight_there_is_something_to_learn_from(stage: roi.Stage) -> None:
+    """The mean over no region at all was not a number, and ended the run."""
+    target = no_objects(40, 50) | {"ignored": torch.tensor([[0.0, 0, 50, 40]])}
+    for proposals in (torch.tensor([[1.0, 1, 49, 39]]), torch.zeros(0, 4)):
+        drawn = roi.draw(stage, boxes.Sampler(64, 0.25), proposals, target, (40, 50))
+        assert drawn.labels(CLASSES).tolist() == [CLASSES]
+        assert len(drawn.is_truth) == len(drawn.regions) == 1
+        assert len(drawn.goals) == 0
 
 
 def test_suppression_of_many_classes_is_that_of_each(given: dict[str, Tensor]) -> None:

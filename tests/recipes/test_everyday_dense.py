@@ -69,6 +69,23 @@ def test_any_number_of_pictures(name: str, images: int, memory: int | None) -> N
     assert 1 <= recipe.eval_every <= recipe.epochs
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_is_judged_and_saved_by_the_length_that_the_user_took(name: str) -> None:
+    few = replace(STREET, images=60)
+    assert made(name, few, epochs=3).eval_every == made(name, few, epochs=3).save_every == 1
+    assert made(name, few, epochs=50).save_every == 5
+    steps = made(name, replace(STREET, images=8), steps=600)  # epochs of four steps
+    assert (steps.eval_every, steps.save_every) == (300 * steps.batch_size / 4 // 10,) * 2
+    settled, _ = length.settle(
+        replace(made(name, few, minutes=3.0), eval_every=7.0), RECIPES[name], 600, 30, {"minutes": 3.0}
+    )
+    assert settled.save_every == 7
+
+
+def test_a_micro_batch_is_no_larger_than_the_users_batch() -> None:
+    assert made("detect", replace(STREET, memory=GPU), batch_size=4).micro_batch == 4
+
+
 def test_trained_weights_move_less() -> None:
     recipe = made("detect", STREET, weights="in1k")
     assert recipe.optim.layer_decay == 0.95
