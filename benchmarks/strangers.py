@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -57,12 +55,16 @@ class Run:
 def command(*words: str | Path, kill_after: float | None = None) -> tuple[str, int, float]:
     """Runs `convnext` as a user would; its output, exit code and seconds. SIGKILL after `kill_after` seconds."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "convnext", *map(str, words)], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convnext", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         text, _ = process.communicate(timeout=kill_after)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         text, _ = process.communicate()
     return text, process.returncode, time.perf_counter() - began
 
