@@ -25,9 +25,10 @@ OWN_EMA_SHARE = 0.2  # of a recipe at its own length: the published horizons are
 PAPER = Augment()  # the augmentation of the paper's own runs
 # What training from scratch is disturbed by, measured on 100 to 2,000 pictures (docs/LOG.md): CutMix on half of the
 # batches made no difference in 12 epochs and helps from 30 on; the paper's whole augmentation cost 6 and 12 points in
-# 100 epochs and gained in 300, but not where those were of 100 pictures.
+# 100 epochs and gained 4 in 300, but not where those were of 100 pictures or of two classes: two that are mixed are
+# hardly a signal.
 MIXED_FROM_EPOCHS = 30
-PAPERS_FROM_EPOCHS, PAPERS_FROM_PICTURES = 200, 100_000  # the pictures seen in the whole run
+PAPERS_FROM_EPOCHS, PAPERS_FROM_PICTURES, PAPERS_FROM_CLASSES = 200, 100_000, 10  # pictures seen in the whole run
 
 
 def require_one(settings: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
     made |= _rate(recipe, given) | _average(recipe, given, steps, own=own)
     made |= _warm_up(recipe, given, steps, per_epoch, own=own)
     if given.derive == "scratch" and recipe.image_size > TINY_SIDE:
-        made |= _mixing(epochs, steps * recipe.batch_size)
+        made |= _mixing(epochs, steps * recipe.batch_size, recipe.num_classes or 0)
     if given.derive in DENSE_RECIPES and recipe.minutes is not None:
         made["save_every"] = (recipe.eval_every, "saved when it is judged")
     made = {name: value for name, value in made.items() if name == "epochs" or name not in fixed}
@@ -148,9 +149,12 @@ def _as_epochs(steps: int, per_epoch: int) -> float:
     return next(epochs for epochs in rounded if round(epochs * per_epoch) == steps)
 
 
-def _mixing(epochs: float, pictures: int) -> Made:
-    """How much training from scratch disturbs the pictures: by how often each is seen, and how many are in all."""
-    if epochs >= PAPERS_FROM_EPOCHS and pictures >= PAPERS_FROM_PICTURES:
+def _mixing(epochs: float, pictures: int, classes: int) -> Made:
+    """How much training from scratch disturbs the pictures: by how often each is seen, how many are in all, and of how
+    many classes.
+    """
+    long = epochs >= PAPERS_FROM_EPOCHS and pictures >= PAPERS_FROM_PICTURES
+    if long and classes >= PAPERS_FROM_CLASSES:
         why = f"the paper's: each picture is seen {epochs:.0f} times, time enough to learn through it"
         return {f"augment.{name}": (getattr(PAPER, name), why) for name in ("randaugment", "erase", "mixup", "cutmix")}
     if epochs >= MIXED_FROM_EPOCHS:

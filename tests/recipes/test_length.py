@@ -240,17 +240,13 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     assert choices_of(other)["epochs"] == 2
 
 
-def test_what_disturbs_training_from_scratch_follows_from_epochs_and_pictures() -> None:
-    for epochs, per_epoch, half, papers in (
-        (12, 40, 0, 0),
-        (30, 40, 1, 0),
-        (150, 40, 1, 0),
-        (300, 3, 1, 0),
-        (300, 40, 0, 1),
-    ):
-        augment = run("scratch", per_epoch, epochs=epochs)[0].augment
-        assert (augment.cutmix, augment.mix_prob) == (half or papers, 0.5 if half else 1.0)
-        assert (augment.randaugment, augment.erase, augment.mixup) == ((9, 0.25, 0.8) if papers else (0, 0, 0.2))
+def test_what_disturbs_training_from_scratch_follows_from_epochs_pictures_and_classes() -> None:
+    light, mixed, papers = (0.2, 0.0, 1.0, 0), (0.2, 1.0, 0.5, 0), (0.8, 1.0, 1.0, 9)
+    cases = (((12, 40, 10), light), ((30, 40, 10), mixed), ((150, 40, 10), mixed), ((300, 3, 10), mixed),
+             ((300, 40, 2), mixed), ((300, 40, 10), papers))  # fmt: skip
+    for (epochs, per_epoch, classes), expected in cases:
+        augment = run("scratch", per_epoch, epochs=epochs, num_classes=classes)[0].augment
+        assert (augment.mixup, augment.cutmix, augment.mix_prob, augment.randaugment) == expected
 
 
 def test_a_recipe_file_that_lies_alone_keeps_its_steps(
