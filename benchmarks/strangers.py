@@ -164,27 +164,24 @@ def _miou(true: np.ndarray, found: np.ndarray, count: int) -> float:
     return float(np.mean(shares))
 
 
-def measure(name: str, pictures: Path, minutes: float, work: Path) -> dict[str, Any]:
-    """One row of the table."""
-    data = work / "data"
-    data.mkdir()
-    folder = KINDS[name](data, pictures)
+def measure(name: str, folder: Folder, minutes: float, work: Path, *, resnet: bool = True) -> dict[str, Any]:
+    """One row of the table; runs go below `work`."""
     minutes *= folder.times
     ours = trained(folder, work / "ours", minutes)
     row: dict[str, Any] = {"kind": name, "task": folder.task, "minutes": minutes, "code": ours.code,
                            "seconds": round(ours.seconds, 1), "text": ours.text[-3000:]}  # fmt: skip
     if ours.code:
         return row | {"verdict": f"exit code {ours.code}"}
-    row |= _figures(folder, ours)
+    row |= _figures(ours)
     row |= {key: round(value, 2) for key, value in simple_methods(folder).items()}
-    if folder.task == "classify":
+    if folder.task == "classify" and resnet:
         words = ("--model", "torchvision:resnet18")
-        row["ResNet-18"] = _figures(folder, trained(folder, work / "resnet", minutes, *words)).get("best")
+        row["ResNet-18"] = _figures(trained(folder, work / "resnet", minutes, *words)).get("best")
     row["chance"] = folder.chance
     return row | {"verdict": verdict(row)}
 
 
-def _figures(folder: Folder, run: Run) -> dict[str, Any]:
+def _figures(run: Run) -> dict[str, Any]:
     """The best and the last evaluation, and how many there were; {} for a run that failed."""
     rows = run.evaluations
     if not rows:
@@ -255,7 +252,8 @@ def main() -> None:
     for name in [name for name in KINDS if options.only in name and (options.again or name not in rows)]:
         with tempfile.TemporaryDirectory() as work:
             try:
-                row = measure(name, options.pictures, options.minutes, Path(work))
+                (data := Path(work) / "data").mkdir()
+                row = measure(name, KINDS[name](data, options.pictures), options.minutes, Path(work))
             except FileNotFoundError as error:
                 print(f"{name}: left out, it needs real pictures ({error.filename})")
                 continue
