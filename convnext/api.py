@@ -18,7 +18,7 @@ from .data.findings import Problem
 from .data.look import EVERYDAY, TASKS, Look, look_at, require, require_understood
 from .errors import UserError
 from .inference import Prediction, evaluate, predict
-from .jobs import job_of, require_read
+from .jobs import derive, job_of, require_read
 from .models import load_weights, save_weights
 from .models.checkpoint import find
 from .models.loading import require_whole
@@ -69,7 +69,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             splits = splits or request.open(override(given, settings))
             elsewhere = run_folder.is_of_other_data(recipe, splits)
             given, said = length.replayed(given, settings, same_data=not elsewhere)
-            resolved, choices = job.derive(given, splits, settings, run)
+            resolved, choices = derive(given, splits, settings, run, resumed=resume, elsewhere=elsewhere)
         run = replace(run, precision=resolved.precision)
         path = Path(run.from_main(str(run_folder.choose(out, resolved, resume=resume)) if run.main else ""))
         task = job.make_task(splits, resolved, run)

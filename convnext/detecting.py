@@ -84,7 +84,7 @@ def find(model: Any, paths: Sequence[str], *, least_score: float, out: Path | No
         model = model.to(run.device).eval()
         for path in paths:
             try:
-                image = open_image(path, name=path)
+                image = open_image(path, name=path, levels=preprocess.levels)
                 with within_memory(readable(path)):
                     rows = tuple(_rows(model, image, preprocess, run, least_score))
             except UserError as error:

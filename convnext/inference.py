@@ -236,7 +236,7 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
     for path in paths:
         try:
             with explained(readable(path)):
-                tensors[path] = preprocess(open_image(path, name=path))
+                tensors[path] = preprocess(open_image(path, name=path, levels=preprocess.levels))
         except UserError as error:
             results[path] = Prediction(path, (), str(error))
     if tensors:

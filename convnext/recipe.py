@@ -152,6 +152,8 @@ class Recipe:
     dims: tuple[int, ...] | None = None
     patch_size: int = 4
     num_classes: int | None = None  # None: what the data has
+    # black and white of pictures of more than 8 bits, measured on the data; None: as their type says
+    levels: tuple[float, float] | None = None
     image_size: int = 224
     progressive: float = 1.0  # side of the first training images over image_size; grows until three quarters of the run
     batch_size: int = 4096
@@ -193,6 +195,8 @@ class Recipe:
             raise UserError(f"epochs {self.epochs} and minutes {self.minutes} must be positive")
         if self.image_size < 1 or self.eval_every <= 0 or self.save_every <= 0:
             raise UserError("image_size, eval_every and save_every must be positive")
+        if self.levels is not None and not self.levels[0] < self.levels[1]:
+            raise UserError(f"levels {self.levels} are black and white: the first must be smaller than the second")
         if not 0 < self.progressive <= 1:
             raise UserError(f"progressive {self.progressive} must lie in (0, 1]")
         if not 0 <= self.drop_path < 1 or not 0 <= self.dropout < 1:

@@ -16,6 +16,7 @@ from . import changes, files
 from . import recipe as recipes_io
 from .data import coco, masks, sources
 from .data.learned import Learned, learned_from
+from .data.levels import levels_from
 from .errors import UserError
 from .recipe import Recipe
 from .recipes import RECIPES, folder_of
@@ -253,10 +254,11 @@ def is_of_other_data(recipe: str | Path | Recipe | None, splits: Any) -> bool:
 def learned_by(model: Any) -> dict[str, Any]:
     """What a model of `from_pretrained` says of the pictures it learned from, as the openers for judging take it."""
     learned = _data_of(model.metadata)
+    known = _known_to(learned)
     return {
         "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
         "trained_on": learned.get("learned_from"),
-        "known": _known_to(learned),
+        "known": known and replace(known, levels=levels_from(model.preprocess.get("levels"))),
     }
 
 

@@ -113,7 +113,7 @@ def find(model: Any, paths: Sequence[str], *, mode: Mode = "slide", out: Path | 
         model = model.to(run.device).eval()
         for path in paths:
             try:
-                image = open_image(path, name=path)
+                image = open_image(path, name=path, levels=protocol.levels)
                 with within_memory(readable(path)):
                     labels = label_map(model, image, protocol, mode, run)
             except UserError as error:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from . import folders
 from .check_coco import check_annotations
 from .check_masks import check_masks
-from .duplicates import Picture, Progress, Tell, inspected, repeated
+from .duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
 from .look import look_at
@@ -49,7 +49,9 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
-    facts = inspected(pictures, progress, tell)
+    levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
+    facts = inspected(pictures, progress, tell, levels)
+    problems += said
     problems += [problem for fact in facts for problem in fact.problems]
     problems += [
         *_left_out(problems, len(pictures)),

@@ -14,9 +14,10 @@ from .coco import sizes_of
 from .coco_entries import REQUIRED, SMALLEST_SIDE, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
 from .coco_files import image_folder
 from .detection import MOST_OBJECTS
-from .duplicates import Facts, Picture, Progress, Tell, inspected, repeated
+from .duplicates import Facts, Picture, Progress, Tell, inspected, levels_of, repeated
 from .findings import Counts, FolderReport, Problem
 from .images import BadImage, read_header, readable
+from .levels import Levels
 
 # What becomes of an object that nothing can be learned from, and of a picture without one. "all" is one split, of which
 # a share of the pictures is held out.
@@ -46,6 +47,7 @@ def check_annotations(root: Path, progress: Progress | None = None, tell: Tell |
     problems += [Problem("unused folder", ".", text) for text in layout.notes]
     splits: dict[str, _Split] = {}
     facts: list[Facts] = []
+    levels: Levels | None = None
     for split, read in layout.splits.items():
         role = "all" if split == "train" and "val" not in layout.splits else split
         counts[role] = {}
@@ -56,7 +58,10 @@ def check_annotations(root: Path, progress: Progress | None = None, tell: Tell |
             continue
         problems += [Problem("unused folder", role, text) for text in found.notes]
         splits[role] = _Split(role, found)
-        facts += inspected(splits[role].pictures, progress, tell)
+        if role in ("train", "all"):
+            levels, said = levels_of(splits[role].pictures)
+            problems += said
+        facts += inspected(splits[role].pictures, progress, tell, levels)
         problems += splits[role].problems(facts[-len(splits[role].pictures) :] if splits[role].pictures else [])
         counts[role] = splits[role].counts()
     pictures = [picture for one in splits.values() for picture in one.pictures]

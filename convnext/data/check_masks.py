@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .duplicates import Picture, Progress, inspected, repeated
+from .duplicates import Picture, Progress, inspected, levels_of, repeated
 from .findings import SEVERITIES, Counts, FolderReport, Problem
 from .images import BadImage, read_header, readable
 from .labelled import listed
@@ -45,7 +45,9 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
         problems += [Problem("image without mask", name, "left out: no mask has its name") for name in part.lacking]
         problems += [Problem("not an image", name, "a mask without an image") for name in part.unused]
     pictures = [Picture(split or "all", "", path, name) for split, part in parts.items() for name, path, _ in part.rows]
-    facts = inspected(pictures, progress)
+    levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
+    facts = inspected(pictures, progress, levels=levels)
+    problems += said
     problems += [problem for fact in facts for problem in fact.problems]
     problems += repeated(pictures, facts)
     if parts.keys() & {"train", ""} and "val" not in found.places and len(next(iter(parts.values())).rows) == 1:

@@ -25,6 +25,7 @@ from .coco_files import complete_folder, is_coco, read_file
 from .images import BadImage, Header, open_image, read_header, readable
 from .labelled import fingerprint, held_out, listed
 from .learned import UNTOLD, Learned, to_judge
+from .levels import Levels
 
 __all__ = ["DetectionSource", "DetectionSplits", "is_coco", "open_detection", "open_detection_for_judging", "read_coco"]
 
@@ -78,6 +79,7 @@ class DetectionSource:
     reading: tuple[str, ...] = ()  # what there is to say of how the annotations were understood
     where: Path | None = None  # the annotation file, or the folder that the annotations come from
     multi_label: bool = False
+    levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,11 +110,15 @@ class DetectionSource:
         """The picture in the orientation that its annotations are for. Raises BadImage when its size is another."""
         path, size = self.folder / self.ids[index], self.sizes[index]
         for upright in (True, False):  # some tools annotate the stored pixels, others what a viewer shows
-            image = open_image(path, upright=upright)
+            image = open_image(path, upright=upright, levels=self.levels)
             if image.size == size:
                 return image
         found, said = (" x ".join(map(str, s)) for s in (image.size, size))
         raise BadImage(f"{readable(path)} has {found} pixels, its annotations are for {said}; export them again")
+
+    def within(self, levels: Levels | None) -> DetectionSource:
+        """The same pictures, of which those of more than 8 bits are read from these levels."""
+        return replace(self, levels=levels)
 
     def take(self, indices: Sequence[int]) -> DetectionSource:
         """The chosen pictures, with their part of the annotations."""

@@ -24,6 +24,9 @@ from . import folders
 from .corruptions import CORRUPTIONS, MIN_SIDE, SEVERITIES, STANDARD, corrupt
 from .images import read_header, readable
 from .labelled import FileReader, Source, listed
+from .learned import Learned
+from .level_scan import measured_on
+from .levels import Levels
 from .sources import open_for_judging
 
 JPEG_QUALITY = 85  # as the published ImageNet-C
@@ -64,6 +67,7 @@ def corrupt_folder(
     plan = [(name, severity) for name in chosen for severity in sorted(set(severities))]
     read = f"{len(source):,} images of {readable(reader.root)}"
     say(f"{read}: {len(plan) * len(source):,} files in {len(chosen)} corruptions will be written to {readable(target)}")
+    reader = reader.within(_levels_for(source, learned))
     job = _Job(reader, tuple(plan), seed, None if frost is None else Path(frost).expanduser(), short_side)
     with _built_aside(target) as aside:
         for done, _ in enumerate(_written(job, aside, len(source)), 1):
@@ -141,6 +145,14 @@ def _chosen_corruptions(names: Sequence[str] | None, frost: Where | None, say: S
     if "frost" in chosen:  # so that missing pictures are found now
         corrupt(np.zeros((MIN_SIDE, MIN_SIDE, 3), dtype=np.uint8), "frost", 1, seed=0, frost=frost)
     return chosen
+
+
+def _levels_for(source: Source, learned: Mapping[str, Any] | None) -> Levels | None:
+    """What is black and white in the pictures: to the model that is named, else by the pictures themselves."""
+    if learned is not None and isinstance(known := learned.get("known"), Learned):
+        return known.levels
+    found = measured_on(source)
+    return None if found is None else found.levels
 
 
 def _require_large_enough(source: Source) -> FileReader:

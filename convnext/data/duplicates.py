@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ import numpy as np
 from .. import files
 from .findings import Problem
 from .images import BadImage, Header, bands_of, examined, read_bytes
+from .level_scan import measured
+from .levels import Levels, is_deep
 from .looks import LOOK_SIGNS, look, thumbnails
 
 TINY_SIDE = 8  # pixels; the built-in digits have just these
@@ -25,7 +28,6 @@ TINY_SIDE = 8  # pixels; the built-in digits have just these
 # Imagenette at 112 pixels: copies re-encoded at quality 30 or halved in size stay within 3 levels, strangers beyond 30.
 LOOK_LEVELS = 4
 AHEAD = 64  # pictures begun before the first of them is waited for
-DEEP = {8: "values of 8 bits in 16 (read as they are)", 12: "values of 12 bits in 16 (scaled to 8)"}
 WHOLE_FILE = 1 << 26  # bytes up to which a file is read once and kept while it is looked at
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Tell = Callable[[Problem], None]
@@ -53,13 +55,20 @@ class Facts:
     look: bytes = b""
 
 
-def inspected(pictures: Sequence[Picture], progress: Progress | None = None, tell: Tell | None = None) -> list[Facts]:
+def levels_of(pictures: Sequence[Picture]) -> tuple[Levels | None, list[Problem]]:
+    """What a run would take for black and white in these pictures, those of train or all; and a note that says so."""
+    found = measured(len(pictures), lambda i: pictures[i].path)
+    return (None, []) if found is None else (found.levels, [Problem("levels", ".", found.why)])
+
+
+def inspected(pictures: Sequence[Picture], progress: Progress | None = None, tell: Tell | None = None,
+              levels: Levels | None = None) -> list[Facts]:  # fmt: skip
     """What each picture turned out to be, in their order; none raises.
 
-    `tell` is told each error as it is found.
+    `tell` is told each error as it is found; `levels` are what a run reads pictures of more than 8 bits from.
     """
     facts = []
-    for done, fact in enumerate(in_threads(_inspect, pictures), start=1):
+    for done, fact in enumerate(in_threads(partial(_inspect, levels=levels), pictures), start=1):
         facts.append(fact)
         for problem in fact.problems:
             if tell is not None and problem.severity == "error":
@@ -81,10 +90,11 @@ def in_threads(look: Callable[[T], R], things: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
-def _inspect(picture: Picture) -> Facts:
+def _inspect(picture: Picture, levels: Levels | None) -> Facts:
     try:
         data = read_bytes(picture.path, WHOLE_FILE)
-        with examined(picture.path if data is None else data, name=str(picture.path)) as (header, image):
+        source = picture.path if data is None else data
+        with examined(source, name=str(picture.path), levels=levels) as (header, image):
             pixels = hashlib.sha256(f"{image.size}".encode())
             for band in bands_of(image):
                 pixels.update(band)
@@ -99,8 +109,8 @@ def _inspect(picture: Picture) -> Facts:
 
 def _oddities(header: Header, name: str) -> Iterator[Problem]:
     words = []
-    if header.mode.startswith("I") or header.mode == "F":
-        words.append(DEEP.get(header.depth or 0, "more than 8 bits a pixel (scaled to 8)"))
+    if is_deep(header.mode):
+        words.append("more than 8 bits a pixel (scaled to 8)")
     elif header.mode in ("P", "PA"):
         words.append("palette")
     elif header.mode not in ("RGB", "RGBA", "L", "LA"):

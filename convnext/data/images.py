@@ -12,15 +12,17 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from ..errors import UserError
+from .levels import BAND_PIXELS, Levels, is_deep, to_8_bit
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpx", ".png", ".apng", ".webp", ".avif", ".gif",
@@ -33,17 +35,17 @@ MAX_PIXELS = 200_000_000  # the largest phone cameras'; Pillow holds 4 bytes of 
 MAX_PIXELS_OF = {"WEBP": 80_000_000, "AVIF": 80_000_000, "JPEG2000": 50_000_000}  # decoders with copies of their own
 MAX_PIXELS_DEEP = 80_000_000  # of 32-bit grey, whose values are copied while they are scaled
 MAX_SIDE = 65_535  # pixels; what JPEG can hold, and where resizing a strip of one pixel still has the memory it needs
-LARGE_PIXELS = 25_000_000  # from here on `examined` decodes one after the other: threads at once would fill the memory
-BAND_PIXELS = 1 << 22  # of a picture that is worked on in parts, so that what is made of a part stays small
+LARGE_PIXELS = 25_000_000  # from here on threads decode one after the other: at once they would fill the memory
 ORIENTATION = 0x0112  # EXIF tag: how the camera was held
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}  # fmt: skip
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HOLDS_EXIF = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG
+
 CUT_SHORT = ("truncat", "broken data stream", "end of file")  # how decoders speak of a file that ends too early
 
-DEPTHS = (8, 12, 16)  # bits: what cameras, scanners and microscopes store in 16
-MISSING_BEYOND = 1e37  # floats that measure nothing: how maps mark pixels without a value
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it of the CPU and of an accelerator
 
 Fault = Literal["missing", "not regular", "empty", "truncated", "bomb", "corrupt"]
@@ -69,13 +71,13 @@ class Header:
     animated: bool
     transparent: bool
     orientation: int  # EXIF, 1 = upright
-    depth: int | None = None  # bits that the values of 16-bit grey fill, as they are read; None: not decoded, or other
 
 
-def open_image(
-    source: str | Path | bytes | Image.Image, *, name: str | None = None, upright: bool = True
-) -> Image.Image:
+def open_image(source: str | Path | bytes | Image.Image, *, name: str | None = None, upright: bool = True,
+               levels: Levels | None = None) -> Image.Image:  # fmt: skip
     """A file, its bytes or an opened picture -> an RGB image, turned upright unless told otherwise.
+
+    `levels` are black and white of greyscale of more than 8 bits; None: as `to_8_bit` reads its type.
 
     Raises BadImage (a UserError), naming the file or `name`, when it is not a regular file, is empty, cut short, not an
     image, of more than MAX_PIXELS (MAX_PIXELS_OF its format) or MAX_SIDE, or takes more memory than there is.
@@ -83,25 +85,22 @@ def open_image(
     shown = readable(name) if name is not None else _default_name(source)
     with explained(shown):
         if isinstance(source, Image.Image):
-            return to_rgb(source, upright=upright)
+            return to_rgb(source, upright=upright, levels=levels)
         with _opened(source, shown) as image:
-            return to_rgb(image, upright=upright, release=True)
+            return to_rgb(image, upright=upright, levels=levels, release=True)
 
 
 @contextlib.contextmanager
-def examined(source: str | Path | bytes, *, name: str | None = None) -> Iterator[tuple[Header, Image.Image]]:
+def examined(source: str | Path | bytes, *, name: str | None = None,
+             levels: Levels | None = None) -> Iterator[tuple[Header, Image.Image]]:  # fmt: skip
     """What a file says of its picture, and the picture as `open_image` gives it, from one reading.
 
     Raises BadImage as `open_image` does, also for what is done to the picture inside.
     """
     shown = readable(name) if name is not None else _default_name(source)
-    with explained(shown), _opened(source, shown) as image:
-        large = image.width * image.height > LARGE_PIXELS
-        with _large_one if large else contextlib.nullcontext():
-            image.load()  # before the header: looking for EXIF, Pillow decodes a PNG, and what fails there fails once
-            header = _header(image)
-            depth = stored_depth(np.asarray(image)) if image.mode.startswith("I;16") else None
-            yield replace(header, depth=depth), to_rgb(image, release=True)
+    with explained(shown), _opened(source, shown) as image, _one_by_one(image):
+        image.load()  # before the header: looking for EXIF, Pillow decodes a PNG, and what fails there fails once
+        yield _header(image), to_rgb(image, levels=levels, release=True)
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
@@ -124,6 +123,18 @@ def read_pixels(path: str | Path) -> np.ndarray:
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
+def deep_values(path: str | Path, most: int) -> np.ndarray:
+    """Greyscale of more than 8 bits as it is stored, (H, W); of a large picture about `most` pixels, evenly spaced.
+
+    Raises BadImage as `open_image` does.
+    """
+    shown = readable(path)
+    with explained(shown), _opened(path, shown) as image, _one_by_one(image):
+        image.load()
+        values, step = np.asarray(image), max(1, round((image.width * image.height / most) ** 0.5))
+        return values if step == 1 else values[::step, ::step].copy()
+
+
 def read_header(path: str | Path) -> Header:
     """The header alone, which is quick. Raises BadImage as `open_image` does."""
     shown = readable(path)
@@ -131,7 +142,8 @@ def read_header(path: str | Path) -> Header:
         return _header(image)
 
 
-def to_rgb(image: Image.Image, *, upright: bool = True, release: bool = False) -> Image.Image:
+def to_rgb(image: Image.Image, *, upright: bool = True, levels: Levels | None = None,
+           release: bool = False) -> Image.Image:  # fmt: skip
     """Any mode -> RGB, turned as EXIF says; greyscale of more than 8 bits is scaled, where Pillow would clip it.
 
     `release` says that the image is not needed any more: it is closed as soon as another takes its place, so that never
@@ -140,8 +152,8 @@ def to_rgb(image: Image.Image, *, upright: bool = True, release: bool = False) -
     image.load()
     given = image
     orientation = _orientation(image) if upright else 1
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(to_8_bit(np.asarray(image)))
+    if is_deep(image.mode):
+        image = Image.fromarray(to_8_bit(np.asarray(image), levels))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about byte transparency when this step is left out
     if image.mode != "RGB":
@@ -156,57 +168,11 @@ def to_rgb(image: Image.Image, *, upright: bool = True, release: bool = False) -
     return image
 
 
-def to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Greyscale of more than 8 bits, (H, W) -> uint8.
-
-    Integers are read as 8, 12 or 16 bits, the fewest of these that hold the largest value: what a 12-bit camera stores
-    in 16 would be nearly black otherwise. Floats are read as 0..1, else 0..255. What fits neither has no known range
-    and is stretched over its own. Values that are not finite, or of a size that only marks what is missing, become
-    black and have no part in the range.
-    """
-    ranges = [_range_of(band) for band in bands(values)]
-    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
-    if low > high:  # no value that counts
-        return np.zeros(values.shape, dtype=np.uint8)
-    whole = values.dtype.kind != "f"
-    if whole and low >= 0 and high < 1 << DEPTHS[-1]:
-        return (values >> (stored_depth(values) - 8)).astype(np.uint8)
-    if not whole and low >= 0 and high <= 255:
-        low, high = 0.0, 1.0 if high <= 1 else 255.0
-    out = np.empty(values.shape, dtype=np.uint8)
-    for band, target in zip(bands(values), bands(out), strict=True):
-        known = np.where(_counts(band), band, low).astype(np.float64)
-        np.rint((known - low) * 255 / max(high - low, 1e-12), out=target, casting="unsafe")
-    return out
-
-
-def stored_depth(values: np.ndarray) -> int:
-    """Of DEPTHS the least that holds the largest of some whole numbers."""
-    high = int(values.max(initial=0))
-    return next((depth for depth in DEPTHS if high < 1 << depth), DEPTHS[-1])
-
-
 def bands_of(image: Image.Image) -> Iterator[bytes]:
     """An image's pixels, some rows at a time."""
     rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield cropped(image, (0, top, image.width, min(top + rows, image.height))).tobytes()
-
-
-def bands(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """(H, W) or (H, W, C) as views of some rows each, for work whose memory would be many times the picture's."""
-    rows = max(1, BAND_PIXELS // max(1, pixels.shape[1]))
-    return (pixels[top : top + rows] for top in range(0, len(pixels), rows))
-
-
-def _range_of(values: np.ndarray) -> tuple[float, float]:
-    known = values[_counts(values)]
-    return (float(known.min()), float(known.max())) if known.size else (np.inf, -np.inf)
-
-
-def _counts(values: np.ndarray) -> np.ndarray:
-    """Which values measure something."""
-    return np.abs(values) < MISSING_BEYOND if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
 
 
 def require_regular(path: str | Path) -> None:
@@ -270,6 +236,11 @@ def _opened(source: str | Path | bytes, shown: str) -> Iterator[Image.Image]:
     with image:
         _require_size(image, shown)
         yield image
+
+
+def _one_by_one(image: Image.Image) -> contextlib.AbstractContextManager[object]:
+    """Held while a large picture is decoded: several at once would fill the memory."""
+    return _large_one if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _require_size(image: Image.Image, shown: str) -> None:
@@ -339,9 +310,34 @@ def _header(image: Image.Image) -> Header:
 def _orientation(image: Image.Image) -> int:
     try:
         with _quiet():
-            return int(image.getexif().get(ORIENTATION, 1))
+            return int(_exif(image).get(ORIENTATION, 1))
     except Exception:  # damaged metadata is no reason to lose a sound picture
         return 1
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """As Pillow reads it, but that a PNG is decoded for it only where something lies behind its pixels."""
+    if isinstance(image, PngImageFile) and image.tile and not image.is_animated and "exif" not in image.info:
+        assert image.fp is not None
+        if not _has_text_behind(image.fp):
+            return Image.Image.getexif(image)
+    return image.getexif()
+
+
+def _has_text_behind(png: IO[bytes]) -> bool:
+    """Whether a PNG has chunks behind its pixels that can hold EXIF; the file stays where it is."""
+    place = png.tell()
+    try:
+        png.seek(len(PNG_SIGNATURE))
+        pixels = False
+        while len(head := png.read(8)) == 8:
+            if pixels and head[4:] in HOLDS_EXIF:
+                return True
+            pixels |= head[4:] == b"IDAT"
+            png.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)  # its content and its checksum
+        return False
+    finally:
+        png.seek(place)
 
 
 def _default_name(source: str | Path | bytes | Image.Image) -> str:

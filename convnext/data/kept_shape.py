@@ -6,7 +6,7 @@ Shapes: 3 channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
+from .levels import Levels, levels_from
 from .transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -24,6 +25,7 @@ from .transforms import (
     mean_and_std,
     shortened,
     whole_number,
+    written,
 )
 
 LONGEST_SIDE = 4 * LARGEST_SIDE  # pixels of a long side: segmenters allow it four times the short one
@@ -37,6 +39,7 @@ class KeptShape:
     longest: int
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+    levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> KeptShape:
@@ -46,13 +49,13 @@ class KeptShape:
             size, longest = whole_number(values["size"]), whole_number(values["longest"])
             if not (1 <= size <= LARGEST_SIDE and 1 <= longest <= LONGEST_SIDE):
                 raise ValueError
-            return cls(size, longest, mean, std)
+            return cls(size, longest, mean, std, levels_from(values.get("levels")))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             known = f"size (up to {LARGEST_SIDE}), longest (up to {LONGEST_SIDE}), mean and std"
             raise UserError(f"the stored preprocessing {shortened(values)} cannot be used; it needs {known}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return written(self)
 
     def __call__(self, image: Image.Image, scale: float = 1.0) -> Tensor:
         """RGB image -> (3, H, W) float32, normalised; `scale` multiplies both lengths."""

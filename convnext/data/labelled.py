@@ -18,6 +18,7 @@ from PIL import Image
 from ..errors import UserError
 from . import Sample
 from .images import BadImage, left_out, open_image, read_header, readable
+from .levels import Levels
 
 SIZE_SAMPLE = 200  # images whose header is read to learn the typical size
 MEMORY_SAMPLE = 20  # images that are decoded to estimate what all of them would take
@@ -27,10 +28,11 @@ Label = int | tuple[int, ...]
 
 
 class Reader(Protocol):
-    """Opens pictures by position; `take` is the reader of the chosen ones."""
+    """Opens pictures by position; `take` is the reader of the chosen ones, `within` the one with other levels."""
 
     def __call__(self, index: int) -> Image.Image: ...
     def take(self, indices: Sequence[int]) -> Reader: ...
+    def within(self, levels: Levels | None) -> Reader: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Source:
 
     def __getitem__(self, index: int) -> Sample:
         return Sample(self.read(index), self.labels[index], self.ids[index])
+
+    def within(self, levels: Levels | None) -> Source:
+        """The same pictures, of which those of more than 8 bits are read from these levels (None: as their type says).
+
+        Pictures in memory stay as they were read.
+        """
+        return replace(self, read=self.read.within(levels))
 
     def class_counts(self) -> list[int]:
         """Pictures of each class; one with several labels counts for each of them."""
@@ -81,12 +90,16 @@ class FileReader:
 
     root: Path
     paths: tuple[str, ...]
+    levels: Levels | None = None
 
     def __call__(self, index: int) -> Image.Image:
-        return open_image(self.root / self.paths[index])
+        return open_image(self.root / self.paths[index], levels=self.levels)
 
     def take(self, indices: Sequence[int]) -> FileReader:
-        return FileReader(self.root, tuple(self.paths[i] for i in indices))
+        return replace(self, paths=tuple(self.paths[i] for i in indices))
+
+    def within(self, levels: Levels | None) -> FileReader:
+        return replace(self, levels=levels)
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,9 @@ class ArrayReader:
 
     def take(self, indices: Sequence[int]) -> ArrayReader:
         return ArrayReader([self.arrays[i] for i in indices])
+
+    def within(self, levels: Levels | None) -> ArrayReader:
+        return self
 
 
 def relabelled(source: Source, classes: Sequence[str] | None) -> Source:

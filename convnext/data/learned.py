@@ -18,7 +18,7 @@ import binascii
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ import numpy as np
 from ..errors import UserError
 from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, open_image
+from .levels import Levels
 from .looks import LOOK_SIGNS, look, thumbnails
 
 NAMES_UP_TO, CONTENTS_UP_TO, LOOKS_UP_TO = 2_000_000, 50_000, 20_000  # pictures
@@ -49,6 +50,7 @@ class Learned:
     names: np.ndarray
     contents: np.ndarray
     looks: np.ndarray
+    levels: Levels | None = None  # which pictures of more than 8 bits were read with; their looks depend on it
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,7 +61,7 @@ class Learned:
             return self
         columns = np.concatenate([np.stack([self.names, self.contents, self.looks], 1),
                                   np.stack([other.names, other.contents, other.looks], 1)])  # fmt: skip
-        return _sorted(np.unique(columns, axis=0))
+        return replace(_sorted(np.unique(columns, axis=0)), levels=self.levels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint's metadata."""
@@ -190,7 +192,7 @@ def _by_name(known: Learned, source: Any, by_content: dict[int, int], by_name: d
     rest = {i: row for i, row in by_name.items() if i not in sure}
     seen = {i: row for i, row in rest.items() if known.looks[row] != UNKNOWN}
     blind = {i: row for i, row in rest.items() if i not in seen}
-    for (i, row), own in zip(seen.items(), _looks(source, list(seen)), strict=True):
+    for (i, row), own in zip(seen.items(), _looks(source, list(seen), known.levels), strict=True):
         if own == UNKNOWN:
             blind[i] = row
         elif _distance(own, known.looks[row]) <= SAME_NAME_SIGNS:
@@ -210,7 +212,7 @@ def _moved_and_recoded(known: Learned, source: Any, candidates: Sequence[int],
     names = names_of(source)
     rows = {i: row_of_name[key] for i in candidates for other in _in_other_splits(names[i])
             if (key := _name_key(other)) in row_of_name and known.looks[row_of_name[key]] != UNKNOWN}  # fmt: skip
-    own = _looks(source, list(rows))
+    own = _looks(source, list(rows), known.levels)
     return {i: row for (i, row), mine in zip(rows.items(), own, strict=True)
             if mine != UNKNOWN and _distance(mine, known.looks[row]) <= SAME_NAME_SIGNS}  # fmt: skip
 
@@ -225,7 +227,7 @@ def _by_look(known: Learned, source: Any, candidates: Sequence[int],
     if len(candidates) > LOOKS_UP_TO:
         return {}, True
     found = {}
-    for i, mine in zip(candidates, _looks(source, candidates), strict=True):
+    for i, mine in zip(candidates, _looks(source, candidates, known.levels), strict=True):
         distances = np.bitwise_count(known.looks[rows] ^ mine)
         if mine != UNKNOWN and distances.min() <= signs:
             found[i] = int(rows[distances.argmin()])
@@ -266,7 +268,7 @@ def _hash(*parts: bytes) -> int:
 
 
 def _contents(source: Any, indices: Sequence[int]) -> np.ndarray:
-    arrays, paths = _arrays_of(source), _paths_of(source)
+    arrays, paths = _arrays_of(source), paths_of(source)
     if arrays is not None:
         return np.array([_hash(str(arrays[i].shape).encode(), arrays[i].tobytes()) for i in indices], np.uint64)
     with ThreadPoolExecutor() as pool:
@@ -289,15 +291,15 @@ def _content_of(path: Path) -> int:
         return UNKNOWN
 
 
-def _looks(source: Any, indices: Sequence[int]) -> np.ndarray:
+def _looks(source: Any, indices: Sequence[int], levels: Levels | None = None) -> np.ndarray:
     """(M,) words of signs; UNKNOWN for flat pictures and for those that cannot be read."""
     if not len(indices):
         return np.zeros(0, np.uint64)
-    arrays, paths = _arrays_of(source), _paths_of(source)
+    arrays, paths = _arrays_of(source), paths_of(source)
 
     def one(index: int) -> bytes | None:
         try:
-            return look(source.read(index) if arrays is not None else open_image(paths(index)))
+            return look(source.read(index) if arrays is not None else open_image(paths(index), levels=levels))
         except BadImage:
             return None
 
@@ -314,7 +316,8 @@ def _arrays_of(source: Any) -> Sequence[np.ndarray] | None:
     return arrays
 
 
-def _paths_of(source: Any) -> Callable[[int], Path]:
+def paths_of(source: Any) -> Callable[[int], Path]:
+    """The file of each picture of a source of files."""
     if hasattr(source, "read"):
         return lambda i: Path(source.read.root / source.read.paths[i])
     if hasattr(source, "folder"):

@@ -17,6 +17,7 @@ from .images import BadImage, open_image, readable
 from .kept_shape import KeptShape
 from .labelled import SHOWN, fingerprint, held_out
 from .learned import UNTOLD, Learned, to_judge
+from .levels import Levels
 from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
 from .mask_layouts import is_masked as is_masked
@@ -52,6 +53,7 @@ class SegmentationSource:
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     multi_label: bool = False
+    levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -68,8 +70,12 @@ class SegmentationSource:
     def __getitem__(self, index: int) -> SegmentationSample:
         labels = read_mask(self.masks[index], self.coding)
         return SegmentationSample(
-            picture_of(self.images[index], labels.shape, self.masks[index]), labels, self.ids[index]
+            picture_of(self.images[index], labels.shape, self.masks[index], self.levels), labels, self.ids[index]
         )
+
+    def within(self, levels: Levels | None) -> SegmentationSource:
+        """The same pictures, of which those of more than 8 bits are read from these levels."""
+        return replace(self, levels=levels)
 
     def take(self, indices: Sequence[int]) -> SegmentationSource:
         return replace(
@@ -92,10 +98,10 @@ class SegmentationSplits:
     test: SegmentationSource | None = None
 
 
-def picture_of(path: Path, shape: tuple[int, ...], mask: Path) -> Image.Image:
+def picture_of(path: Path, shape: tuple[int, ...], mask: Path, levels: Levels | None = None) -> Image.Image:
     """The picture in the orientation of its mask, which has `shape`. Raises BadImage where the sizes differ."""
     for upright in (True, False):  # some tools outline the stored pixels, others what a viewer shows
-        image = open_image(path, upright=upright)
+        image = open_image(path, upright=upright, levels=levels)
         if image.size[::-1] == tuple(shape):
             return image
     sizes = f"{image.width} x {image.height} pixels, its mask {readable(mask)} has {shape[1]} x {shape[0]}"

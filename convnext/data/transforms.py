@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..recipe import Augment
 from ..variants import CROP_FRACTION, WARP_FROM_SIZE, WHOLE_BELOW_SIZE
 from .images import cropped
+from .levels import Levels, levels_from
 from .randaugment import RandAugment
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -48,7 +49,8 @@ class Preprocess:
 
     "crop": short side to size / `crop`, then the centre; "squash": both sides, then the centre; "warp" and "whole":
     resize to a square. `halves` says which of two pixels is taken where the centre lies between them: the even one, as
-    torchvision and timm do, or the first, as transformers does.
+    torchvision and timm do, or the first, as transformers does. `levels` are what is black and white in pictures of
+    more than 8 bits, to open them with (None: as their type says).
     """
 
     size: int
@@ -58,6 +60,7 @@ class Preprocess:
     interpolation: str = "bicubic"  # one of FILTERS
     crop: float = CROP_FRACTION
     halves: Literal["even", "first"] = "even"
+    levels: Levels | None = None
 
     @classmethod
     def for_size(cls, size: int, mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD) -> Preprocess:
@@ -67,8 +70,8 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
-        """What `to_dict` wrote, also after JSON; `crop` and `halves` may be missing. Raises UserError when it is
-        something else, or asks for sides beyond LARGEST_SIDE."""
+        """What `to_dict` wrote, also after JSON; `crop`, `halves` and `levels` may be missing. Raises UserError when it
+        is something else, or asks for sides beyond LARGEST_SIDE."""
         try:
             mode, interpolation, halves = values["mode"], values["interpolation"], values.get("halves", "even")
             size, crop = whole_number(values["size"]), float(values.get("crop", CROP_FRACTION))
@@ -77,7 +80,7 @@ class Preprocess:
                 raise ValueError
             if not (1 <= size <= LARGEST_SIDE and 0 < crop <= 1 and size / crop <= LARGEST_MARGIN):
                 raise ValueError
-            return cls(size, mode, mean, std, interpolation, crop, halves)
+            return cls(size, mode, mean, std, interpolation, crop, halves, levels_from(values.get("levels")))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             known = f"size (up to {LARGEST_SIDE}), mode ({', '.join(MODES)}), interpolation ({', '.join(FILTERS)})"
             raise UserError(
@@ -85,7 +88,7 @@ class Preprocess:
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return written(self)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """RGB image -> (3, S, S) float32, normalised."""
@@ -244,6 +247,12 @@ def whole_number(value: Any) -> int:
     if isinstance(value, bool | str) or int(value) != value:
         raise ValueError
     return int(value)
+
+
+def written(protocol: Any) -> dict[str, Any]:
+    """A protocol as plain values; where it has no levels, as it was written before there were any."""
+    values = asdict(protocol)
+    return values if values["levels"] is not None else {name: values[name] for name in values if name != "levels"}
 
 
 def mean_and_std(values: dict[str, Any]) -> tuple[Triple, Triple]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
+from ..data.level_scan import measured_on
 from ..errors import UserError
 from ..recipe import Recipe
+from ..recipes.folder import Choice
+from ..training.runtime import Runtime
 
 # task -> the recipe fields that it never reads; "x." stands for all fields of x
 CLASSIFIERS_OWN = (
@@ -35,6 +40,23 @@ def require_read(task: str, fields: Iterable[str]) -> None:
     parts = UNREAD[task]
     if idle := [name for name in fields if name in parts or f"{name.split('.')[0]}." in parts]:
         raise UserError(f"{OF[task]} does not read {', '.join(idle)}, which would change nothing; leave it out")
+
+
+def derive(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime, *,
+           resumed: bool = False, elsewhere: bool = False) -> tuple[Any, list[Choice]]:  # fmt: skip
+    """The recipe for this data by the job of its task, and what is black and white in its pictures, which it keeps.
+
+    The levels are measured, but for those of a `resumed` run, the user's, and a recipe's own on the pictures that they
+    were measured on (not `elsewhere`). `settings` gains what `given` and the weights fix. Raises UserError for what
+    cannot be.
+    """
+    resolved, choices = job_of(given).derive(given, splits, settings, run)
+    if resumed or "levels" in settings or (resolved.levels is not None and not elsewhere):
+        return resolved, choices
+    found = measured_on(splits.train)
+    if found is None:
+        return replace(resolved, levels=None), choices
+    return replace(resolved, levels=found.levels), [*choices, Choice("levels", found.levels, found.why)]
 
 
 def job_of(recipe: Recipe) -> ModuleType:

@@ -94,13 +94,15 @@ def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folde
 def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
     """The sources of a data set under a recipe; decoded images stay in memory where they fit."""
     limit = int(machine.free_memory() * CACHE_SHARE / machine.processes_here())
+    train, val = (source.within(recipe.levels) for source in (splits.train, splits.val))
     with Progress("decoding the training pictures beforehand", quiet=not run.main) as progress:
-        train_source = sources.cached(splits.train, limit, progress)
+        train_source = sources.cached(train, limit, progress)
     with Progress("decoding the held-out pictures beforehand", quiet=not run.main) as progress:
-        val_source = sources.cached(splits.val, limit, progress)
-    if run.main and train_source is splits.train and not isinstance(train_source.read, sources.ArrayReader):
+        val_source = sources.cached(val, limit, progress)
+    if run.main and train_source is train and not isinstance(train_source.read, sources.ArrayReader):
         print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
-    return Classify(train_source, val_source, recipe, Preprocess.for_size(recipe.image_size), run)
+    preprocess = replace(Preprocess.for_size(recipe.image_size), levels=recipe.levels)
+    return Classify(train_source, val_source, recipe, preprocess, run)
 
 
 def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:

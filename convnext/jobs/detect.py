@@ -53,7 +53,7 @@ def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:
 
 
 def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:
-    return Detect(splits.train, splits.val, recipe, protocol(recipe.image_size), run)
+    return Detect(splits.train, splits.val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
 
 
 def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:

@@ -53,7 +53,7 @@ def _batched(recipe: Recipe, world: int, choices: list[Choice]) -> Recipe:
 
 
 def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segment:
-    return Segment(splits.train, splits.val, recipe, protocol(recipe.image_size), run)
+    return Segment(splits.train, splits.val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
 
 
 def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:

@@ -79,6 +79,7 @@ class Classify:
     counter: Any = field(init=False, default=None)  # of the last evaluation
 
     def __post_init__(self) -> None:
+        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
         self.num_classes = len(self.val.classes)
         self.multi_label = bool(self.val.multi_label)
         recipe = self.recipe

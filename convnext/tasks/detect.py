@@ -41,6 +41,7 @@ class Detect:
     details: dict[str, Details] = field(init=False, default_factory=dict)  # behind the last evaluation's figures
 
     def __post_init__(self) -> None:
+        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
         recipe = self.recipe
         self.num_classes = len(self.val.classes)
         self.masks = recipe.detection.detector not in WITHOUT_MASKS.values()

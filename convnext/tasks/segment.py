@@ -42,6 +42,7 @@ class Segment:
     counter: SegmentationCounter = field(init=False)  # of the last evaluation
 
     def __post_init__(self) -> None:
+        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
         recipe = self.recipe
         self.num_classes = len(self.val.classes)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers

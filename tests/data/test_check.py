@@ -219,6 +219,7 @@ def test_odd_pictures_are_noted_not_refused(pets: Path) -> None:
         "moving.gif": ("odd mode", found["moving.gif"][1]),
         "dot.png": ("tiny", "1 x 1 pixels"),
         "bits.png": ("odd mode", "1"),
+        "": ("levels", found[""][1]),
     }
     assert "animated (the first frame is used)" in found["moving.gif"][1]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
-from convnext.data.images import BadImage, cropped, examined, open_image, read_header, readable, to_8_bit
+from convnext.data.images import BadImage, cropped, open_image, read_header, readable
+from convnext.data.levels import to_8_bit
 
 RAMP = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)  # 64 different greys
 COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=2)
@@ -59,15 +61,24 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     assert len(np.unique(grey)) == 64  # Pillow's own conversion leaves almost all of them at 255
 
 
-@pytest.mark.parametrize(("depth", "step"), [(8, 4), (12, 64), (16, 1023)])
-def test_values_of_fewer_bits_in_16_are_not_nearly_black(depth: int, step: int, tmp_path: Path) -> None:
-    path = tmp_path / "deep.png"
-    Image.fromarray((np.arange(64, dtype=np.uint16) * step).reshape(8, 8)).save(path)
-    grey = pixels(open_image(path))[:, :, 0]
-    np.testing.assert_array_equal(grey, np.arange(64).reshape(8, 8) * step >> (depth - 8))
-    with examined(path) as (header, image):
-        assert header.depth == depth
-        np.testing.assert_array_equal(pixels(image)[:, :, 0], grey)
+def test_dark_16_bit_grey_alone_is_not_taken_for_fewer_bits() -> None:
+    dark = np.full((8, 8), 255, np.uint16)
+    assert pixels(open_image(encoded(Image.fromarray(dark), "PNG"))).max() == 0
+
+
+@pytest.mark.parametrize(("white", "step"), [(255, 4), (1023, 16), (4095, 64), (16383, 256), (65535, 1023)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_levels_say_what_is_white(kind: str, white: int, step: int) -> None:
+    data = encoded(Image.fromarray((np.arange(64, dtype=np.uint16) * step).reshape(8, 8)), kind)
+    grey = pixels(open_image(data, levels=(0, white)))[:, :, 0]
+    np.testing.assert_array_equal(grey, np.arange(64).reshape(8, 8) * step * 256 // (white + 1))
+    assert pixels(open_image(data, levels=(0, 3)))[0, 1].tolist() == [255] * 3  # what lies beyond is white
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "RGBA"])
+def test_pictures_of_8_bits_have_no_use_for_levels(mode: str) -> None:
+    data = encoded(Image.fromarray(COLOURS).convert(mode), "PNG")
+    np.testing.assert_array_equal(pixels(open_image(data, levels=(0, 15))), pixels(open_image(data)))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +92,7 @@ def test_values_of_fewer_bits_in_16_are_not_nearly_black(depth: int, step: int, 
         (np.array([[-3.4e38, -30.0, -20.0, -10.0]], np.float32), [0, 0, 128, 255]),
         (np.array([[np.nan, np.inf]], np.float32), [0, 0]),
         (np.array([[7000.0, 7000.0]], np.float32), [0, 0]),
-        (np.array([[0, 1000, 4095]], np.int32), [0, 62, 255]),
+        (np.array([[0, 1000, 4095]], np.int32), [0, 3, 15]),
         (np.array([[0, 32768, 65535]], np.int32), [0, 128, 255]),
         (np.array([[-100, 0, 100]], np.int32), [0, 128, 255]),
         (np.array([[0, 1 << 30, (1 << 31) - 1]], np.int32), [0, 128, 255]),
@@ -156,3 +167,21 @@ def test_names_are_readable_and_distinct() -> None:
 def test_the_error_survives_a_process_border() -> None:
     error = pickle.loads(pickle.dumps(BadImage("x.jpg is empty", "empty")))
     assert (str(error), error.kind) == ("x.jpg is empty", "empty")
+
+
+def test_the_header_of_a_png_is_read_without_decoding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOURS).save(tmp_path / "plain.png")
+    Image.fromarray(COLOURS).save(tmp_path / "before.png", exif=exif)
+    whole = (tmp_path / "before.png").read_bytes()
+    start = whole.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(whole[start : start + 4])
+    (tmp_path / "behind.png").write_bytes(whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:])
+    decoded: list[Path] = []
+    plain = PngImageFile.load_prepare
+    monkeypatch.setattr(PngImageFile, "load_prepare", lambda self: decoded.append(self.filename) or plain(self))
+    found = {name: read_header(tmp_path / f"{name}.png").orientation for name in ("plain", "before", "behind")}
+    assert found == {"plain": 1, "before": 6, "behind": 6}
+    assert [Path(path).stem for path in decoded] == ["behind"]
+    assert open_image(tmp_path / "behind.png").getpixel((0, 0)) == tuple(COLOURS[-1, 0])
