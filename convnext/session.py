@@ -126,13 +126,24 @@ class Session:
         steps = self.recipe.steps or max(1, round(self.recipe.epochs * per_epoch))
         measured: list[Choice] = []
         if self.recipe.minutes is not None and self.recipe.steps is None:
-            probe = self.recipe if given.derive == "none" or "ema" in settings else replace(self.recipe, ema=0.99)
+            averaged = length.makes_average(given) and "ema" not in settings
+            probe = replace(self.recipe, ema=0.99) if averaged else self.recipe
             planned = self._plan(probe, self.recipe.minutes, "eval_every" in settings)
             steps = planned.steps
             task.recipe = replace(self.recipe, eval_every=planned.eval_every, epochs=steps / per_epoch)
             measured = [Choice("steps", steps, planned.why)]
+            if probe.ema is not None and not planned.average and "ema" not in settings:
+                why = "judging a second set of weights would take more than a tenth of the time"
+                measured.append(Choice("ema", None, why))
+                task.recipe, settings = replace(self.recipe, ema=None), settings | {"ema": None}
         task.recipe, choices = length.settle(self.recipe, given, steps, per_epoch, settings)
         return measured + choices
+
+    @property
+    def _judged_after(self) -> float:
+        """How many evaluations' time judging takes after training: for the page, and on the test pictures before it."""
+        page, test, val = int(self.clock.page), getattr(self.splits, "test", None), len(self.task.val)
+        return page if test is None else (1 + page) * len(test) / max(1, val)
 
     def _plan(self, probe: Recipe, minutes: float, fixed_evaluations: bool) -> budget.Plan:
         """What fits into the minutes since the command began: measured on all processes, decided on the main one."""
@@ -145,12 +156,15 @@ class Session:
                 self.task.steps_per_epoch,
                 gone_s=self.clock.gone_s,
                 page_s=self.clock.page_s,
+                judged_after=self._judged_after,
                 relative_cost=partial(mean_area, probe),
                 eval_every=probe.eval_every if fixed_evaluations else None,
             )
         )
         if self.run.main and planned.needs_s > budget.TOO_LONG * 60 * minutes:
-            print(f"{minutes:g} minutes are too short here: the run will take about {planned.needs_s / 60:.2g}")
+            taken = self.clock.gone_s / 60
+            print(f"{minutes:g} minutes are too short here, with {taken:.1g} gone before training and evaluations of "
+                  f"{speed.evaluation_s / 60:.1g}: the run will take about {planned.needs_s / 60:.2g}")  # fmt: skip
         return planned
 
     def _attempt(self, size: int) -> None:

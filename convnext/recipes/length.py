@@ -108,16 +108,20 @@ def _rate(recipe: Recipe, given: Recipe) -> Made:
     return {"optim.lr": (lr, why)}
 
 
+def makes_average(given: Recipe) -> bool:
+    """Whether `settle` gives a run of this recipe an average where the user says nothing of it."""
+    return given.derive not in ("none", "detect")  # of a detector, as judging it a second time takes long
+
+
 def _average(recipe: Recipe, given: Recipe, steps: int, *, own: bool) -> Made:
     """The average's horizon, 1 / (1 - ema) steps: beyond a tenth of the run it would remember the start."""
     longest = int(SHARE * steps)
-    if given.derive == "detect":  # both weights would be judged, and judging a detector takes long
-        return {}
-    if given.derive != "none":
+    if makes_average(given):
         horizon = min(longest, max(EMA_STEPS, round(EMA_SHARE * steps)))
         why = f"a horizon of {horizon:,} steps, {horizon / steps:.0%} of the run's {steps:,}"
     else:
-        if recipe.ema is None or 1 / (1 - recipe.ema) <= (OWN_EMA_SHARE if own else SHARE) * steps + 1e-6:
+        most = (OWN_EMA_SHARE if own else SHARE) * steps + 1e-6
+        if given.derive != "none" or recipe.ema is None or 1 / (1 - recipe.ema) <= most:
             return {}
         horizon = longest
         before = round(1 / (1 - recipe.ema))

@@ -29,6 +29,7 @@ PAUSE_SHARE = 0.02  # of the time for an evaluation: a pause between its batches
 PAGE_SHARE, LEAST_PAGE_S = 0.5, 2.0  # time to draw the page, over that to load the libraries; seconds, at least
 EVALUATION_SHARE = 0.1  # of the budget
 SHORTEST_INTERVAL = 0.001  # epochs between evaluations
+LEAST_TRAINING = 0.3  # of the budget, whatever loading and judging take: a run that has not trained is of no use
 TOO_LONG = 1.1  # times the budget: a run that will take longer says so beforehand
 MARGIN = 0.95  # of what is left for training: the rest is for saving and a noisy machine
 
@@ -123,6 +124,7 @@ class Plan:
 
     steps: int
     eval_every: float
+    average: bool  # whether judging an average as well is worth its time
     needs_s: float  # the whole command, what is over already included
     why: str
 
@@ -145,24 +147,30 @@ class Clock:
         return max(LEAST_PAGE_S, PAGE_SHARE * (self.called - self.began)) if self.page else 0.0
 
 
-def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s: float,
+def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s: float, judged_after: float,
          relative_cost: Callable[[float], float], eval_every: float | None) -> Plan:  # fmt: skip
     """Steps and evaluations for what is left of the recipe's minutes once `gone_s` are over.
 
-    The page at the end evaluates once more and takes `page_s` to draw. `relative_cost` is of the number of epochs.
+    At the end the page takes `page_s` to draw, and as long as `judged_after` evaluations to judge for. Training has
+    LEAST_TRAINING of the minutes in any case, and where an evaluation takes long there is one, of one set of weights.
+    `relative_cost` is of the number of epochs.
     """
     whole = (recipe.minutes or 0) * 60
-    reserve = (page_s + speed.evaluation_s) if page_s else 0.0
+    reserve = page_s + judged_after * speed.evaluation_s
+    if speed.evaluation_s > EVALUATION_SHARE * whole:
+        recipe = replace(recipe, ema=None)
     minutes = max(whole - gone_s - reserve, 1.0) / 60
     chosen = replace(recipe, eval_every=eval_every or evaluations(minutes, speed, recipe, per_epoch))
     longest = steps_within(minutes, speed, chosen, per_epoch)
     cost = relative_cost(longest / per_epoch)
     steps = steps_within(minutes, speed, chosen, per_epoch, relative_cost=cost)
+    if steps < (least := int(LEAST_TRAINING * whole / (speed.step_s * cost))):
+        steps, chosen = least, replace(chosen, eval_every=eval_every or ceil(1000 * least / per_epoch) / 1000)
     judged = ceil(steps / max(1, round(chosen.eval_every * per_epoch))) * (1 if recipe.ema is None else 2)
     needs = gone_s + speed.start_s + steps * speed.step_s * cost + judged * speed.evaluation_s + reserve
-    why = (f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s for the page, at "
+    why = (f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s at the end, at "
            f"{speed.step_s * cost:.2g} s a step and {speed.evaluation_s:.2g} s an evaluation")  # fmt: skip
-    return Plan(steps, chosen.eval_every, needs, why)
+    return Plan(steps, chosen.eval_every, recipe.ema is not None, needs, why)
 
 
 def largest_within(recipe: Recipe, try_batch: Callable[[int], None], room: int) -> int:

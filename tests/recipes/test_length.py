@@ -15,7 +15,7 @@ from convnext.errors import UserError
 from convnext.recipe import Recipe, field_names, from_json, override, to_json
 from convnext.recipes import RECIPES, get_recipe
 from convnext.recipes.folder import Choice, Facts, derive
-from convnext.recipes.length import EMA_SHARE, asked, replayed, require_one, settle
+from convnext.recipes.length import EMA_SHARE, asked, makes_average, replayed, require_one, settle
 from convnext.training.schedule import schedule_of
 
 RULES = ("scratch", "finetune", "probe")
@@ -260,3 +260,12 @@ def test_a_recipe_file_that_lies_alone_keeps_its_steps(
     said = capsys.readouterr().out
     assert "epochs = 2.333: 7 steps, the recipe's own" in said
     assert "not the pictures" not in said
+
+
+@pytest.mark.parametrize("name", ["scratch", "finetune", "probe", "detect", "segment", "imagenet1k/tiny"])
+def test_what_is_said_of_an_average_beforehand_holds(name: str) -> None:
+    """A budget counts the evaluations of an average where there will be one, and only there."""
+    given = get_recipe(name)
+    plain = replace(given, ema=None)
+    settled, _ = settle(plain, given, 1000, 10, {})
+    assert (settled.ema is not None) == makes_average(given)

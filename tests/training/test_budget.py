@@ -299,8 +299,10 @@ def test_the_first_step_alone_is_not_taken_for_all(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("gone_s", "page_s"), [(5.0, 2.0), (20.0, 10.0), (8.0, 0.0)])
 def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, gone_s: float, page_s: float) -> None:
     recipe = replace(RECIPE, minutes=minutes, ema=0.99)
-    found = plan(recipe, speed, 60, gone_s=gone_s, page_s=page_s, relative_cost=lambda _: 1.0, eval_every=None)
-    after = (speed.evaluation_s + page_s) if page_s else 0
+    again = 1 if page_s else 0
+    found = plan(recipe, speed, 60, gone_s=gone_s, page_s=page_s, judged_after=again, relative_cost=lambda _: 1.0,
+                 eval_every=None)  # fmt: skip
+    after = again * speed.evaluation_s + page_s
     every = replace(recipe, eval_every=found.eval_every)
     spent = gone_s + cost_s(found.steps, speed, every, 60) + after
     assert found.needs_s == pytest.approx(spent)
@@ -310,9 +312,20 @@ def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, g
 
 def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
     recipe = replace(RECIPE, minutes=1, ema=0.99)
-    found = plan(recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, relative_cost=lambda _: 1.0, eval_every=None)
-    assert found.steps == 1
-    assert found.needs_s == pytest.approx(50 + 2 + 180 + 90 + 15)
+    found = plan(recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, judged_after=1, relative_cost=lambda _: 1.0,
+                 eval_every=None)  # fmt: skip
+    assert found.steps == 9  # trained for 0.3 of the minute all the same
+    assert found.eval_every * 60 >= 9  # and judged once, as one set of weights
+    assert not found.average
+    assert found.needs_s == pytest.approx(50 + 18 + 90 + 90 + 15)
+
+
+def test_what_is_judged_after_training_is_counted() -> None:
+    """A test split is judged for itself and for the page."""
+    recipe = replace(RECIPE, minutes=5, ema=None)
+    needs = [plan(recipe, Speed(0.1, 5.0), 60, gone_s=5, page_s=2, judged_after=after, relative_cost=lambda _: 1.0,
+                  eval_every=10).steps for after in (0, 8)]  # fmt: skip
+    assert (needs[0] - needs[1]) * 0.1 == pytest.approx(40, abs=12)
 
 
 def test_a_machine_that_loads_slowly_draws_slowly() -> None:
