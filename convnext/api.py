@@ -104,9 +104,9 @@ def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: 
     """
     given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}))
     request = DataRequest(_text(data), _text(labels), fold=1, folds=folds)
-    request.open(given)  # whatever is wrong with the data is said before there is a folder
+    first = request.open(given)  # whatever is wrong with the data is said before there is a folder
     plan = {"data": _text(data), "labels": _text(labels), "folds": folds, "settings": settings or {},
-            "recipe": to_dict(given)}  # fmt: skip
+            "recipe": to_dict(given), "pictures": run_folder.fingerprint(first)}  # fmt: skip
 
     def execute(number: int, path: Path, resume: bool) -> None:
         if resume:

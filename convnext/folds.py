@@ -18,6 +18,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from . import files, run_folder
+from . import recipe as recipes_io
 from .errors import UserError
 from .metrics import wilson_interval
 from .tables import render
@@ -105,12 +106,23 @@ def _open(folder: Path, plan: dict[str, Any]) -> None:
     if (folder / FILE).exists():
         try:
             was = json.loads((folder / FILE).read_text(encoding="utf-8"))["plan"]
-        except (ValueError, KeyError, TypeError) as error:
+            was = {"pictures": plan["pictures"]} | was  # earlier versions did not keep them
+            was["recipe"] = recipes_io.to_dict(recipes_io.from_dict(was["recipe"]))  # nor fields that are new
+        except (ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{folder / FILE} is damaged ({error}); choose another --out") from None
-        if was != json.loads(json.dumps(plan)):
+        if _plain(was) == _plain(plan):
+            return
+        if any(folder.glob("fold-*/recipe.json")):
+            if _plain(was | {"pictures": plan["pictures"]}) == _plain(plan):
+                raise UserError(f"the pictures have changed since the folds of {folder} were begun, so they would be "
+                                "divided otherwise; bring back the same ones, or choose another --out")  # fmt: skip
             raise UserError(f"{folder} holds other folds; repeat its own command to go on, or choose another --out")
-        return
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        # Nothing was trained: the settings were refused.
+    elif folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and holds no folds; choose another --out")
     files.make_writable_folder(folder)
     files.write_text(folder / FILE, json.dumps({"plan": plan}, indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(plan: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(plan))

@@ -1,6 +1,7 @@
 """K runs on K folds: every picture judged once, by a model that did not learn from it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,33 @@ def test_folds_give_a_mean_and_an_interval_and_go_on(
         assert api.evaluate(model, data, precision="fp32")["top1"] == pytest.approx(rows[-1]["value"])
     assert main([*words, "--epochs", "2"]) == 2
     assert "holds other folds" in capsys.readouterr().err
+
+
+def test_folds_of_pictures_that_have_changed_are_not_gone_on_with(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    """They would be divided otherwise: a picture would be judged by a model that learned from it, or twice."""
+    data, out = pictures(train=30) / "train", tmp_path / "folds"
+    options: dict[str, Any] = {"folds": 3, "out": out, "settings": tiny | {"steps": 2}, "report": False}
+    api.train_folds(data, **options)
+    (data / "class 0" / "another.png").write_bytes((data / "class 0" / "000.png").read_bytes())
+    shutil.rmtree(out / "fold-3")
+    with pytest.raises(UserError, match="the pictures have changed since the folds"):
+        api.train_folds(data, **options)
+    (data / "class 0" / "another.png").unlink()
+    written = json.loads((out / "folds.json").read_text())
+    del written["plan"]["pictures"], written["plan"]["recipe"]["eval_batch"]  # as an earlier version wrote it
+    (out / "folds.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="holds other folds"):
+        api.train_folds(data, **options | {"settings": tiny | {"steps": 3}})
+    assert len(api.train_folds(data, **options)["folds"]) == 3
+
+
+def test_a_setting_that_was_refused_leaves_the_folder_free(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data = pictures(train=12) / "train"
+    with pytest.raises(UserError, match="smaller --batch-size"):
+        api.train_folds(data, folds=2, out=tmp_path / "folds", settings=tiny | {"batch_size": 9999}, report=False)
+    found = api.train_folds(data, folds=2, out=tmp_path / "folds", settings=tiny | {"batch_size": 4, "steps": 2},
+                            report=False)  # fmt: skip
+    assert len(found["folds"]) == 2
 
 
 @pytest.mark.parametrize(
