@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ CROP_SHORT_SIDES = (400, 500, 600)  # before a crop
 CROP_RANGE = (384, 600)
 MOST_OBJECTS = 300  # in sight that are learned from at once, the largest; COCO's fullest image has 93
 LEAST_SIDE = 1e-2  # pixels of a box after scaling and cutting: what only touches the border is not in sight
+DECODED = 2**21  # pixels of a mask that are drawn whole, which is faster; of a large photograph it takes too much
 Pair = tuple[float, float]
 
 
@@ -126,18 +128,41 @@ def drawn(outline: Outline, box: np.ndarray, place: Place, size: tuple[int, int]
     """(H, W) uint8 mask of an object; of one without an outline, its box."""
     rle = mask_library()
     if outline.runs is not None:
-        runs = outline.runs
-        if isinstance(runs["counts"], list):
-            runs = rle.frPyObjects(runs, *runs["size"])
-        whole = rle.decode(runs)
+        height, width = outline.runs["size"]
         x, y = (
             np.floor((np.arange(side) + 0.5 - shift) / scale).astype(int).clip(0, most - 1)
-            for side, shift, scale, most in zip(size[::-1], place.shift, place.scale, whole.shape[::-1], strict=True)
+            for side, shift, scale, most in zip(size[::-1], place.shift, place.scale, (width, height), strict=True)
         )
-        return whole[y[:, None], x]
+        if height * width <= DECODED:
+            runs = outline.runs
+            whole = rle.decode(rle.frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs)
+            return whole[y[:, None], x]
+        at = x * height + y[:, None]  # runs go down the columns
+        return (np.searchsorted(run_ends(outline.runs), at, side="right") & 1).astype(np.uint8)
     polygons = outline.polygons or (box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2).astype(np.float64),)
     points = [(place(part) if outline.polygons else part).ravel().tolist() for part in polygons]
     return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
+
+
+def run_ends(runs: dict[str, Any]) -> np.ndarray:
+    """Where each of COCO's run lengths ends, in pixels down the columns: outside first, inside second, and so on.
+
+    Compressed lengths are numbers of 5 bits a character, from the third on the difference to the one before the last.
+    """
+    if isinstance(runs["counts"], list):
+        return np.cumsum(np.array(runs["counts"], np.int64))
+    text = runs["counts"].encode() if isinstance(runs["counts"], str) else runs["counts"]
+    counts: list[int] = []
+    value = shift = 0
+    for code in text:
+        bits = code - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:  # the last character of a number; its highest bit is the sign
+            value -= (bits & 16) << (shift - 4) if bits & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return np.cumsum(np.array(counts, np.int64))
 
 
 @dataclass(frozen=True)

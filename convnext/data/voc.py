@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from .images import readable
 
 XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
 PICTURE_FOLDERS = ("jpegimages", "images")
-PEEK = 100  # entries of a folder that tell what it holds
 LARGEST_XML = 2**24  # bytes; a picture of ten thousand objects has 2 MB
 
 
@@ -36,17 +34,26 @@ def has_pairs(root: Path) -> bool:
 
 def voc_layout(where: Path) -> Layout:
     """Of a folder with XML files. Raises UserError where no picture is left to learn from."""
-    root = next((place for place in _places(where) if any(map(_has_xml, _xml_folders(place)))), where)
-    paired = _pairs(root)
+    years = {place: found for place in _places(where) if (found := _pairs(place))}  # each has lists of its own
+    root = next(iter(years)) if len(years) == 1 else where
+    paired: dict[str, tuple[Path, Path]] = {}
+    splits: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for place, found in years.items():
+        below = {key: os.path.normpath(os.path.join(os.path.relpath(place, root), key)) for key in found}
+        parts, said = _splits(place, found)
+        paired |= {below[key]: files for key, files in found.items()}
+        for split, keys in parts.items():
+            splits.setdefault(split, []).extend(below[key] for key in keys)
+        notes += [f"{place.name}: {text}" if len(years) > 1 else text for text in said]
     if not paired:
         raise UserError(f"{readable(where)} has XML files and no picture that is called as one of them; put the "
                         "pictures beside them, in JPEGImages/ or in images/")  # fmt: skip
-    splits, notes = _splits(root, paired)
     if "train" not in splits:
         raise UserError(f"{readable(where)} has {' and '.join(splits)} pictures and none to learn from; add "
                         "ImageSets/Main/train.txt, or a folder train/")  # fmt: skip
     every = _Every(root, paired)
-    return Layout("voc", {split: partial(every.split, split, names) for split, names in splits.items()}, notes)
+    return Layout("voc", {split: partial(every.split, split, names) for split, names in splits.items()}, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,9 @@ def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[s
         found: dict[str, list[str]] = {}
         for key, folder in folders.items():
             found.setdefault(split_of.get(folder, "train"), []).append(key)
-        return found, ()
+        lacking = _without_xml(root, paired)
+        note = f"{lacking:,} of {lacking + len(paired):,} pictures have no XML file, and are left out"
+        return found, (note,) if lacking else ()
     by_stem: dict[str, str] = {}
     for key in paired:
         by_stem.setdefault(os.path.basename(key), key)
@@ -194,6 +203,13 @@ def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
     return found
 
 
+def _without_xml(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> int:
+    """How many pictures lie where those of XML files do, and have none."""
+    places = {place for folder in _xml_folders(root) if _has_xml(folder) for place in _picture_folders(folder)}
+    there = {picture for place in places for picture in visible_pictures(place, deep=False)}
+    return len(there - {picture for _, picture in paired.values()})
+
+
 def _places(root: Path) -> Iterator[Path]:
     """Where a data set may begin: in the folder itself, or in VOCdevkit/VOC2012 below it."""
     yield root
@@ -226,7 +242,6 @@ def _folders(place: Path) -> list[Path]:
 def _has_xml(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, PEEK)]
+            return any(entry.name.lower().endswith(".xml") and not entry.name.startswith(".") for entry in entries)
     except OSError:
         return False
-    return any(name.lower().endswith(".xml") and not name.startswith(".") for name in names)

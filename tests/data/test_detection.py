@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from convnext import UserError
+from convnext.average_precision import mask_library
+from convnext.data import detection
 from convnext.data.coco import DetectionSample, Objects, Outline, open_detection
 from convnext.data.detection import (
     DetectionTransform,
@@ -102,6 +105,36 @@ def test_a_box_that_only_touches_the_border_is_out_of_sight() -> None:
     assert (found["boxes"][:, 2:] - found["boxes"][:, :2] > 1).all()
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_run_lengths_are_drawn_as_pycocotools_decodes_them(compressed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "DECODED", 0)
+    rng = np.random.default_rng(0)
+    for shape in ((37, 53), (1, 9), (64, 40)):
+        for share in (0.02, 0.5, 1.0):
+            whole = np.asfortranarray(rng.random(shape) < share, dtype=np.uint8)
+            whole[: shape[0] // 2] = whole[0]  # long runs, too
+            runs: dict[str, Any] = mask_library().encode(whole)
+            if not compressed:
+                flat = np.concatenate(([0], whole.ravel("F"), [1 - whole.ravel("F")[-1]]))
+                edges = np.flatnonzero(np.diff(flat))
+                runs = {"size": list(shape), "counts": np.diff(np.concatenate(([0], edges))).tolist()}
+            same = drawn(Outline(runs=runs), np.zeros(4), Place(), shape)
+            np.testing.assert_array_equal(same, whole)
+            half = drawn(Outline(runs=runs), np.zeros(4), Place((0.5, 0.5)), (shape[0] // 2, shape[1] // 2))
+            np.testing.assert_array_equal(half, whole[1::2, 1::2][: shape[0] // 2, : shape[1] // 2])
+
+
+def test_run_lengths_of_a_large_picture_take_no_picture_of_their_own() -> None:
+    """A photograph of 100 megapixels took 100 MB for each of its objects."""
+    side = 10_000
+    runs = {"size": [side, side], "counts": [side * side // 2, side, side * side // 2 - side]}
+    tracemalloc.start()
+    found = drawn(Outline(runs=runs), np.zeros(4), Place((0.01, 0.01)), (100, 100))
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+    assert found.sum() in (0, 100)
+
+
 def test_resizing_does_not_smooth() -> None:
     stripes = np.zeros((8, 8, 3), np.uint8)
     stripes[:, ::2] = 200
@@ -114,7 +147,7 @@ def test_the_stored_protocol_comes_back_and_another_is_refused() -> None:
     shown = protocol(320)
     assert shown.longest == 533
     assert KeptShape.from_dict(shown.to_dict()) == shown
-    with pytest.raises(UserError, match="needs size, longest, mean and std"):
+    with pytest.raises(UserError, match=r"needs size \(up to 4096\), longest \(up to 16384\), mean and std"):
         KeptShape.from_dict({"size": 3})
 
 

@@ -86,6 +86,34 @@ def test_pictures_and_xml_files_in_a_folder_for_each_split(tmp_path: Path) -> No
     assert splits.val.image(0).size == (80, 40)
 
 
+def test_every_year_of_the_challenge_is_read(voc: Path) -> None:
+    """Of 2007 beside 2012 only the first was, without a word."""
+    other = voc.parent / "VOC2007"
+    for name in "aef":
+        picture(other / "JPEGImages", other / "Annotations", name, ("bird", 0, 1, 1, 80, 40))
+    (other / "ImageSets" / "Main").mkdir(parents=True)
+    for split, names in (("train", "a"), ("val", "ez")):
+        (other / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    splits = open_detection(voc.parents[1])
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (3, 2, 1)
+    assert splits.train.classes == ("bird", "cat", "dog")
+    assert "VOCdevkit/VOC2007/JPEGImages/a.jpg" in splits.train.ids
+    assert "VOC2007: 1 of the 2 pictures that ImageSets/Main lists for val" in splits.note
+    assert splits.train.image(0).size == (80, 40)
+
+
+def test_pictures_without_an_xml_file_are_counted(tmp_path: Path) -> None:
+    for name in "abcd":
+        picture(tmp_path / "train", tmp_path / "train", name, ("dog", 0, 10, 10, 30, 30))
+    for i in range(400):  # the first names of a listing are in no order
+        (tmp_path / "train" / f"{i}.jpg").write_bytes((tmp_path / "train" / "a.jpg").read_bytes())
+    assert is_voc(tmp_path)
+    splits = open_detection(tmp_path)
+    assert len(splits.train) + len(splits.val) == 4
+    assert "400 of 404 pictures have no XML file, and are left out" in splits.note
+
+
 def test_pictures_and_xml_files_in_two_folders_without_splits(tmp_path: Path) -> None:
     for name in "abcdefgh":
         picture(tmp_path / "images", tmp_path / "annotations", name, ("dog", 0, 10, 10, 30, 30), size=(0, 0))

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from convnext import UserError, api
 from convnext.cli import main
@@ -118,6 +120,35 @@ for side in (64, 4000):
     (found,) = detecting.find(model, [path], least_score=0, out=Path(sys.argv[1], "drawn"))
     print(len(found.rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_steps_beside_a_box_that_only_touches_the_border_stay_finite(
+    tiny_detection: dict[str, Any], tmp_path: Path
+) -> None:
+    """One such box in a batch made a loss of 0 / 0, and no resumed run could pass it."""
+    root, side = tmp_path / "data", 160
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 1)):
+        (root / split).mkdir(parents=True)
+        images, objects = [], []
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / split / f"{i}.png")
+            images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
+            for box in ([0, 0, 160, 16], [0, 0, 32, 160], [60, 60, 40, 40]):  # strips at the edges, often cut away
+                objects.append({"id": len(objects) + 1, "image_id": i, "category_id": 1, "bbox": box, "iscrowd": 0,
+                                "area": box[2] * box[3]})  # fmt: skip
+        content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "strip"}]}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    long = {"image_size": side, "batch_size": 1, "steps": 1000, "eval_every": 1000, "save_every": 1000,
+            "detection.detector": "mask_rcnn"}  # fmt: skip
+    api.train(root, RECIPE, out=tmp_path / "run", settings=tiny_detection | long, report=False)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert rows[-1]["step"] == 1000
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.slow
