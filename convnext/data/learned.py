@@ -219,18 +219,27 @@ def _moved_and_recoded(known: Learned, source: Any, candidates: Sequence[int],
 
 def _by_look(known: Learned, source: Any, candidates: Sequence[int],
              missing: np.ndarray, signs: int) -> tuple[dict[int, int], bool]:  # fmt: skip
-    """Pictures that look like a learned one that is missing; and whether some could not be compared."""
+    """Pictures that look like a learned one that is missing, each like another; and whether some could not be compared.
+
+    In sets of like pictures several resemble one that is gone: the nearest is it, and the others are new.
+    """
     rows = np.flatnonzero(missing & (known.looks != UNKNOWN))
     blind = len(rows) < int(missing.sum())
     if not len(rows) or not candidates:
         return {}, blind
     if len(candidates) > LOOKS_UP_TO:
         return {}, True
-    found = {}
+    near: list[tuple[int, int, int]] = []
     for i, mine in zip(candidates, _looks(source, candidates, known.levels), strict=True):
-        distances = np.bitwise_count(known.looks[rows] ^ mine)
-        if mine != UNKNOWN and distances.min() <= signs:
-            found[i] = int(rows[distances.argmin()])
+        if mine != UNKNOWN:
+            distances = np.bitwise_count(known.looks[rows] ^ mine)
+            near += [(int(distances[k]), i, int(rows[k])) for k in np.flatnonzero(distances <= signs)]
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, i, row in sorted(near):
+        if i not in found and row not in taken:
+            found[i] = row
+            taken.add(row)
     return found, blind
 
 

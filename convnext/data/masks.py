@@ -123,7 +123,12 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
     images = without_masks(root)
     if "val" not in found.places and images is not None and images not in [place for place, _ in found.places.values()]:
         raise UserError(f"{readable(images)} has no masks; put them beside it, as those of the training images are")
-    parts = {split: found.part(split) for split in found.places}
+    parts = {split: found.part(split) for split in found.places if split != "test"}
+    why = ""
+    try:
+        parts |= {"test": found.part("test")} if "test" in found.places else {}
+    except UserError as error:  # a test split must not stop a training run
+        why = f"; the test split is not judged: {error}"
     coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))
     sources = {split: _source(coding, part) for split, part in parts.items()}
     train = sources["train"] if "train" in sources else sources[""]
@@ -136,7 +141,7 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
     test = sources.get("test")
     if test is not None:
         how += f", {len(test):,} test images for the end"
-    note = f"{readable(root)}: {how}, {len(coding.classes)} classes{classes_are}{left_out(list(parts.values()))}"
+    note = f"{readable(root)}: {how}, {len(coding.classes)} classes{classes_are}{left_out(list(parts.values()))}{why}"
     return SegmentationSplits(train, val, str(where), note, test)
 
 

@@ -70,17 +70,17 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
         have, lack = ("train", "val") if "train" in found else (next(iter(found)), "train")
         advice = "add it, or pass the folder of class folders to have it split"
         raise UserError(f"{readable(root)} has a {have} folder but no {lack} folder; {advice}")
-    parts = {split: scan(folder, prefix=folder.name) for split, folder in found.items()}
-    train, val, test = parts["train"], parts.get("val"), parts.get("test")
-    if val is None and test_chooses:
-        val, test = test, None
-    if test is not None:
-        _require_known_classes(train, test, root)
-        test = relabelled(test, train.classes)
+    if test_chooses and "val" not in found:
+        found["val"] = found.pop("test")
+    parts = {split: scan(folder, prefix=folder.name) for split, folder in found.items() if split != "test"}
+    train, val = parts["train"], parts.get("val")
+    test, why = _test_split(train, found.get("test"), root)
     if val is None:
-        return _split(train, text, val_fraction, seed, test)
-    _require_same_classes(train, val, root)
-    return as_given(train, val, text, test)
+        splits = _split(train, text, val_fraction, seed, test)
+    else:
+        _require_same_classes(train, val, root)
+        splits = as_given(train, val, text, test)
+    return replace(splits, note=splits.note + why)
 
 
 def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_csv: str | Path | None = None) -> Splits:
@@ -261,6 +261,21 @@ def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int, test_ch
     note = f"{len(train):,} training and {len(val):,} validation images, {kind}"
     note = f"{readable(root)}: {note if val else _all_learned(len(train))} {read}{kept_for_the_end(test)}"
     return Splits(subset(whole, train), subset(whole, val), str(root), note, test)
+
+
+def _test_split(train: Source, folder: Path | None, root: Path) -> tuple[Source | None, str]:
+    """The test split where there is a sound one, or why what is called so is not: it must not stop a training run.
+
+    That of many a competition is a folder of pictures without classes.
+    """
+    if folder is None:
+        return None, ""
+    try:
+        test = scan(folder, prefix=folder.name)
+        _require_known_classes(train, test, root)
+    except UserError as error:
+        return None, f"; the test split is not judged: {error}"
+    return relabelled(test, train.classes), ""
 
 
 def _require_known_classes(train: Source, test: Source, root: Path) -> None:

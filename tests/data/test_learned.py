@@ -68,6 +68,19 @@ def test_pictures_that_were_added_are_judged_and_no_other(folder: Path) -> None:
     assert "32 others, that it learned from, are left out" in note
 
 
+def test_one_picture_that_is_gone_shuts_out_no_more_than_one_of_its_like(folder: Path) -> None:
+    """Of one camera's pictures many look like any: all new ones were left out as copies of one that is gone."""
+    known, train, val = known_from(folder)
+    gone = folder / sorted(train)[0]
+    pixels = np.asarray(Image.open(gone)).astype(int)
+    gone.unlink()
+    for i in range(3):
+        Image.fromarray((pixels - 2 * i - 2).clip(0, 255).astype(np.uint8)).save(folder / "a" / f"new{i}.png")
+    found, note = judged(folder, known)
+    assert len(found - val) == 2
+    assert "(1 re-encoded since)" in note
+
+
 def test_pictures_that_were_removed_change_nothing_for_the_others(folder: Path) -> None:
     known, train, val = known_from(folder)
     (folder / sorted(train)[0]).unlink()

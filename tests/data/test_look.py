@@ -145,11 +145,13 @@ def test_two_classes_called_images_and_masks_are_said_to_be_that(tmp_path: Path)
         require(look, "detect", "coco/mask_rcnn/tiny")
 
 
-def test_labels_that_are_not_understood_are_no_class(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["{}", "{}/train", "train/{}"])
+def test_labels_that_are_not_understood_are_no_class(tmp_path: Path, pattern: str) -> None:
     """`convnext train` said "no images in the class 'labels'", and `check` listed every label file."""
     for i in range(3):
-        photograph(tmp_path / "images" / f"{i}.jpg")
-        text(tmp_path / "labels" / f"{i}.txt")
+        photograph(tmp_path / pattern.format("images") / f"{i}.jpg")
+        text(tmp_path / pattern.format("labels") / f"{i}.txt")
+    text(tmp_path / "classes.txt", "car\n")
     with pytest.raises(UserError, match=r"pictures and \.txt files of their names, which may be labels in YOLO"):
         api.train(tmp_path)
     report = check(tmp_path)

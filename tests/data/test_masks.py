@@ -272,6 +272,17 @@ def test_three_splits(masked: Callable[..., Path]) -> None:
     assert (len(splits.train), len(splits.val), len(splits.test)) == (5, 3, 1)
 
 
+def test_test_images_without_masks_stop_no_run(masked: Callable[..., Path]) -> None:
+    root = masked()
+    for part in ("images", "annotations"):
+        shutil.copytree(root / part / "val", root / part / "test")
+    for path in (root / "annotations" / "test").iterdir():
+        path.rename(path.with_name(f"other{path.name}"))
+    splits = open_masks(root)
+    assert (len(splits.train), len(splits.val), splits.test) == (6, 3, None)
+    assert "the test split is not judged: none of the 3 images" in splits.note
+
+
 def test_training_images_alone_are_split(masked: Callable[..., Path]) -> None:
     root = masked()
     remove_val(root)

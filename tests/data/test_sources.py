@@ -9,7 +9,7 @@ from PIL import Image
 
 from convnext.data import labelled, sources
 from convnext.data.check import check
-from convnext.data.sources import Source, cached, fingerprint, open_data, relabelled, subset
+from convnext.data.sources import Source, cached, fingerprint, open_data, open_for_judging, relabelled, subset
 from convnext.errors import UserError
 
 
@@ -77,16 +77,28 @@ def test_a_test_split_is_kept_for_the_end(tmp_path: Path) -> None:
 def test_without_val_a_share_of_train_is_held_out_and_test_chooses_nothing(tmp_path: Path) -> None:
     make_folder(tmp_path / "train", {"a": 10, "b": 10})
     make_folder(tmp_path / "test", {"b": 3}, start=1)
-    with pytest.raises(UserError, match="only one class"):
-        open_data(tmp_path)
+    assert "the test split is not judged: " in open_data(tmp_path).note
     make_folder(tmp_path / "test", {"a": 3}, start=1)
     splits = open_data(tmp_path)
     assert splits.test is not None
     assert (len(splits.train), len(splits.val), len(splits.test)) == (16, 4, 6)
     assert {name.split("/")[0] for name in splits.train.ids + splits.val.ids} == {"train"}
     make_folder(tmp_path / "test", {"c": 3}, start=1)
-    with pytest.raises(UserError, match=r"test split .* has classes that train does not: 'c'"):
-        open_data(tmp_path)
+    splits = open_data(tmp_path)
+    assert splits.test is None
+    assert "classes that train does not: 'c'" in splits.note
+
+
+def test_pictures_of_a_competition_without_labels_stop_no_run(tmp_path: Path) -> None:
+    """A flat folder test/ beside train/ was refused, and with it the run."""
+    for split in ("train", "val"):
+        make_folder(tmp_path / split, {"a": 4, "b": 4})
+    make_folder(tmp_path, {"test": 3})
+    splits = open_data(tmp_path)
+    assert (len(splits.train), len(splits.val), splits.test) == (8, 8, None)
+    assert "the test split is not judged: " in splits.note
+    with pytest.raises(UserError, match="has no class folders"):
+        open_for_judging(tmp_path, split="test")
 
 
 def test_of_nothing_held_out_all_is_learned_from(tmp_path: Path) -> None:
