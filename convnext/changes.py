@@ -35,7 +35,10 @@ def as_started(path: Path, now: Any) -> Any:
     remedy = "bring back the same pictures, or start a new run"
     begun = _read(path)
     if begun is None:
-        raise UserError(f"the data at {now.name} has changed since {path} was started; {remedy}")
+        # Runs of earlier versions kept no names: whether the files have changed or their reading has, nobody knows.
+        took = "took the test split for validation" if getattr(now, "test", None) is not None else "read it otherwise"
+        raise UserError(f"the data at {now.name} has changed since {path} was started, or the earlier version that "
+                        f"started it {took}; {remedy}")  # fmt: skip
     parts = {split: _labels(getattr(now, split)) for split in ("train", "val")}
     there, was = parts["train"] | parts["val"], begun["train"] | begun["val"]
     gone, new = [name for name in was if name not in there], [name for name in there if name not in was]

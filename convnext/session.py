@@ -23,6 +23,7 @@ from .tasks.classify import mean_area
 from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
 
+FEW_EACH = 16  # pictures a step of one process, below which exchanging gradients is most of its work
 MEMORY_SHARE = 0.8  # of what is free, for the largest micro-batch on a CPU
 
 
@@ -56,7 +57,8 @@ class Session:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
             print(self._summary())
-            print(*choices, sep="\n")
+            for line in (*choices, *few_each(self.recipe, self.run.world)):
+                print(line)
             print(f"run folder: {self.path}", flush=True)
 
     def fit(self, *, resume: bool) -> None:
@@ -187,6 +189,14 @@ class Session:
             f"total batch {recipe.batch_size} on {world} {self.run.device.type} device{'s' * (world > 1)}"
             f"{f' in micro-batches of {micro}' * (micro < share)}; {recipe.steps:,} steps = {epochs:.1f} epochs"
         )
+
+
+def few_each(recipe: Recipe, world: int) -> list[str]:
+    """What to say where a classifier's batch leaves each of several processes so few pictures that they mostly wait."""
+    if world == 1 or recipe.task != "classify" or recipe.batch_size >= FEW_EACH * world:
+        return []
+    return [f"  each of the {world} processes has {recipe.batch_size / world:.2g} pictures a step and mostly waits "
+            f"for the others: fewer processes, or a --batch-size of {FEW_EACH * world} or more"]  # fmt: skip
 
 
 def judged_at_the_end(path: Path, task: Any, test: Any) -> Any:

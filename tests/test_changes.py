@@ -14,6 +14,8 @@ from convnext.data.sources import open_data
 from convnext.errors import UserError
 from convnext.jobs import classify
 from convnext.models import load_checkpoint_metadata
+from convnext.recipes import get_recipe
+from convnext.run_folder import DataRequest
 from convnext.training.log import read
 
 
@@ -99,3 +101,14 @@ def test_a_run_of_before_goes_on_with_the_test_split_that_chose(pictures: Any, t
     result = api.train(out=run, resume=True, report=False)
     assert result.history[-1]["kind"] == "end"
     assert result.best["raw"]["count"] == 7
+
+
+def test_a_run_of_before_on_a_test_split_is_not_told_that_its_data_has_changed(masked: Any, tmp_path: Path) -> None:
+    """It took test/ for its validation pictures, and kept no names."""
+    data = masked(train=8)
+    (data / "images" / "val").rename(data / "images" / "test")
+    (data / "annotations" / "val").rename(data / "annotations" / "test")
+    splits = DataRequest(str(data)).open(get_recipe("segment"))
+    assert splits.test is not None
+    with pytest.raises(UserError, match="or the earlier version that started it took the test split for validation"):
+        changes.as_started(tmp_path, splits)
