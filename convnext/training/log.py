@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import files
 from ..errors import UserError
 
-FORECAST_S = 15.0  # until it is said that hours lie ahead
+FORECAST_S = 4.0  # and three steps, until it is said that hours lie ahead
 LONG_S = 3600.0
 LINE_S = 60.0  # between two lines about the progress, where there is no bar
 TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
@@ -61,7 +61,7 @@ class Log:
 
         Once, after some seconds: that hours lie ahead, and what would shorten them.
         """
-        if not self._forecast and time.perf_counter() - self.began > FORECAST_S and step > since + 1:
+        if not self._forecast and time.perf_counter() - self.began > FORECAST_S and step > since + 2:
             self._forecast = True
             if (seconds := self.seconds_left(step, since)) > LONG_S:
                 self.say(f"about {in_words(seconds)} to go on this machine at {speed:,.3g} images/s, evaluations not "

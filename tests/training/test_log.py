@@ -158,7 +158,7 @@ def test_hours_ahead_are_said_once_after_a_few_seconds_with_what_to_do(
 ) -> None:
     def printed(total: int) -> list[str]:
         run = Log(path, total_steps=total)
-        for seconds, step in [(1.0, 1), (8.0, 2), (16.0, 4), (20.0, 5), (24.0, 6)]:
+        for seconds, step in [(1.0, 1), (6.0, 2), (12.0, 3), (14.0, 6)]:
             monkeypatch.setattr(log.time, "perf_counter", lambda seconds=seconds: run.began + seconds)
             run.tick(step, 12.3, 0)
         return capsys.readouterr().out.splitlines()
