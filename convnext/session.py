@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from . import jobs, machine, run_folder
+from .data.labelled import listed
 from .jobs.first_weights import metadata_of_start
 from .models import from_pretrained, load_checkpoint_metadata, save_weights
 from .recipe import Recipe
@@ -24,6 +25,7 @@ from .training import budget, engine, log, optim, runtime, state
 from .training.runtime import Runtime
 
 FEW_EACH = 16  # pictures a step of one process, below which exchanging gradients is most of its work
+CLASSES_SHOWN = 10  # by name, at the beginning
 MEMORY_SHARE = 0.8  # of what is free, for the largest micro-batch on a CPU
 
 
@@ -56,6 +58,7 @@ class Session:
         if self.run.main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
+            print(f"classes: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
             print(self._summary())
             for line in (*choices, *few_each(self.recipe, self.run.world)):
                 print(line)

@@ -86,6 +86,8 @@ def _predict(options: argparse.Namespace) -> int:
     from .inference import predictions
 
     listing = list_images(line for word in options.images for line in (_standard_input() if word == "-" else [word]))
+    if listing.left_out:
+        print(listing.left_out, file=sys.stderr)
     ids = image_ids(listing.paths) if options.form == "json" else {}
     beside = sys.stderr.isatty() and not sys.stdout.isatty()  # on one terminal the answers themselves are the progress
     with Progress("predicted", quiet=not beside) as progress:
@@ -95,6 +97,9 @@ def _predict(options: argparse.Namespace) -> int:
         faults = prediction_output.write(progress.over(answers, len(listing.paths)), options.form, ids)
     if len(faults) == len(listing.paths):
         raise UserError(f"none of the {len(faults)} files could be read; the first: {faults[0]}")
+    if faults:
+        print(f"{len(faults):,} of {len(listing.paths):,} pictures could not be read; the first: {faults[0]}",
+              file=sys.stderr)  # fmt: skip
     return 0
 
 

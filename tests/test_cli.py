@@ -134,7 +134,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     done = run("train", "--epochs", "1", "--out", "run", "--set", "precision=fp32", cwd=folder)
     assert done.returncode == 0, done.stderr
-    for expected in ("digits", "1.1 M", "optim.lr = ", "run folder: run", "logistic regression", "report"):
+    for expected in (
+        "digits",
+        "classes: '0', '1', ",
+        "1.1 M",
+        "optim.lr = ",
+        "run folder: run",
+        "logistic regression",
+        "report",
+    ):
         assert expected in done.stdout
     assert "\r" not in done.stdout  # no progress bar where there is no terminal
     return folder / "run"
@@ -192,8 +200,12 @@ def test_predict_takes_files_folders_patterns_and_standard_input(
     (folder / "class 0" / "broken.png").write_bytes(b"no picture")
     assert main(["predict", model, str(one), "--top", "3"]) == 0
     assert capsys.readouterr().out.count("%") == 3
+    (folder / "phone.heic").touch()
     assert main(["predict", model, str(folder), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "1 of 9 files are left out: 1 .heic; convert .heic" in said.err
+    assert "1 of 8 pictures could not be read; the first: " in said.err
+    rows = json.loads(said.out)
     assert len(rows) == 8
     assert [bool(row["error"]) for row in rows].count(True) == 1
     assert all(row["top"][0]["class"] in "0123456789" for row in rows if not row["error"])

@@ -18,6 +18,7 @@ from .check_masks import check_masks
 from .duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
+from .labelled import merged_folders
 from .look import look_at
 from .sources import Splits, open_data
 from .tables import find_table, read_table
@@ -115,6 +116,9 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
             ]
             if not images:
                 problems.append(Problem("empty class", readable(prefix + classes.name), "holds no images"))
+            if inner := folders.merged(mine):
+                place = readable(prefix + classes.name)
+                problems.append(Problem("folders within classes", place, merged_folders(inner)))
             counts[split][label] = len(images)
             pictures += images
     return counts, pictures, problems + _class_problems(counts)

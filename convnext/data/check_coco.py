@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ def _unknown_classes(splits: dict[str, _Split]) -> Iterator[Problem]:
             if only:
                 yield Problem("categories differ", ".", f"{split} has objects of classes that train does not list: "
                               f"{', '.join(only[:5])}")  # fmt: skip
+    if learned is not None:
+        yield from _unlearned(learned, [splits[split] for split in ("val", "test") if split in splits])
+
+
+def _unlearned(learned: _Split, judged: Sequence[_Split]) -> Iterator[Problem]:
+    """The listed classes that no object of the training pictures can teach, though objects are judged by them."""
+    useful = {learned.names[row["category_id"]] for row in learned.annotations if learned.useful(row)}
+    for name in dict.fromkeys(learned.names.values()):
+        counts = {one.name: one.counts().get(name, 0) for one in judged}
+        if name not in useful and any(counts.values()):
+            has = " and ".join(f"{count:,} in {split}" for split, count in counts.items() if count)
+            yield Problem("not learned", readable(name), f"no training picture has an object of it to learn from, and "
+                          f"there are {has}, which cannot be found and lower the AP")  # fmt: skip
 
 
 class _Split:
@@ -123,7 +136,7 @@ class _Split:
         yield from self._pictures(facts)
         for row in self.annotations:
             yield from self._object(row)
-        if self.annotations and not any(self._useful(row) for row in self.annotations):
+        if self.annotations and not any(self.useful(row) for row in self.annotations):
             text = f"{LACKING[self.role]}: all {len(self.annotations):,} are crowds, broken or without an area"
             yield Problem("bad annotations", self.path.name, text)
 
@@ -135,7 +148,8 @@ class _Split:
                 if count > 1:
                     yield Problem("id twice", self.path.name, f"{what} {value} is given to {count} entries")
 
-    def _useful(self, row: dict[str, Any]) -> bool:
+    def useful(self, row: dict[str, Any]) -> bool:
+        """Whether an object can be learned from."""
         size = self.sizes.get(row["image_id"])
         if size is None or row["category_id"] not in self.names or is_crowd(row):
             return False

@@ -15,9 +15,9 @@ ERRORS = ("not understood", "missing split", "no class folders", "no images", "o
           "empty class", "bad table", "bad annotations", "id twice", "unknown reference", "categories differ",
           "bad outline", "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
           "truncated", "bomb", "corrupt")  # fmt: skip
-WARNINGS = ("left out", "leak", "looks the same", "conflicting labels", "duplicate", "imbalance", "single image",
-            "name twins", "box outside", "no area", "no object", "many objects", "no label",
-            "unseen class", "image without mask")  # fmt: skip
+WARNINGS = ("left out", "folders within classes", "leak", "looks the same", "conflicting labels", "duplicate",
+            "imbalance", "single image", "name twins", "not learned", "box outside", "no area",
+            "no object", "many objects", "no label", "unseen class", "image without mask")  # fmt: skip
 NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder", "mask values", "levels")
 SEVERITIES = ("error", "warning", "note")
 ROWS = 30  # classes in the printed table; of more, the largest and the smallest

@@ -94,7 +94,14 @@ def scan(root: Path, prefix: str = "") -> Source:
     ids = tuple(readable(f"{prefix}/{path}" if prefix else path) for path in paths)
     labels = tuple(label for label, mine in enumerate(found) for _ in mine)
     return Source(tuple(map(readable, names)), labels, ids, FileReader(root, paths), typical_size(root, paths),
-                  left_out=lost)  # fmt: skip
+                  left_out=lost, merged=tuple(name for mine in found for name in merged(mine)))  # fmt: skip
+
+
+def merged(mine: Sequence[Entry]) -> list[str]:
+    """The folders within a class's folder that hold its pictures, where they are more than one place."""
+    places = dict.fromkeys(os.path.dirname(entry.path) for entry in mine if entry.is_image)
+    inner = dict.fromkeys(os.sep.join(place.split(os.sep)[:2]) for place in places if os.sep in place)
+    return list(map(readable, inner)) if len(places) > 1 else []
 
 
 def _walk(root: Path, folder: str, seen: set[Identity]) -> Iterator[Entry]:

@@ -47,6 +47,7 @@ class Source:
     multi_label: bool = False
     native: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)  # files beside the pictures, by their suffix
+    merged: tuple[str, ...] = ()  # folders in those of classes, whose pictures are the class's
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -172,7 +173,7 @@ def fingerprint(source: Any) -> str:
 
 def as_given(train: Source, val: Source, name: str, test: Source | None = None) -> Splits:
     note = f"{len(train):,} training and {len(val):,} validation images in {len(train.classes)} classes"
-    return Splits(train, val, name, f"{readable(name)}: {note}{kept_for_the_end(test)}{left_out_of(train, val)}", test)
+    return Splits(train, val, name, f"{readable(name)}: {note}{kept_for_the_end(test)}{remarks_on(train, val)}", test)
 
 
 def kept_for_the_end(test: Source | None) -> str:
@@ -180,11 +181,18 @@ def kept_for_the_end(test: Source | None) -> str:
     return "" if test is None else f"; {len(test):,} test images judge the published weights once, at the end"
 
 
-def left_out_of(*sources: Source) -> str:
-    """A sentence on the files beside the pictures, to end a note with; "" where there are none."""
+def remarks_on(*sources: Source) -> str:
+    """Sentences on the files beside the pictures and on folders within classes, to end a note with; "" without any."""
     suffixes = sum((Counter(source.left_out) for source in sources), Counter[str]())
     sentence = left_out(suffixes, sum(map(len, sources)))
-    return f"; {sentence}" if sentence else ""
+    within = merged_folders(list(dict.fromkeys(name for source in sources for name in source.merged)))
+    return "".join(f"; {one}" for one in (sentence, within) if one)
+
+
+def merged_folders(names: Sequence[str]) -> str:
+    """A sentence on folders that lie in those of classes, by their paths; "" where there are none."""
+    return f"the folders within classes ({listed(names)}) are no classes of their own: a class is a folder of the " \
+           "first level, with all pictures below it" if names else ""  # fmt: skip
 
 
 def typical_size(root: Path, paths: Sequence[str]) -> int:

@@ -28,9 +28,9 @@ from .labelled import (
     cached,
     fingerprint,
     kept_for_the_end,
-    left_out_of,
     listed,
     relabelled,
+    remarks_on,
     subset,
     typical_size,
 )
@@ -116,7 +116,7 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
         before += len(mine)
     train, val = sorted(set(range(len(whole))) - set(held)), sorted(held)
     note = f"{readable(text)}: fold {fold} of {folds}, {len(train):,} images to learn from and {len(val):,} to judge on"
-    return Splits(subset(whole, train), subset(whole, val), text, note + left_out_of(whole))
+    return Splits(subset(whole, train), subset(whole, val), text, note + remarks_on(whole))
 
 
 def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all", "test"] = "val",
@@ -203,9 +203,7 @@ def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | 
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
     share = f"no {lacking}, so {len(val):,} of {len(whole):,} images are held out, alike in each of "
     share += f"{len(whole.classes)} classes"
-    note = (
-        f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{left_out_of(whole)}"
-    )
+    note = f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{remarks_on(whole)}"
     return Splits(subset(whole, train), subset(whole, val), name, note, test)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
 from convnext.data.duplicates import AHEAD, Facts, Picture, in_threads, repeated
+from convnext.data.sources import open_data
 from convnext.errors import UserError
 
 
@@ -364,3 +365,17 @@ def test_a_test_split_needs_no_val_but_classes_that_are_learned(pictures: Any) -
     assert [(p.kind, p.detail) for p in check(root).problems if p.kind == "class in one split"] == [
         ("class in one split", "in test, not in train")
     ]
+
+
+def test_folders_within_classes_are_named_by_check_and_by_the_note_of_a_run(pets: Path) -> None:
+    (pets / "train" / "cat" / "images").mkdir()
+    for path in (pets / "train" / "cat").glob("*.png"):
+        path.rename(path.parent / "images" / path.name)
+    assert check(pets).problems == []  # one folder in that of a class merges nothing
+    assert "within classes" not in open_data(pets).note
+    (pets / "train" / "cat" / "tabby").mkdir()
+    (pets / "train" / "cat" / "images" / "0.png").rename(pets / "train" / "cat" / "tabby" / "0.png")
+    problem = only(check(pets), "folders within classes")
+    assert (problem.path, problem.severity) == ("train/cat", "warning")
+    for text in (problem.detail, open_data(pets).note, open_data(pets / "train").note):
+        assert "the folders within classes ('cat/images', 'cat/tabby') are no classes of their own" in text

@@ -181,3 +181,15 @@ def test_the_command(annotated: Any, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.skipif(not MINI.exists(), reason="the shared pictures are not on this machine")
 def test_cocos_own_annotations_are_sound() -> None:
     assert check(MINI).ok
+
+
+def test_a_class_that_only_the_judged_pictures_have_is_named(annotated: Any) -> None:
+    def crowds_alone(content: dict[str, Any]) -> None:
+        for row in content["annotations"]:
+            if row["category_id"] == 17:
+                row.update(iscrowd=1, segmentation={"size": [64, 48], "counts": [0, 64 * 48]}, bbox=[0, 0, 9, 9])
+
+    root = changed(annotated(), crowds_alone)
+    (problem,) = [one for one in check(root).problems if one.kind == "not learned"]
+    assert (problem.path, problem.severity) == ("wedge", "warning")
+    assert "no training picture has an object of it to learn from, and there are 2 in val" in problem.detail

@@ -48,3 +48,14 @@ def test_a_place_without_pictures_is_a_line_beside_others_and_an_error_alone(pic
 def test_a_dangling_link_that_is_named_is_one_of_the_answers(tmp_path: Path) -> None:
     os.symlink(tmp_path / "nowhere", tmp_path / "a.png")
     assert find_images(str(tmp_path / "a.png")) == [str(tmp_path / "a.png")]
+
+
+def test_what_is_left_out_of_folders_is_counted(pictures: Any, tmp_path: Path) -> None:
+    data = pictures(train=3, val=3)
+    assert list_images([data]).left_out == ""
+    for name in ("a.HEIC", "b.heic", "Thumbs.db"):
+        (data / name).touch()
+    (tmp_path / "other.heic").touch()  # its folder was not named
+    assert list_images([data / "train", data]).left_out == (
+        "3 of 12 files are left out: 2 .heic, 1 .db; convert .heic to JPEG or PNG to use them"
+    )
