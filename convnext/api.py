@@ -57,7 +57,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
         request, splits, given = run_folder.reopen(out, request, settings)
     else:
-        given, seen = _chosen(recipe, look_at(data, labels), settings)
+        given, seen = _chosen(recipe, look_at(data, labels), settings, out)
     require_read(given.task, settings)
     if isinstance(recipe, Recipe):
         given, settings = apart(recipe, settings)
@@ -102,7 +102,7 @@ def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: 
 
     Called again it goes on where it was. Raises UserError as `train`, and when `out` holds other folds.
     """
-    given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}))
+    given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}), out)
     request = DataRequest(_text(data), _text(labels), fold=1, folds=folds)
     first = request.open(given)  # whatever is wrong with the data is said before there is a folder
     plan = {"data": _text(data), "labels": _text(labels), "folds": folds, "settings": settings or {},
@@ -117,8 +117,13 @@ def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: 
     return fold_runs.run(fold_runs.choose(out), plan, folds, execute, say)
 
 
-def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any]) -> tuple[Recipe, str]:
-    """The recipe that was named, if it is for what the folder holds; else the everyday one, and a sentence on why."""
+def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any],
+            out: str | Path | None) -> tuple[Recipe, str]:  # fmt: skip
+    """The recipe that was named, if it is for what the folder holds; else the everyday one, and a sentence on why.
+
+    Raises UserError where none fits, or results would lie among the pictures.
+    """
+    run_folder.require_outside(out, look.name)
     if recipe is not None:
         given = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
         require(look, given.task, given.name)
@@ -142,6 +147,7 @@ def ablate(data: str | Path, recipe: str | Recipe = "roadmap/small", *, steps: I
     chosen = override(recipe if isinstance(recipe, Recipe) else get_recipe(recipe), settings or {})
     if seeds < 1:
         raise UserError(f"--seeds {seeds} must be at least 1")
+    run_folder.require_outside(out, data)
     require(look_at(data), chosen.task, chosen.name)
     regime, _, _ = roadmap.parse(chosen.model)
     numbers = range(len(roadmap.STEPS[regime])) if steps is None else sorted(set(steps))

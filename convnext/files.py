@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import re
+import stat
 import tempfile
 import urllib.error
 import urllib.request
@@ -31,7 +32,9 @@ def asset(name: str) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed and renamed, on failure removed.
+    """Yields a temporary file beside `path`; on success it is flushed and renamed, on failure removed.
+
+    It gets the permissions of any new file, whatever the library that writes it thinks of them.
 
     Raises UserError when the disk is full or the folder cannot be written, saying which.
     """
@@ -39,8 +42,12 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with explained_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            usual = temporary.stat().st_mode
             yield temporary
             with temporary.open("rb") as handle:
+                if os.fstat(handle.fileno()).st_mode != usual:  # safetensors shuts everybody else out
+                    os.fchmod(handle.fileno(), stat.S_IMODE(usual))
                 os.fsync(handle.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import changes, files
 from . import recipe as recipes_io
-from .data import coco, masks, sources
+from .data import coco, folders, masks, sources
 from .data.learned import Learned, learned_from
 from .data.levels import levels_from
 from .errors import UserError
@@ -139,9 +139,25 @@ def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
     Raises UserError for one that holds anything already, unless it is to be resumed.
     """
     path = next(path for path in _numbered(recipe) if not path.exists()) if out is None else Path(out)
-    if not resume and path.exists() and (path.is_file() or _holds_anything(path)):
-        raise UserError(f"{path} exists and is not empty; pass --resume to continue that run, or choose another --out")
+    if path.is_file():
+        raise UserError(f"{path} is a file, not a folder; choose another --out")
+    if not resume and path.exists() and _holds_anything(path):
+        more = "pass --resume to continue that run, or " if (path / "recipe.json").exists() else ""
+        raise UserError(f"{path} exists and is not empty; {more}choose another --out")
     return path
+
+
+def require_outside(out: str | Path | None, data: str | Path | None) -> None:
+    """UserError for results in the folder of the pictures, but in its runs/, which is no class: they would be learned.
+
+    Of a data set by name, a file, and where no `out` is named there is nothing to mend.
+    """
+    if out is None or data is None or not (root := Path(data).expanduser()).is_dir():
+        return
+    place, root = Path(out).resolve(), root.resolve()
+    if place.is_relative_to(root) and place != root and place.relative_to(root).parts[0] != folders.RUNS:
+        raise UserError(f"{out} lies in the data folder {data}, where results would be taken for pictures; choose an "
+                        "--out outside of it")  # fmt: skip
 
 
 def make(path: Path, recipe: Recipe, *, numbered: bool) -> Path:
@@ -158,7 +174,7 @@ def make(path: Path, recipe: Recipe, *, numbered: bool) -> Path:
 
 
 def _numbered(recipe: Recipe) -> Iterator[Path]:
-    return (Path("runs") / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
+    return (Path(folders.RUNS) / f"{recipe.name.replace('/', '-')}-{n}" for n in itertools.count(1))
 
 
 def _holds_anything(path: Path) -> bool:

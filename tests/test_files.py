@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from convnext import files
 from convnext.errors import UserError
@@ -372,3 +375,14 @@ def test_an_answer_that_is_not_http_is_one_sentence_too(web: Web, tmp_path: Path
     web.garbled = True
     with pytest.raises(UserError, match="cannot download"):
         files.download(web.url, tmp_path / "weights.pth")
+
+
+def test_every_written_file_gets_the_permissions_of_a_new_one(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with files.atomic(tmp_path / "shut") as temporary:
+            save_file({"a": torch.zeros(1)}, temporary)
+        files.write_text(tmp_path / "text", "a")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("shut", "text")] == [0o640, 0o640]

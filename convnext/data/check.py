@@ -126,6 +126,8 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
 
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
     """What lies where no class folder is expected."""
+    for runs in dict.fromkeys(one for folder in (root, *found.values()) for one in folders.run_folders(folder)):
+        yield Problem("unused folder", readable(os.path.relpath(runs, root)), "left out: it holds training runs")
     if "all" not in found:
         for split in {"train", "val"} - {"val" if "test" in found else ""} - set(found):  # a share of train is held out
             yield Problem("missing split", ".", f"there is no {split} folder beside {next(iter(found.values())).name}")

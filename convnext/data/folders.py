@@ -1,6 +1,7 @@
 """What lies in a data folder: splits, class folders, files. Only names are read here, no picture is opened.
 
-Names that begin with a dot are ignored; a link is followed unless it leads back to a folder that is already being read.
+Names that begin with a dot are ignored, and so are folders of training runs: what they hold are results. A link is
+followed unless it leads back to a folder that is already being read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .images import IMAGE_SUFFIXES, left_out, readable, require_regular, suffix_
 from .labelled import FileReader, Source, listed, typical_size
 
 TRAIN_NAMES, VAL_NAMES, TEST_NAMES = ("train", "training"), ("val", "validation", "valid"), ("test", "testing")
+RUNS = "runs"  # where runs are put that no other place is named for
+RUN_FILES = ({"recipe.json", "log.jsonl"}, {"folds.json"}, {"sweep.json"})  # those of a run, of folds, of a sweep
 Identity = tuple[int, int]  # device and inode
 
 
@@ -55,6 +58,25 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 def class_folders(root: Path) -> list[Path]:
     """The visible folders directly below `root`, by name: their positions are the class indices, as in torchvision."""
+    return [folder for folder in _folders(root) if not holds_runs(folder)]
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The visible folders directly below `root` that hold training runs, and so no pictures of a class."""
+    return [folder for folder in _folders(root) if holds_runs(folder)]
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is that of a run, or is called as the one that runs are put into and has no picture itself."""
+    if any(all(os.path.isfile(folder / name) for name in names) for names in RUN_FILES):
+        return True
+    try:
+        return folder.name == RUNS and not any(entry.is_image for entry in loose_files(folder))
+    except UserError:
+        return False
+
+
+def _folders(root: Path) -> list[Path]:
     return [root / entry.name for entry in _visible(root) if _is(entry, "dir")]
 
 
@@ -109,7 +131,7 @@ def _walk(root: Path, folder: str, seen: set[Identity]) -> Iterator[Entry]:
         path = os.path.join(folder, entry.name)
         if not _is(entry, "dir"):
             yield Entry(path, _is(entry, "file"))
-        elif (identity := _identity(root / path)) not in seen:
+        elif not holds_runs(root / path) and (identity := _identity(root / path)) not in seen:
             seen.add(identity)
             yield from _walk(root, path, seen)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -148,12 +148,14 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
     root = Path("" if where is None else os.path.expanduser(str(where)))
     folder = where is not None and str(where) not in NATIVE and root.is_dir()
     table = Path(csv) if csv is not None else find_table(root) if folder else None
-    if folder and table is not None and by_name:
+    if folder and table is not None and by_name and split != "test":
         everyone, read = _in_table(root, table)
         if read.splits is None:
             return everyone, readable(root), f"all {len(everyone):,} images of {readable(root)} ({table.name})", ()
     if folder and table is None and builtin.cifar_in(root) is None:
         found = folders.split_folders(root)
+        if split == "test" and "test" not in found:
+            raise UserError(_no_test(str(where), found))
         if not found:
             whole = scan(root)
             return whole, readable(root), f"all {len(whole):,} images of {readable(root)}", ()
@@ -166,11 +168,16 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
     if split == "all":
         raise UserError(f"{splits.name} has a split of its own; choose --split val or --split train")
     if split == "test" and splits.test is None:
-        raise UserError(f"{splits.name} has no test split; choose --split val or --split train")
+        raise UserError(_no_test(splits.name, ("train", "val")))
     chosen, other = (splits.train, splits.val) if split == "train" else (splits.val, splits.train)
     chosen = splits.test if split == "test" and splits.test is not None else chosen
-    note = f"{splits.note}; judged on the {len(chosen):,} of the {split} split"
+    note = f"the {len(chosen):,} images of the {split} split of {readable(splits.name)}"
     return chosen, f"the {split} split of {readable(splits.name)}", note, other.ids
+
+
+def _no_test(where: str, there: Collection[str]) -> str:
+    others = " or ".join(f"--split {name}" for name in there)
+    return f"{readable(where)} has no test split; {f'choose {others}' if there else 'leave out --split test'}"
 
 
 def _by_fingerprint(where: str | Path | None, whole: Source, split: str, val_fraction: float, trained_on: str,

@@ -119,16 +119,28 @@ def read(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     if path.name.endswith(INDEX):
         return _parts(path), {}
     with _explained(path):
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path), load_checkpoint_metadata(path)
-        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+        # To a path, torch would go by the name and not by what is in the file.
+        with path.open("rb") as handle, torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sparse and quantised tensors, which are refused below
-            values = torch.load(path, map_location="cpu", weights_only=True)
+            values = torch.load(handle, map_location="cpu", weights_only=True)
     if not isinstance(values, Mapping):
         raise UserError(f"{path} holds a {type(values).__name__}, not a checkpoint; pass a file with a state dict")
     meta = values.get("meta")
     places = (values.get("metadata"), meta.get("convnext") if isinstance(meta, Mapping) else None, _aside(values))
     return values, next((dict(place) for place in places if place is not None and _strings(place)), {})
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its first bytes, whatever it is called: the length of a header, and a JSON object. Those of a damaged file say
+    nothing, and its name counts."""
+    with path.open("rb") as handle:
+        start = handle.read(HEADER_LENGTH + 1)
+    length = int.from_bytes(start[:HEADER_LENGTH], "little")
+    if start[HEADER_LENGTH:] == b"{" and length < path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not start.startswith(b"PK")
 
 
 def _strings(value: Any) -> bool:

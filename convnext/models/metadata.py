@@ -21,6 +21,7 @@ from .peers import is_baseline
 
 SHAPE = ("depths", "dims", "patch_size", "isotropic", "layer_scale")
 SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
+WORDNET = 1000  # classes from which on names may be WordNet's, where two things share one: ImageNet has two cranes
 # Beyond what any network of the family has; a number with a flipped bit would otherwise ask for terabytes.
 MOST_BLOCKS, WIDEST, LARGEST_PATCH, MOST_CHANNELS, MOST_CLASSES = 1000, 1 << 16, 1024, 1024, 1_000_000
 
@@ -101,6 +102,10 @@ def _names(metadata: Mapping[str, str], where: str) -> list[str] | None:
     names = _json(metadata, "classes", where, list)
     if names is not None and not (names and all(isinstance(name, str) for name in names)):
         raise UserError(f"the class names of {where} are not names but {shortened(names)}; save it again with them")
+    if names is not None and len(names) < WORDNET and (twins := len(names) - len(set(names))):
+        first = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{where} has {'two' if twins == 1 else 'several'} classes called {first!r}, which answers "
+                        "could not be told apart by; save it again with a name for each")  # fmt: skip
     return names
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from convnext.data import labelled, sources
 from convnext.data.check import check
+from convnext.data.learned import Learned
 from convnext.data.sources import Source, cached, fingerprint, open_data, open_for_judging, relabelled, subset
 from convnext.errors import UserError
 
@@ -365,3 +366,23 @@ def test_a_table_with_one_class_a_picture_makes_an_ordinary_classifier(name: str
     (tmp_path / name).write_text("\n".join(["id,kind,split", *split]))
     splits = open_data(tmp_path, multi_label_csv=csv)
     assert (len(splits.train), splits.val.ids) == (19, ("images/p0.png",))
+
+
+@pytest.mark.parametrize("layout", ["classes", "lone", "train and val", "table"])
+def test_a_test_split_that_is_not_there_is_not_judged(layout: str, tmp_path: Path) -> None:
+    if layout in ("classes", "table"):
+        make_folder(tmp_path, {"a": 3, "b": 3})
+    for split in {"lone": ["val"], "train and val": ["train", "val"]}.get(layout, []):
+        make_folder(tmp_path / split, {"a": 3, "b": 3}, start=split == "val")
+    if layout == "table":
+        (tmp_path / "labels.csv").write_text("path,label\na/0.png,a\na/1.png,a\nb/0.png,b\nb/1.png,b\n")
+    known = Learned(*[np.zeros(0, np.uint64)] * 3) if layout == "table" else None
+    with pytest.raises(UserError, match="has no test split"):
+        open_for_judging(tmp_path, split="test", known=known)
+
+
+def test_a_judged_split_is_named_and_nothing_else_said(tmp_path: Path) -> None:
+    for i, split in enumerate(("train", "val", "test")):
+        make_folder(tmp_path / split, {"a": 2, "b": 2}, start=i)
+    _, note = open_for_judging(tmp_path)
+    assert note == f"the 4 images of the val split of {tmp_path}"

@@ -146,3 +146,17 @@ def test_an_unreadable_file_is_explained(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(UserError, match="cannot read"):
         load_weights(small(), path)
+
+
+def test_a_file_is_what_it_holds_and_not_what_it_is_called(tmp_path: Path) -> None:
+    model = small()
+    ours, pickled = save_weights(model, tmp_path / "a.safetensors"), save_weights(model, tmp_path / "b.pth")
+    for path in (ours.rename(tmp_path / "a.pth"), pickled.rename(tmp_path / "b.safetensors")):
+        assert from_pretrained(path).num_classes == 5
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(small(), path, metadata={"classes": json.dumps(["cat", "dog", "cat", "owl", "fox"])})
+    with pytest.raises(UserError, match="has two classes called 'cat'"):
+        from_pretrained(path)

@@ -11,6 +11,7 @@ import pytest
 
 from convnext import api, files
 from convnext.cli import main
+from convnext.data.sources import open_data
 from convnext.errors import UserError
 from convnext.jobs import classify
 from convnext.training import state
@@ -164,9 +165,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(
         written.append(path)
         real(tensors, path)
 
-    real = state._save_tensors
-    monkeypatch.setattr(state, "_save_tensors", full)
-    with pytest.raises(UserError, match=r"No space left on device.*previous one is untouched"):
+    real = state.save_file
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(UserError, match=r"No space left on device.*nothing already saved was touched"):
         api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     (kept,) = state.checkpoints(tmp_path / "run")
     assert state.damage(kept) is None
@@ -185,3 +186,40 @@ def test_a_picture_that_breaks_during_training_is_named(
             api.train(data, out=tmp_path / f"run{workers}", settings=tiny | {"workers": workers}, report=False)
         assert "Traceback" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_results_never_become_a_class(
+    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pictures(train=32) / "train"
+    for out in (data / "run", data / "class 0" / "run"):
+        with pytest.raises(UserError, match=r"lies in the data folder .*; choose an --out outside of it"):
+            api.train(data, out=out, settings=tiny)
+        with pytest.raises(UserError, match="lies in the data folder"):
+            api.train_folds(data, folds=2, out=out, settings=tiny)
+    assert sorted(path.name for path in data.iterdir()) == ["class 0", "class 1", "class 2"]
+    monkeypatch.chdir(data)
+    run = api.train(".", settings=tiny, report=False).path
+    assert run == Path("runs/scratch-1")
+    assert open_data(".").train.classes == ("class 0", "class 1", "class 2")
+    (data / run).rename(data / "run")  # as earlier versions left it
+    (data / "run" / "drawn.png").write_bytes((data / "class 0" / "000.png").read_bytes())
+    assert open_data(".").train.classes == ("class 0", "class 1", "class 2")
+    assert [problem.path for problem in api.check(".").problems if problem.kind == "unused folder"] == ["run", "runs"]
+    (data / "run").rename(data / "class 0" / "run")
+    assert not [name for part in (open_data(".").train, open_data(".").val) for name in part.ids if "drawn" in name]
+
+
+def test_a_class_may_be_called_runs(tmp_path: Path, pictures: Any) -> None:
+    data = pictures() / "train"
+    (data / "class 0").rename(data / "runs")
+    assert open_data(data).train.classes == ("class 1", "class 2", "runs")
+
+
+def test_only_a_run_is_said_to_go_on(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+    data, odd = pictures(), tmp_path / "odd"
+    odd.mkdir()
+    (odd / "picture.png").write_bytes((data / "train" / "class 0" / "000.png").read_bytes())
+    for out, says in ((odd / "picture.png", "is a file, not a folder"), (odd, "is not empty; choose another --out")):
+        with pytest.raises(UserError, match=says):
+            api.train(data, out=out, settings=tiny)
