@@ -127,7 +127,7 @@ for side in (64, 4000):
 def test_a_thousand_steps_beside_a_box_that_only_touches_the_border_stay_finite(
     tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
-    """In an eighth of the steps crops cut objects away whole. A rest of 1e-13 pixels, which made a loss of 0 / 0, is too
+    """In an eighth of the steps crops cut objects away. A rest of 1e-13 pixels, which made a loss of 0 / 0, is too
     rare to be met here: tests/data/test_detection.py and tests/models/test_rcnn.py make it."""
     root, side = tmp_path / "data", 160
     rng = np.random.default_rng(0)
