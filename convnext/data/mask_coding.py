@@ -29,7 +29,8 @@ LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif"}
 VOC_CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
                "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
                "tvmonitor")  # fmt: skip
-VOID_COLOURS = ((0, 0, 0), (224, 224, 192), (255, 255, 255))  # to show it in: the first that is no class's
+VOC_BORDER = (224, 224, 192)  # around each object of PASCAL VOC, where its masks hold colours
+VOID_COLOURS = ((0, 0, 0), VOC_BORDER, (255, 255, 255))  # to show it in: the first that is no class's
 Colour = tuple[int, int, int]
 
 
@@ -186,10 +187,11 @@ def binary_coding(names: Sequence[str] = ("background", "foreground"), threshold
     return replace(coding, threshold=threshold)
 
 
-def voc_coding(ignore: Iterable[int] = ()) -> MaskCoding:
-    """PASCAL VOC's 20 classes and the background, by their positions and in their colours."""
+def voc_coding(ignore: Iterable[int] = (), *, in_colour: bool = False) -> MaskCoding:
+    """PASCAL VOC's 20 classes and the background, by their positions or in their colours."""
     colours = ((0, 0, 0), *spread_colours(len(VOC_CLASSES) - 1))
-    return replace(coding_of(VOC_CLASSES, [None] * len(VOC_CLASSES), ignore), colours=colours)
+    coding = replace(coding_of(VOC_CLASSES, [None] * len(VOC_CLASSES), ignore), colours=colours)
+    return replace(coding, in_colour=True, ignored_colours=(VOC_BORDER,)) if in_colour else coding
 
 
 def ade20k_coding() -> MaskCoding:

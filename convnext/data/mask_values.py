@@ -5,6 +5,7 @@ A value in one of a thousand masks is a class like any other, so none is left ou
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from .mask_coding import (
     LOSSY,
     UNLABELLED,
     UNLABELLED_16,
+    VOC_BORDER,
     VOC_CLASSES,
     Colour,
     MaskCoding,
@@ -40,6 +42,7 @@ SOFT_SHARE = 0.95  # which are few
 THRESHOLD = 128
 PATIENCE = 2.0  # seconds, after which it is said what takes so long
 SHOWN = 12
+VOC_NAME = re.compile(r"\d{4}_\d{6}")
 GREY = 0x010101  # times a brightness is a grey colour
 
 
@@ -53,6 +56,7 @@ class Values:
     read: int = 0
     most: tuple[int, Path | None] = (0, None)  # values in one mask
     lossy: Path | None = None  # a mask that is a JPEG file
+    called_as_voc: int = 0  # masks with names as PASCAL VOC's have
     in_colour: bool = False
     seconds: float = 0.0
 
@@ -63,8 +67,14 @@ class Values:
         self.example = dict.fromkeys(held, path) | self.example
         self.most = max(self.most, (len(held), path), key=lambda one: one[0])
         self.read += 1
+        self.called_as_voc += VOC_NAME.fullmatch(path.stem) is not None
         if path.suffix.lower() in LOSSY:
             self.lossy = path
+
+    def is_voc(self, border: int) -> bool:
+        """Whether masks in PASCAL VOC's layout, which tools export for other classes, too, may be its own: most have
+        its names, or the border that it draws around every object, which has the value or colour `border`."""
+        return 2 * max(self.called_as_voc, self.masks[border]) > self.read
 
     def __str__(self) -> str:
         name = _colour_name if self.in_colour else str
@@ -123,14 +133,15 @@ def _held(path: Path) -> tuple[str, dict[int, int]] | BadImage:
 def coding_of_values(root: Path, found: Values, ignore: tuple[int, ...] = (), *, voc: bool = False) -> MaskCoding:
     """The classes that the values stand for. Raises UserError where they cannot be classes."""
     if found.in_colour:
-        return _of_colours(root, found)
+        return _of_colours(root, found, voc)
     values = sorted(found.masks.keys() - {UNLABELLED, UNLABELLED_16, *ignore})
     void = UNLABELLED in found.masks.keys() - set(ignore)
     if values == [0] and void:  # one class and a void would leave nothing to learn
         return binary_coding()
     if not values:
         raise UserError(f"the masks of {readable(root)} hold no class; they need values from 0")
-    if voc and values[-1] < len(VOC_CLASSES) and found.masks.keys() - set(values) <= {UNLABELLED, *ignore}:
+    others = found.masks.keys() - set(values)
+    if voc and values[-1] < len(VOC_CLASSES) and others <= {UNLABELLED, *ignore} and found.is_voc(UNLABELLED):
         return voc_coding(ignore)
     if len(values) == 1:
         raise UserError(f"all {found.read:,} masks of {readable(root)} hold the value {values[0]} alone, so there is "
@@ -141,8 +152,12 @@ def coding_of_values(root: Path, found: Values, ignore: tuple[int, ...] = (), *,
     return coding_of([str(value) for value in values], [None] * len(values), ignore, values=values)
 
 
-def _of_colours(root: Path, found: Values) -> MaskCoding:
+def _of_colours(root: Path, found: Values, voc: bool) -> MaskCoding:
     _require_exact(root, found)
+    coding = voc_coding(in_colour=True)
+    known = {codes for colours in (coding.colours, coding.ignored_colours) for codes in map(_code, colours)}
+    if voc and found.masks.keys() <= known and found.is_voc(_code(VOC_BORDER)):
+        return coding
     if len(found.masks) > MOST:
         raise UserError(f"the masks of {readable(root)} hold {len(found.masks):,} colours, too many to be taken for "
                         "classes; put classes.txt with lines such as 'road 128 64 128' beside the folders, or name it "
@@ -153,6 +168,11 @@ def _of_colours(root: Path, found: Values) -> MaskCoding:
 
 def _colour(code: int) -> Colour:
     return code >> 16, code >> 8 & 255, code & 255
+
+
+def _code(colour: Colour) -> int:
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue
 
 
 def _colour_name(code: int) -> str:

@@ -18,7 +18,7 @@ from .kept_shape import KeptShape
 from .labelled import SHOWN, fingerprint, held_out
 from .learned import UNTOLD, Learned, to_judge
 from .levels import Levels
-from .mask_coding import UNLABELLED, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
+from .mask_coding import UNLABELLED, VOC_CLASSES, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
 from .mask_layouts import is_masked as is_masked
 from .mask_values import THRESHOLD, Values, coding_of_values, is_soft, values_of
@@ -256,6 +256,8 @@ def how_found(values: Values, coding: MaskCoding) -> str:
     took = f", read in {values.seconds:.0f} s" if values.seconds >= 1 else ""
     if coding.threshold is not None:
         return f" (the masks are blurred black and white: a value from {coding.threshold} on is foreground)"
+    if coding.classes == VOC_CLASSES:
+        return f" (PASCAL VOC's, by the layout and the masks{took}; where they are others, name them in classes.txt)"
     what = "colours" if values.in_colour else "values"
     return f" (the {what} found in {values.read:,} mask{'s' * (values.read > 1)}{took})"
 

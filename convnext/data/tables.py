@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ PATH_NAMES = ("path", "filename", "file_name", "file", "filepath", "file_path", 
 SEVERAL, SPLIT = "labels", "split"
 ONE_NAMES = ("label", "class", "category", "target", "label_name", "class_name", "class_label")
 BETWEEN = "|", ";"  # labels of one picture
+MARKS = {",": "commas", "\t": "tabs", ";": "semicolons"}  # between cells
 
 Row = dict[str, str]
 
@@ -47,7 +47,7 @@ def find_table(root: Path) -> Path | None:
 
 def names_pictures(table: Path, root: Path) -> bool:
     """Whether a file is a table with a column `path`, or with one like it whose first picture lies below `root`."""
-    header, rows = _read(table)
+    header, rows, _ = _read(table)
     column = _path_column(header)
     if column is None or column.strip().lower() == "path":
         return column is not None
@@ -64,13 +64,14 @@ def read_table(table: Path, root: Path | None = None) -> LabelTable:
     Paths are below `root` (None: not looked for); a suffix or folder that is left out is found where only one file has
     the name. Raises UserError, naming the row, for anything else.
     """
-    header, rows = _read(table)
+    header, rows, mark = _read(table)
     places = _path_column(header)
     columns = [name for name in header if name.strip() and name != places and name.strip().lower() != SPLIT]
     if places is None or not columns:
+        seen = f"its first line has {listed(header)} (between {MARKS[mark]})" if header else "it is empty"
         raise UserError(
             f"{table} needs a header: 'path' (or filename, image, id), then 'label' for one class a picture, 'labels' "
-            "for several, or one column of 0 and 1 a class"
+            f"for several, or one column of 0 and 1 a class; {seen}, so call its columns by these names"
         )
     names, single, how = _names(columns, rows, table)
     given = [] if how else columns
@@ -78,26 +79,47 @@ def read_table(table: Path, root: Path | None = None) -> LabelTable:
     if len(classes) < 2:
         raise UserError(f"{table} has {len(classes) or 'no'} class; a classifier needs at least two")
     paths = tuple(row[places] for row in rows)
-    if len(set(paths)) < len(paths):
-        twice = Counter(paths).most_common(1)[0][0]
-        raise UserError(f"{table} lists {twice!r} more than once; join its labels in one row")
+    splits = _splits(header, rows, table)
+    kept = _once(table, paths, list(zip(names, splits or [""] * len(rows), strict=True)), single)
     place = {name: i for i, name in enumerate(classes)}
-    labels = tuple(tuple(sorted(place[name] for name in one)) for one in names)
+    labels = tuple(tuple(sorted(place[name] for name in names[i])) for i in kept)
     how = f"column {places!r} names the pictures, {how or f'{len(classes)} columns of 0 and 1 their labels'}"
-    whole = LabelTable(classes, paths, labels, _splits(header, rows, table), single, how)
+    how += f"; {len(rows) - len(kept):,} rows repeat others" if len(kept) < len(rows) else ""
+    splits = None if splits is None else tuple(splits[i] for i in kept)
+    whole = LabelTable(classes, tuple(paths[i] for i in kept), labels, splits, single, how)
     return whole if root is None else _found(whole, root)
 
 
-def _read(table: Path) -> tuple[Sequence[str], list[Row]]:
+def _once(table: Path, paths: Sequence[str], said: Sequence[tuple[set[str], str]], single: bool) -> list[int]:
+    """The positions of the rows that repeat no other one. Raises UserError where two say different things of a
+    picture; `said` are a row's labels and its split."""
+    first: dict[str, int] = {}
+    apart: dict[str, tuple[int, int]] = {}
+    for i, path in enumerate(paths):
+        j = first.setdefault(path, i)
+        if said[i] != said[j]:
+            apart.setdefault(path, (j, i))
+    if apart:
+        path, (one, other) = next(iter(apart.items()))
+        what = "labels" if said[one][0] != said[other][0] else "splits"
+        advice = "join its labels in one row" if what == "labels" and not single else "keep one of them"
+        more = f", as it does {len(apart) - 1:,} other pictures" if len(apart) > 1 else ""
+        raise UserError(f"{table} lists {path!r} more than once, with different {what} in rows {one + 2} and "
+                        f"{other + 2}{more}; {advice}")  # fmt: skip
+    return list(first.values())
+
+
+def _read(table: Path) -> tuple[Sequence[str], list[Row], str]:
+    """The columns, the rows, and what stands between cells."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as handle:
             first = handle.readline()
             handle.seek(0)
             # Spreadsheets write semicolons where a comma is the decimal point.
-            mark = next((mark for mark in (",", "\t", ";") if mark in first), ",")
+            mark = next((mark for mark in MARKS if mark in first), ",")
             reader = csv.DictReader(handle, restkey="", restval="", delimiter=mark)
             rows = list(reader)
-            return reader.fieldnames or (), rows
+            return reader.fieldnames or (), rows, mark
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table} cannot be read as a CSV table ({error}); give a UTF-8 file with a header") from None
 
@@ -175,6 +197,9 @@ class _Places:
         """The path below the folder; the name itself where nothing, or more than one picture, is called that."""
         if not name or os.path.isfile(self.root / name):
             return name
+        if "\\" in name:  # as Windows writes paths
+            place = self.of(name.replace("\\", "/"))
+            return place if os.path.isfile(self.root / place) else name
         found = self._by_name.get(name, [])
         return found[0] if len(found) == 1 else name
 

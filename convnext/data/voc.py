@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import UserError
 from .annotations import SPLIT_NAMES, Annotations, Fault, Layout, name_below, sizes_of_pictures, visible_pictures
-from .images import readable
+from .images import IMAGE_SUFFIXES, readable
 
 XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
 PICTURE_FOLDERS = ("jpegimages", "images")
@@ -49,6 +49,9 @@ def voc_layout(where: Path) -> Layout:
     if not paired:
         raise UserError(f"{readable(where)} has XML files and no picture that is called as one of them; put the "
                         "pictures beside them, in JPEGImages/ or in images/")  # fmt: skip
+    if not splits:
+        raise UserError(f"the lists in {readable(where)} name not one picture that has an XML file; mend "
+                        "ImageSets/Main, or take it out")  # fmt: skip
     if "train" not in splits:
         raise UserError(f"{readable(where)} has {' and '.join(splits)} pictures and none to learn from; add "
                         "ImageSets/Main/train.txt, or a folder train/")  # fmt: skip
@@ -151,7 +154,10 @@ def _number(text: str | None) -> float | None:
 
 def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """The keys of each split's pictures, and what there is to say of the lists."""
-    listed = _listed(root)
+    by_stem: dict[str, str] = {}
+    for key in paired:
+        by_stem.setdefault(os.path.basename(key), key)
+    listed = _listed(root, by_stem)
     if not listed:
         folders = {key: os.path.relpath(xml, root).split(os.sep)[0].lower() for key, (xml, _) in paired.items()}
         split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
@@ -161,9 +167,6 @@ def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[s
         lacking = _without_xml(root, paired)
         note = f"{lacking:,} of {lacking + len(paired):,} pictures have no XML file, and are left out"
         return found, (note,) if lacking else ()
-    by_stem: dict[str, str] = {}
-    for key in paired:
-        by_stem.setdefault(os.path.basename(key), key)
     notes, splits = [], {}
     judged = {name for split in ("val", "test") for name in listed.get(split, ())}
     for split, names in listed.items():
@@ -175,7 +178,7 @@ def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[s
     return {split: keys for split, keys in splits.items() if keys}, tuple(notes)
 
 
-def _listed(root: Path) -> dict[str, list[str]]:
+def _listed(root: Path, known: Mapping[str, str]) -> dict[str, list[str]]:
     """The picture names of each list in ImageSets/Main; where there is no train, trainval is learned from."""
     names = (*((split, name) for split, names in SPLIT_NAMES.items() for name in names), ("train", "trainval"))
     found: dict[str, list[str]] = {}
@@ -183,10 +186,15 @@ def _listed(root: Path) -> dict[str, list[str]]:
         path = root / "ImageSets" / "Main" / f"{name}.txt"
         if split not in found and path.is_file():
             lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            stems = [os.path.splitext(os.path.basename(line.split()[0]))[0] if "." in line.split()[0][-5:]
-                     else os.path.basename(line.split()[0]) for line in lines if line.strip()]  # fmt: skip
-            found[split] = list(dict.fromkeys(stems))
+            found[split] = list(dict.fromkeys(_named(line.split()[0], known) for line in lines if line.strip()))
     return {split: stems for split, stems in found.items() if stems}
+
+
+def _named(word: str, known: Mapping[str, str]) -> str:
+    """A picture's name as a list gives it, without the folder and suffix that some lists have."""
+    name = os.path.basename(word)
+    stem, suffix = os.path.splitext(name)
+    return stem if name not in known and suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else name
 
 
 def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:

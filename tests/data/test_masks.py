@@ -512,3 +512,27 @@ def test_folders_of_classes_below_images_are_no_masks(tmp_path: Path) -> None:
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / name / "0.png")
     assert not is_masked(tmp_path)
+
+
+def test_other_classes_in_pascal_vocs_layout_do_not_get_its_names(masked: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc(masked, tmp_path / "voc")
+    assert "21 classes (PASCAL VOC's, by the layout and the masks" in open_masks(root).note
+    for path in (root / "SegmentationClass").iterdir():
+        pixels = np.array(Image.open(path))
+        pixels[pixels == 255] = 0  # no border around objects
+        Image.fromarray(pixels).save(path)
+    assert open_masks(root).train.classes == ("0", "1", "2")
+
+
+def test_pascal_vocs_masks_saved_as_colours_keep_their_classes_and_border(
+    masked: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = voc(masked, tmp_path / "voc")
+    expected = open_masks(root).train[0].labels
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:3], colours[255] = ((0, 0, 0), (128, 0, 0), (0, 128, 0)), (224, 224, 192)
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(colours[np.array(Image.open(path))]).save(path)
+    source = open_masks(root).train
+    assert source.classes[:3] == ("background", "aeroplane", "bicycle")
+    np.testing.assert_array_equal(source[0].labels, expected)

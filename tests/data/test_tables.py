@@ -89,7 +89,13 @@ def test_suffixes_and_folders_that_are_left_out_are_found_where_one_file_has_the
         ("path,cat,dog\na.jpg,1,0\nb.jpg,0.5,1\n", "row 3 of .*'cat' is '0.5'"),
         ("path,labels,split\na.jpg,cat;dog,vall\n", "row 2 of .*split is 'vall'"),
         ("path,label\na.jpg,cat\nb.jpg,\n", "row 3 of .* has no label"),
-        ("path,labels\na.jpg,cat\na.jpg,dog\n", "lists 'a.jpg' more than once"),
+        (
+            "path,labels\na.jpg,cat\na.jpg,dog\n",
+            "lists 'a.jpg' more than once, with different labels in rows 2 and 3; join its labels in one row",
+        ),
+        ("path,label\na.jpg,cat\na.jpg,dog\nb.jpg,cat\nb.jpg,dog\n", "other pictures; keep one of them"),
+        ("path,label,split\na.jpg,cat,val\na.jpg,cat,train\nb.jpg,dog,val\n", "with different splits in rows 2 and 3"),
+        ("Datei;Klasse\na.jpg;cat\n", r"its first line has 'Datei', 'Klasse' \(between semicolons\), so call its col"),
         ("path,labels\na.jpg,caf\u00e9;b\n".encode("latin-1"), "cannot be read as a CSV table"),
     ],
 )
@@ -109,3 +115,19 @@ def test_only_a_table_of_paths_is_found(tmp_path: Path) -> None:
     assert find_table(tmp_path) is None
     (tmp_path / "labels.csv").write_text("path,labels\n")
     assert find_table(tmp_path) == tmp_path / "labels.csv"
+
+
+def test_a_row_that_repeats_another_counts_once(tmp_path: Path) -> None:
+    read = table(tmp_path, "path,label,split\na.jpg,cat,train\nb.jpg,dog,val\na.jpg,cat,train\n")
+    assert (read.paths, labels_of(read), read.splits) == (("a.jpg", "b.jpg"), [["cat"], ["dog"]], ("train", "val"))
+    assert read.understood.endswith("; 1 rows repeat others")
+
+
+def test_paths_as_windows_writes_them_are_found(tmp_path: Path) -> None:
+    (tmp_path / "pics").mkdir()
+    for name in "ab":
+        (tmp_path / "pics" / f"{name}.jpg").touch()
+    path = tmp_path / "labels.csv"
+    path.write_text("image,label\npics\\a.jpg,cat\nD:\\b.jpg,dog\nc\\c.jpg,dog\n")
+    assert find_table(tmp_path) == path
+    assert read_table(path, tmp_path).paths == ("pics/a.jpg", "D:\\b.jpg", "c\\c.jpg")

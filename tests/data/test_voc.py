@@ -149,3 +149,18 @@ def test_files_without_pictures(voc: Path) -> None:
         path.unlink()
     with pytest.raises(UserError, match="no picture that is called as one of them"):
         open_detection(voc)
+
+
+def test_names_with_a_dot_are_found_in_lists(voc: Path) -> None:
+    for place, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        for name in "abcd":
+            (voc / place / f"{name}.{suffix}").rename(voc / place / f"{name}.v1.{suffix}")
+    for split, text in (("train", "a.v1\nb.v1.jpg\n"), ("val", "c.v1\n"), ("test", "JPEGImages/d.v1.xml\n")):
+        (voc / "ImageSets" / "Main" / f"{split}.txt").write_text(text)
+    splits = open_detection(voc)
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (2, 1, 1)
+    for path in (voc / "ImageSets" / "Main").iterdir():
+        path.write_text("no.such\n")
+    with pytest.raises(UserError, match="name not one picture that has an XML file"):
+        open_detection(voc)
