@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import json
 import os
@@ -16,19 +17,21 @@ from . import recipe as recipes_io
 from .errors import UserError
 from .processes import follow_parent, spread
 from .progress import Progress
-from .tables import render
+from .tables import as_json, render
 from .variants import DETECTORS, RELEASES, SEGMENTERS, VARIANTS
 
 TOLD = 20  # unusable pictures that `check` names before its report, which groups them all
+AS_THEY_CAN = "convnext.as_they_can"  # how characters are written that the output's encoding lacks
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for what the user can mend, 1 for what failed while running."""
     follow_parent()
+    codecs.register_error(AS_THEY_CAN, _written_as_it_can)
     for stream in (sys.stdin, sys.stdout, sys.stderr):  # file names need not be text in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else AS_THEY_CAN)
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
@@ -47,6 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"convnext {options.command}: {error} (CONVNEXT_TRACEBACK=1 shows where)", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _written_as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Of a name that is no text its own bytes, of a character that the encoding lacks its escape (\\U0001f436)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return character.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -230,7 +243,7 @@ def _check(options: argparse.Namespace) -> int:
     if options.form == "text":
         print(report)
     elif options.form == "json":
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(report.to_dict(), indent=2))
     else:
         print(render(report.to_dict()["problems"], ("severity", "kind", "path", "detail"), options.form))
     return 0 if report.ok else EXIT_USER

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from .data.images import readable
 from .detecting import Found, as_result
 from .inference import Prediction
 from .segmenting import Areas
-from .tables import csv_line, render
+from .tables import as_json, csv_line, render
 
 SIDES = ("x", "y", "width", "height")
 Answer = Prediction | Found | Areas
@@ -83,7 +82,7 @@ def _json(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) ->
             if answer.error is not None and not layout.faults_in_json:
                 print(answer.error, file=sys.stderr)
             for row in layout.json(answer):
-                print(before + json.dumps(row, ensure_ascii=False), end="", flush=True)
+                print(before + as_json(row), end="", flush=True)
                 before = ",\n"
             if before == "[\n" and not layout.faults_in_json:  # an array there must be, though nothing was found
                 print("[", end="", flush=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,13 +27,19 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None,
         raise UserError(f"no table form {form!r}; choose one of {', '.join(FORMS)}")
     names = list(columns) if columns is not None else list(dict.fromkeys(key for row in rows for key in row))
     if form == "json":
-        return json.dumps([{name: row.get(name) for name in names} for row in rows], indent=2, ensure_ascii=False)
+        return as_json([{name: row.get(name) for name in names} for row in rows], indent=2)
     if form == "csv":
         return "\n".join([csv_line(names), *(csv_line([row.get(name) for name in names]) for row in rows)])
     numeric = [any(_is_number(row.get(name)) for row in rows) for name in names]
     decimals = [_decimals([row.get(name) for row in rows]) for name in names]
     cells = [[_cell(row.get(name), places) for name, places in zip(names, decimals, strict=True)] for row in rows]
     return _markdown(names, cells, numeric) if form == "markdown" else _text(names, cells, numeric)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON for standard output: where its encoding lacks characters, they are written with JSON's own escapes."""
+    encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+    return json.dumps(value, indent=indent, ensure_ascii=not encoding.startswith("utf"))
 
 
 def csv_line(values: Iterable[Any]) -> str:
