@@ -55,19 +55,22 @@ def summary(folder: Path, count: int) -> dict[str, Any]:
     """A row for each finished fold, the mean of its metric, and a 95 % interval of it where there are two or more.
 
     Folds share training pictures, so their spread alone promises too much: its variance counts 1/K + 1/(K - 1) times
-    (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once (Wilson 1927).
+    (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once (Wilson 1927), which
+    are wholly right or not.
     """
     rows: list[dict[str, Any]] = []
+    right: list[float] = []
     name = ""
     for number in range(1, count + 1):
         if _finished(path := folder / f"fold-{number}"):
             row = run_folder.result(path).evaluations[-1]
             name, judged = row["metric"], row[row["which"]]
+            right.append(judged["exact_match" if "exact_match" in judged else "top1"])
             rows.append({"fold": number, "judged": int(judged["count"]), name: row["value"], "run": str(path)})
     values = [row[name] for row in rows]
     found: dict[str, Any] = {"metric": name, "folds": rows, "mean": mean(values) if values else None}
     if len(values) > 1:
-        found |= {"std": stdev(values), "interval": _interval(values, [row["judged"] for row in rows], name)}
+        found |= {"std": stdev(values), "interval": _interval(values, [row["judged"] for row in rows], right)}
     return found
 
 
@@ -85,17 +88,17 @@ def as_text(found: dict[str, Any], data: str) -> str:
     return "\n".join(lines)
 
 
-def _interval(values: list[float], judged: list[int], name: str) -> tuple[float, float]:
+def _interval(values: list[float], judged: list[int], right: list[float]) -> tuple[float, float]:
+    """Of the mean of `values`; of so many pictures `judged` in each fold, `right` percent are wholly right."""
     from scipy.stats import t  # takes half a second to import
 
     count, middle = len(values), mean(values)
     half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 / count + 1 / (count - 1))
     low, high = max(0.0, middle - half), min(100.0, middle + half)
-    if name == "top1":
-        hits = sum(value * n / 100 for value, n in zip(values, judged, strict=True))
-        least, most = wilson_interval(hits, sum(judged))
-        low, high = min(low, least), max(high, most)
-    return low, high
+    hits = sum(share * n / 100 for share, n in zip(right, judged, strict=True))
+    least, most = wilson_interval(hits, sum(judged))
+    apart = middle - 100 * hits / sum(judged)  # of top-1 almost none: folds differ by a picture
+    return max(0.0, min(low, least + apart)), min(100.0, max(high, most + apart))
 
 
 def _finished(path: Path) -> bool:

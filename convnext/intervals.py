@@ -12,26 +12,41 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import TAIL, Z95, ClassificationCounter, MultiLabelCounter, wilson_interval
+from .metrics import Z95, ClassificationCounter, MultiLabelCounter, wilson_interval
 
 Interval = tuple[float, float]
+SURE = (100.0, 100.0)  # of the true class among as many as there are
+LEAST_LOSSES = (
+    100  # below these the interval of a mean loss, which few pictures decide, holds too seldom what it should
+)
 DRAWS, CELLS = 1000, 20_000_000  # resamples; of M x figures, beyond which none is drawn
 
 
 def of_classifier(counter: ClassificationCounter, losses: Sequence[float]) -> dict[str, Interval]:
-    """Wilson's for hits, the normal one for the mean over classes and for the loss."""
+    """Wilson's for hits, the normal one for the mean over classes and, of enough pictures, for the loss."""
     count = len(losses)
-    found = {f"top{k}": wilson_interval(float(counter.sums[i]), count) for i, k in enumerate(counter.top)}
     hits, support, _ = counter.classes.double().numpy()
-    there = support > 0
-    shrunk = (hits[there] + 1) / (support[there] + 2)  # a class of which all are right is no certainty
-    mean = 100 * float((hits[there] / support[there]).mean())
-    half = 100 * Z95 * math.sqrt(float((shrunk * (1 - shrunk) / (support[there] + 2)).sum())) / int(there.sum())
-    found["mean_class_accuracy"] = (max(0.0, mean - half), min(100.0, mean + half))
-    if count > 1:
+    found = {f"top{k}": wilson_interval(float(counter.sums[i]), count) if k < len(hits) else SURE
+             for i, k in enumerate(counter.top)}  # fmt: skip
+    found["mean_class_accuracy"] = _of_class_mean(hits[support > 0], support[support > 0])
+    if count >= LEAST_LOSSES:
         spread = Z95 * float(np.std(losses, ddof=1)) / math.sqrt(count)
         found["loss"] = (max(0.0, float(np.mean(losses)) - spread), float(np.mean(losses)) + spread)
     return found
+
+
+def _of_class_mean(hits: np.ndarray, support: np.ndarray) -> Interval:
+    """The normal one of the mean share of hits over classes.
+
+    A class of which all are right is no certainty, so each share is drawn towards a half; where a class has one or two
+    pictures that is less than their own spread, which is then that of a share drawn towards all classes'.
+    """
+    half_way = (hits + 1) / (support + 2)
+    common = (hits.sum() + 1) / (support.sum() + 2)
+    pooled = (hits + 2 * common) / (support + 2)
+    variance = np.maximum(half_way * (1 - half_way) / (support + 2), pooled * (1 - pooled) / support)
+    mean, half = 100 * float((hits / support).mean()), 100 * Z95 * math.sqrt(float(variance.sum())) / len(hits)
+    return max(0.0, mean - half), min(100.0, mean + half)
 
 
 def of_labels(counter: MultiLabelCounter, hits: np.ndarray, seen: np.ndarray) -> dict[str, Interval]:
@@ -82,11 +97,13 @@ def flat(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_lines(result: dict[str, Any]) -> str:
-    """An evaluation for people."""
+    """An evaluation for people, without what can be nothing else: a true class among the first five of five."""
     intervals, lines = result.get("intervals", {}), []
     for name, value in result.items():
         if name == "count":
             lines.append(f"{name:20}{int(value):10d}")
+        elif name.startswith("top") and tuple(intervals.get(name, ())) == SURE:
+            continue
         elif name not in ("intervals", "classes"):
             places = 4 if name == "loss" else 1
             ends = " to ".join(f"{end:.{places}f}" for end in intervals.get(name, ()))
@@ -95,11 +112,20 @@ def as_lines(result: dict[str, Any]) -> str:
 
 
 def _resampled(counts: np.ndarray, figures: dict[str, Callable[[np.ndarray], np.ndarray]]) -> dict[str, Interval]:
-    """Of figures of the sums of (M, F) counts; none of one picture, or of more than can be drawn in seconds."""
+    """Of figures of the sums of (M, F) counts; none of one picture, or of more than can be drawn in seconds.
+
+    Where classes are rare, a figure of pictures drawn anew is lower than that of the pictures themselves, which is
+    itself as much lower than the truth: the middle lies as far above the figure as the mean of the draws below it. The
+    half width is the normal one of their spread, and the figure lies within.
+    """
     pictures = len(counts)
     if pictures < 2 or counts.size > CELLS:
         return {}
     weights = np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), size=DRAWS)
     totals = weights.astype(np.float64) @ counts
-    ends = {name: np.quantile(figure(totals), (TAIL, 1 - TAIL)) for name, figure in figures.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+    found: dict[str, Interval] = {}
+    for name, figure in figures.items():
+        value, drawn = float(figure(counts.sum(0, dtype=np.float64)[None])[0]), figure(totals)
+        middle, half = 2 * value - float(drawn.mean()), Z95 * float(drawn.std())
+        found[name] = (max(0.0, min(value, middle - half)), min(100.0, max(value, middle + half)))
+    return found

@@ -104,7 +104,7 @@ def test_a_setting_that_was_refused_leaves_the_folder_free(pictures: Any, tiny: 
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["--folds", "1"], "choose from 2"), (["--folds", "11"], "has 10 images"),
+    [(["--folds", "1"], "choose at least 2"), (["--folds", "11"], "has 10 images"),
      (["--folds", "3", "--resume"], "repeat"),
      (["--folds", "3", "--nproc", "2"], "leave out --nproc"), (["--folds", "3", "--val-fraction", "0.1"], "in turn")],
 )  # fmt: skip
@@ -126,10 +126,19 @@ def test_folds_of_data_with_a_split_are_refused(pictures: Any, annotated: Any, t
 
 
 def test_the_interval_is_never_that_of_no_spread() -> None:
-    low, high = folds._interval([100.0, 100.0, 100.0], [10, 10, 10], "top1")
+    low, high = folds._interval([100.0, 100.0, 100.0], [10, 10, 10], [100.0] * 3)
     assert low == pytest.approx(88.65, abs=0.01)
     assert high == 100
-    low, high = folds._interval([30.0, 50.0, 40.0], [10, 10, 10], "macro_f1")
+    low, high = folds._interval([30.0, 50.0, 40.0], [10, 10, 10], [30.0, 30.0, 30.0])
     assert (low, high) == pytest.approx(
         (40 - 4.3027 * 10 * (1 / 3 + 1 / 2) ** 0.5, 40 + 4.3027 * 10 * (5 / 6) ** 0.5), 1e-3
     )
+    low, high = folds._interval([80.0, 80.0], [10, 10], [60.0, 60.0])  # two folds of one F1 are no certainty
+    assert low < 65
+    assert 95 < high <= 100
+
+
+@pytest.mark.parametrize("fold", [0, 4])
+def test_there_is_no_fold_beyond_the_last(fold: int, pictures: Any) -> None:
+    with pytest.raises(UserError, match=f"there is no fold {fold} of 3"):
+        open_fold(pictures(train=30) / "train", fold, 3)

@@ -87,8 +87,13 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
     """Of a folder without a split: as `val` the given one (from 1) of so many folds, as `train` all the others.
 
     Folds are alike in each class and as large as each other, but for one image; which image is in which follows from
-    its name. Raises UserError where there is a split already, or a class has fewer images than there are folds.
+    its name. Raises UserError where there is a split already, a class has fewer images than there are folds, or there
+    is no such fold.
     """
+    if folds < 2:
+        raise UserError(f"--folds {folds}: one part is judged by what learned from the others; choose at least 2")
+    if not 1 <= fold <= folds:
+        raise UserError(f"there is no fold {fold} of {folds}; choose from 1 to {folds}")
     text = "digits" if where is None else str(where)
     root = Path(os.path.expanduser(text))
     own = f"{readable(text)} has a split of its own; --folds divides a folder of class folders that has none"
@@ -104,7 +109,7 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
     else:
         whole = scan(root)
     counts = whole.class_counts()
-    if folds < 2 or min(counts) < folds:
+    if min(counts) < folds:
         few = f"the class {whole.classes[counts.index(min(counts))]!r} has {min(counts)} images"
         raise UserError(f"--folds {folds}: {few}, and each fold needs one; choose from 2 to that many")
     groups = [[i for i, label in enumerate(whole.labels) if label == k] for k in range(len(whole.classes))]
