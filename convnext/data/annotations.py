@@ -16,6 +16,8 @@ from .images import IMAGE_SUFFIXES, BadImage, read_header
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
+BACKGROUND = "background"  # of an image's entry: it was said to hold nothing, and not forgotten
+
 Fault = Callable[[str, str, str], None]  # takes a finding's kind, what it is about, and the whole sentence
 Size = tuple[int, int]  # width, height
 

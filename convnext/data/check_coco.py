@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from .annotated import layout_of
-from .annotations import Annotations
+from .annotations import BACKGROUND, Annotations
 from .coco import sizes_of
 from .coco_entries import REQUIRED, SMALLEST_SIDE, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
 from .coco_files import image_folder
@@ -44,7 +44,7 @@ def check_annotations(root: Path, progress: Progress | None = None, tell: Tell |
         layout = layout_of(root)
     except UserError as error:
         return FolderReport(name, {}, [Problem("missing split", ".", str(error))], "objects")
-    problems += [Problem("unused folder", ".", text) for text in layout.notes]
+    problems += [Problem("reading", ".", text) for text in layout.notes]
     splits: dict[str, _Split] = {}
     facts: list[Facts] = []
     levels: Levels | None = None
@@ -56,7 +56,7 @@ def check_annotations(root: Path, progress: Progress | None = None, tell: Tell |
         except UserError as error:
             problems.append(Problem("bad annotations", ".", str(error)))
             continue
-        problems += [Problem("unused folder", role, text) for text in found.notes]
+        problems += [Problem("reading", role, text) for text in found.notes]
         splits[role] = _Split(role, found)
         if role in ("train", "all"):
             levels, said = levels_of(splits[role].pictures)
@@ -157,9 +157,13 @@ class _Split:
 
     def _pictures(self, facts: list[Facts]) -> Iterator[Problem]:
         objects = Counter(row["image_id"] for row in self.annotations)
+        empty = [row for row in self.images if row.get(BACKGROUND) and not objects[row["id"]]]
+        if empty:
+            text = f"{len(empty):,} pictures with an empty label file are background: {EMPTY[self.role]}"
+            yield Problem("background", self.name, text)
         for row, picture, fact in zip(self.images, self.pictures, facts, strict=True):
             count = objects[row["id"]]
-            if not count:
+            if not count and not row.get(BACKGROUND):
                 yield Problem("no object", picture.name, f"{EMPTY[self.role]}: it has no annotation")
             if count > MOST_OBJECTS:
                 yield Problem("many objects", picture.name, f"{count:,} objects: {MANY[self.role]}")
@@ -194,7 +198,7 @@ def _reason(row: dict[str, Any], size: tuple[int, int], bad: str | None) -> str:
     """Of what is useless: what exactly. `bad` is what is wrong with the first of its broken polygons."""
     x, y, w, h = row["bbox"]
     if min(w, h) < SMALLEST_SIDE:
-        return f"its box is {w:g} x {h:g}"
+        return f"its box is {w:.3g} x {h:.3g} pixels, and at least {SMALLEST_SIDE:g} a side is needed"
     if row.get("area") == 0:
         return "its area is given as 0"
     if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0:

@@ -10,6 +10,7 @@ from typing import Any
 from .images import MAX_PIXELS
 
 POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
+READ_FROM = "read_from"  # of an annotation: the file and line of another format
 SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
 LEAST_WIDTH = 1e-6  # pixels: corners closer to a line than this have no area
 FAR = 10  # long sides of the image that an outline may reach beyond it: drawing one of 10^12 pixels takes all memory
@@ -62,7 +63,10 @@ def fault_of(part: str, row: Any) -> str | None:
 
 
 def called(part: str, row: Any) -> str:
-    """What messages call an entry: "image 17", or "an entry of images" where it has no id."""
+    """What messages call an entry: "image 17", or "an entry of images" where it has no id; where it was read from,
+    of an annotation that was made of something else."""
+    if isinstance(row, dict) and part == "annotations" and isinstance(row.get(READ_FROM), str):
+        return str(row[READ_FROM])
     names = {"images": "image", "annotations": "annotation", "categories": "category"}
     number = row.get("id") if isinstance(row, dict) else None
     return f"an entry of {part}" if number is None else f"{names[part]} {_short(number)}"
@@ -99,8 +103,10 @@ def why_useless(row: dict[str, Any], size: tuple[int, int]) -> str | None:
         return "marked to be ignored"
     x, y, w, h = row["bbox"]
     inside = (min(x + w, size[0]) - max(x, 0), min(y + h, size[1]) - max(y, 0))
-    if min(*inside) <= 0 or min(w, h) < SMALLEST_SIDE or row.get("area") == 0:
+    if min(*inside) <= 0 or min(w, h) <= 0 or row.get("area") == 0:
         return "without an area within their image"
+    if min(w, h) < SMALLEST_SIDE:
+        return "thinner than a pixel"
     outline = row.get("segmentation")
     if isinstance(outline, dict):
         nothing = not any((_lengths_of(outline) or [])[1::2])

@@ -19,6 +19,7 @@ from .images import IMAGE_SUFFIXES, readable
 
 XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
 PICTURE_FOLDERS = ("jpegimages", "images")
+DIFFICULT = "are judged as COCO's crowds are: what is found within one counts neither as right nor as wrong"
 LARGEST_XML = 2**24  # bytes; a picture of ten thousand objects has 2 MB
 
 
@@ -56,7 +57,14 @@ def voc_layout(where: Path) -> Layout:
         raise UserError(f"{readable(where)} has {' and '.join(splits)} pictures and none to learn from; add "
                         "ImageSets/Main/train.txt, or a folder train/")  # fmt: skip
     every = _Every(root, paired)
-    return Layout("voc", {split: partial(every.split, split, names) for split, names in splits.items()}, tuple(notes))
+    return Layout(
+        "voc",
+        {
+            split: partial(every.split, names, split != "train" or "val" not in splits)
+            for split, names in splits.items()
+        },
+        tuple(notes),
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class _Every:
         names = {thing.name for picture in self.read.values() for thing in picture.objects}
         return {name: number for number, name in enumerate(sorted(names), 1)}
 
-    def split(self, split: str, keys: list[str], fault: Fault) -> Annotations:
+    def split(self, keys: list[str], judged: bool, fault: Fault) -> Annotations:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         sizes = sizes_of_pictures([self.paired[key][1] for key in keys], fault)
@@ -115,7 +123,9 @@ class _Every:
             ]  # fmt: skip
         categories = [{"id": number, "name": name} for name, number in self.classes.items()]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        return Annotations(self.root, content, self.root)
+        difficult = sum(row["difficult"] for row in annotations)
+        said = f"{difficult:,} difficult objects {DIFFICULT}"
+        return Annotations(self.root, content, self.root, notes=(said,) if judged and difficult else ())
 
 
 def _parsed(path: Path) -> _Picture:

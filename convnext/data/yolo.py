@@ -17,6 +17,7 @@ from typing import Any
 from .. import files
 from ..errors import UserError
 from .annotations import (
+    BACKGROUND,
     SPLIT_NAMES,
     Annotations,
     Fault,
@@ -27,6 +28,7 @@ from .annotations import (
     sizes_of_pictures,
     visible_pictures,
 )
+from .coco_entries import READ_FROM
 from .images import readable
 from .labelled import listed
 
@@ -77,7 +79,7 @@ def yolo_layout(where: Path, *, whole_paths: bool = False) -> Layout:
         place = _place(config, split)
         try:
             if place is not None:
-                pictures[split] = _pictures(config, place)
+                pictures[split] = _pictures(config, split, place)
         except UserError as error:
             if split == "train":
                 raise
@@ -114,7 +116,7 @@ def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:
         raise UserError(f"{why}; add val: and a folder, or train on {readable(root)} itself, which holds some "
                         "pictures out")  # fmt: skip
     read = {target / f"instances_{split}.json": layout.splits[split](refuse) for split in layout.splits}
-    texts = {path: json.dumps(one.content) for path, one in read.items()}
+    texts = {path: json.dumps(_as_coco(one.content)) for path, one in read.items()}
     if differing := [path for path, text in texts.items() if _differs(path, text)]:
         raise UserError(f"{' and '.join(map(str, differing))} would be lost, with whatever was mended in them since; "
                         "move them away, or write elsewhere with --out")  # fmt: skip
@@ -125,6 +127,12 @@ def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:
         f"{len(config.classes)} classes"
         for path, one in read.items()
     ] + list(layout.notes)
+
+
+def _as_coco(content: dict[str, Any]) -> dict[str, Any]:
+    """The content without what COCO's format does not have."""
+    return {part: [{key: value for key, value in row.items() if key not in (BACKGROUND, READ_FROM)} for row in rows]
+            for part, rows in content.items()}  # fmt: skip
 
 
 def _differs(path: Path, text: str) -> bool:
@@ -195,14 +203,14 @@ def _place(config: Config, split: str) -> Any:
     return named or next((place for place in usual if (config.path.parent / place).is_dir()), None)
 
 
-def _pictures(config: Config, value: Any) -> list[Path]:
+def _pictures(config: Config, split: str, value: Any) -> list[Path]:
     """The images of a split: of a folder, of a text file that lists them, or of several of either."""
     found: list[Path] = []
     for place in map(str, value if isinstance(value, list) else [value]):
         where = _resolved(config, place)
         if where is None:
             base = config.path.parent / str(config.settings.get("path") or "")
-            raise UserError(f"{config.path} names {place}, which is not in {readable(base)}; mend path, train and val")
+            raise UserError(f"{config.path} names {place}, which is not in {readable(base)}; mend path or {split}")
         inside = _listed_in(config, where) if where.is_file() else _below(where)
         if not inside:
             raise UserError(f"{readable(where)} holds no images; mend the path in {config.path.name}")
@@ -249,6 +257,7 @@ def _read(config: Config, split: str, pictures: Sequence[Path], base: Path | Non
     lines = {path: _lines(config, path, fault) for path in there}
     every = [line for found in lines.values() for line in found]
     _require_no_key_points(config, every)
+    folder = base or config.path.parent
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     sizes = sizes_of_pictures(pictures, fault)
@@ -257,12 +266,14 @@ def _read(config: Config, split: str, pictures: Sequence[Path], base: Path | Non
             continue
         name = str(picture.resolve()) if base is None else name_below(base, picture)
         images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
+        if path in lines and not lines[path]:
+            images[-1][BACKGROUND] = True
         for line in lines.get(path, ()):
             mine = _object(config, line, size)
+            mine[READ_FROM] = f"{readable(name_below(folder, line.path))}, line {line.number}"
             annotations.append({"id": len(annotations) + 1, "image_id": images[-1]["id"]} | mine)
     categories = [{"id": number, "name": name} for number, name in config.classes.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    folder = base or config.path.parent
     return Annotations(
         config.path, content, folder, measured=True, notes=tuple(_remarks(config, pictures, there, every))
     )

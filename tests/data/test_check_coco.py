@@ -119,11 +119,14 @@ def test_what_is_said_depends_on_what_the_pictures_are_for(annotated: Any) -> No
 
     root = changed(annotated(), spoil)
     said = {problem.path: problem.detail for problem in check(root).problems}
-    assert said["annotation 1"] == "not learned from: its box is 0 x 20"
+    assert said["annotation 1"] == "not learned from: its box is 0 x 20 pixels, and at least 1 a side is needed"
     assert said["002.png"] == "not learned from: it has no annotation"
     root = changed(annotated("other"), spoil, "val2017")
     said = {problem.path: problem.detail for problem in check(root).problems}
-    assert said["annotation 1"] == "judged all the same, and hardly ever found: its box is 0 x 20"
+    assert (
+        said["annotation 1"]
+        == "judged all the same, and hardly ever found: its box is 0 x 20 pixels, and at least 1 a side is needed"
+    )
     assert said["002.png"] == "whatever is found in it counts as wrong: it has no annotation"
 
 

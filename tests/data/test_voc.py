@@ -71,6 +71,7 @@ def test_the_layout_of_the_challenge(voc: Path) -> None:
     assert one.ignored.tolist() == [[10, 10, 20, 20]]  # difficult: not learned, and no background either
     assert splits.val.judged == 1  # nor right or wrong to find
     assert "2 objects marked as difficult" in splits.note
+    assert "val: 1 difficult objects are judged as COCO's crowds are: what is found within one counts" in splits.note
     assert "1 of the 2 pictures that ImageSets/Main lists for test have no picture" in splits.note
     (voc / "ImageSets" / "Main" / "train.txt").unlink()
     assert len(open_detection(voc).train) == 2  # trainval, but for those that are judged

@@ -11,6 +11,7 @@ from PIL import Image
 
 from convnext import UserError
 from convnext.cli import main
+from convnext.data.check import check
 from convnext.data.coco import open_detection, open_detection_for_judging
 from convnext.data.learned import learned_from
 from convnext.data.yolo import import_yolo
@@ -207,7 +208,7 @@ def test_check_reads_what_training_reads(yolo: Path, capsys: pytest.CaptureFixtu
     assert main(["check", str(yolo), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["counts"] == {"train": {"cat": 1, "dog": 1}, "val": {"cat": 1, "dog": 1}}
-    assert {row["kind"] for row in report["problems"]} <= {"no object", "leak", "duplicate", "unused folder"}
+    assert {row["kind"] for row in report["problems"]} <= {"no object", "leak", "duplicate", "reading"}
     (yolo / "labels" / "val" / "b.txt").write_text("5 0.5 0.5 0.1 0.1\n1 0.5 0.5 0.1\n")
     (yolo / "images" / "train" / "b.jpg").write_bytes(b"no picture")
     assert main(["check", str(yolo)]) == 2
@@ -263,3 +264,20 @@ def test_no_or_several_settings(yolo: Path) -> None:
         import_yolo(yolo)
     with pytest.raises(UserError, match="has none"):
         import_yolo(yolo / "images")
+
+
+def test_check_names_files_and_lines_and_counts_background(yolo: Path) -> None:
+    (yolo / "labels" / "train" / "a.txt").write_text("1 0.5 0.5 0.25 0.5\n\n0 0.5 0.5 0.01 0.5\n")
+    (yolo / "labels" / "train" / "b.txt").touch()
+    (yolo / "data.yaml").write_text(YAML + "test: images/tset\n")
+    found = {(one.kind, one.path): one for one in check(yolo).problems}
+    assert "its box is 0.8 x 20 pixels, and at least 1 a side" in found["no area", "labels/train/a.txt, line 3"].detail
+    assert found["background", "train"].severity == "note"
+    assert found["background", "train"].detail.startswith("1 pictures with an empty label file are background: not")
+    assert ("no object", "images/train/b.jpg") not in found
+    assert ("no object", "images/val/b.jpg") in found  # which has no label file
+    assert "; mend path or test" in found["reading", "."].detail
+    assert "train: 1 objects thinner than a pixel, left out" in open_detection(yolo).note
+    import_yolo(yolo, yolo.parent)
+    content = json.loads((yolo.parent / "annotations" / "instances_train.json").read_text())
+    assert not {"background", "read_from"} & {key for rows in content.values() for row in rows for key in row}
