@@ -119,6 +119,9 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     length.add_argument("--minutes", type=float, help="training time; the number of steps that fit is measured")
     add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
+    add(
+        "--precision", choices=("auto", "fp32", "bf16"), help="default: the recipe's; auto: what the device is made for"
+    )
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
     add("--labels", metavar="FILE", help="table of path,label or path,labels (a;b); or the classes of masks")
     add(
@@ -142,12 +145,16 @@ def _train(options: argparse.Namespace) -> int:
     for name in settings:
         recipes_io.check_field(name)
     named = {"model": options.model, "weights": options.weights, "epochs": options.epochs, "minutes": options.minutes,
-             "image_size": options.image_size, "seed": options.seed}  # fmt: skip
-    settings.update({name: value for name, value in named.items() if value is not None})
+             "image_size": options.image_size, "seed": options.seed, "precision": options.precision}  # fmt: skip
     if options.batch_size == "auto":
-        settings["auto_batch"] = True
-    elif options.batch_size is not None:
-        settings["batch_size"] = options.batch_size
+        named["auto_batch"] = True
+    else:
+        named["batch_size"] = options.batch_size
+    named = {name: value for name, value in named.items() if value is not None}
+    if twice := [name for name in named if name in settings]:
+        raise UserError(f"{twice[0]} is given twice, as {named[twice[0]]} and by --set {twice[0]}="
+                        f"{settings[twice[0]]}; leave one of them out")  # fmt: skip
+    settings |= named
     if options.folds is not None:
         return _train_folds(options, settings)
     if options.nproc is not None and "RANK" not in os.environ:

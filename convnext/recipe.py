@@ -189,12 +189,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.micro_batch is not None and self.micro_batch < 1):
-            raise UserError(f"batch_size {self.batch_size} and micro_batch {self.micro_batch} must be positive")
-        if self.epochs <= 0 or (self.minutes is not None and self.minutes <= 0):
-            raise UserError(f"epochs {self.epochs} and minutes {self.minutes} must be positive")
-        if self.image_size < 1 or self.eval_every <= 0 or self.save_every <= 0:
-            raise UserError("image_size, eval_every and save_every must be positive")
+        for name in ("epochs", "minutes", "eval_every", "save_every"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise UserError(f"{name} {value:g} must be positive")
         if self.levels is not None and not self.levels[0] < self.levels[1]:
             raise UserError(f"levels {self.levels} are black and white: the first must be smaller than the second")
         if not 0 < self.progressive <= 1:
@@ -203,7 +200,20 @@ class Recipe:
             raise UserError(f"drop_path {self.drop_path} and dropout {self.dropout} must lie in [0, 1)")
         if self.ema is not None and not 0 < self.ema < 1:
             raise UserError(f"ema {self.ema} must lie between 0 and 1; leave it out to train without an average")
-        _check(self, "", 1, math.inf, "eval_batch", "num_classes", "steps", "patience", "patch_size")
+        _check(
+            self,
+            "",
+            1,
+            math.inf,
+            "batch_size",
+            "micro_batch",
+            "image_size",
+            "eval_batch",
+            "num_classes",
+            "steps",
+            "patience",
+            "patch_size",
+        )
         _check(self, "", 0, math.inf, "workers", "layer_scale")
         _check(self, "", 0, 2**63 - 1, "seed")
 
@@ -348,9 +358,9 @@ def _scalar(hint: Any, value: Any, name: str) -> Any:
         if hint is int and isinstance(value, float) and not value.is_integer():
             raise ValueError
         converted = hint(value)
-        if hint is float and not math.isfinite(converted):
-            raise ValueError
-        return converted
     except (KeyError, ValueError, TypeError):
         kind = "set of fields" if dataclasses.is_dataclass(hint) else hint.__name__
         raise UserError(f"{name}={value!r} is not a valid {kind}") from None
+    if hint is float and not math.isfinite(converted):
+        raise UserError(f"{name}={value!r} must be finite")
+    return converted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,3 +251,15 @@ def test_get_recipe_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
 def test_a_name_used_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="used twice: a"):
         _joined(({"a": Recipe()}, {"b": Recipe(), "a": Recipe()}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"epochs": 0}, "epochs 0 must be positive"), ({"minutes": 0}, "minutes 0 must be positive"),
+     ({"batch_size": 0}, "batch_size 0 must be at least 1"), ({"micro_batch": 0}, "micro_batch 0 must be at least 1"),
+     ({"epochs": "nan"}, "epochs='nan' must be finite"), ({"save_every": -1}, "save_every -1 must be positive")],
+)  # fmt: skip
+def test_what_is_wrong_is_named_alone(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as error:
+        override(Recipe(), settings)
+    assert str(error.value) == says

@@ -129,8 +129,8 @@ def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
     for runs in dict.fromkeys(one for folder in (root, *found.values()) for one in folders.run_folders(folder)):
         yield Problem("unused folder", readable(os.path.relpath(runs, root)), "left out: it holds training runs")
     if "all" not in found:
-        for split in {"train", "val"} - {"val" if "test" in found else ""} - set(found):  # a share of train is held out
-            yield Problem("missing split", ".", f"there is no {split} folder beside {next(iter(found.values())).name}")
+        if "train" not in found:  # without val a share of train is held out
+            yield Problem("missing split", ".", f"there is no train folder beside {next(iter(found.values())).name}")
         for other in folders.class_folders(root):
             if other not in found.values():
                 yield Problem("unused folder", readable(other.name), "left out: train, val and test hold the classes")
@@ -178,7 +178,7 @@ def _balance(counts: Counts) -> list[Problem]:
     if filled[large] > IMBALANCE * filled[small]:
         detail = f"{large!r} has {filled[large]:,} images, {small!r} only {filled[small]:,}; consider balanced sampling"
         problems.append(Problem("imbalance", split, detail))
-    if split == "all":
+    if split == "all" or "val" not in counts:
         problems += [Problem("single image", name, "cannot be both learnt from and measured on")
                      for name, count in filled.items() if count == 1]  # fmt: skip
     return problems

@@ -202,7 +202,14 @@ def _classes(root: Path) -> str | None:
         return None
     if len(names) == 1 and not found and len(folders.class_folders(names[0])) > 1:
         return None  # an archive that was unpacked into a folder of its own
-    return "train and val hold a folder for each class" if len(found) == 2 else "its folders hold pictures"
+    if not found:
+        return "its folders hold pictures"
+    *others, last = [folder.name for folder in found.values()]
+    return (
+        f"{', '.join(others)} and {last} hold a folder for each class"
+        if others
+        else f"{last} holds a folder for each class"
+    )
 
 
 def _folders_of_classes(root: Path) -> tuple[list[Path], list[Path]]:

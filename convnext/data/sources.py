@@ -40,6 +40,8 @@ from .tables import LabelTable, find_table, read_table
 __all__ = ["NATIVE", "ArrayReader", "FileReader", "Label", "Source", "Splits", "cached", "fingerprint", "open_data",
            "open_fold", "open_for_judging", "relabelled", "subset"]  # fmt: skip
 
+FAR_OFF = 1.5  # times the share that was asked for is held out, or less: that is said
+
 
 def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, seed: int = 0,
               multi_label_csv: str | Path | None = None, test_chooses: bool = False) -> Splits:  # fmt: skip
@@ -47,8 +49,8 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
 
     A folder with train/ and val/ is taken as it is; one of class folders has a share of each class held out, chosen by
     the hash of seed and file name, so that a picture added later moves at most one other; a share of 0 holds out
-    nothing. A test/ beside them chooses nothing: without val/ a share of train/ is held out for that (`test_chooses`:
-    it is val itself). A labels.csv that names pictures (`path`) makes a multi-label set. A folder with CIFAR's own
+    nothing. Of train/ without val/ a share is held out, too: a test/ beside it chooses nothing (`test_chooses`: it is
+    val itself). A labels.csv that names pictures (`path`) makes a multi-label set. A folder with CIFAR's own
     batches, or an .npz file (x_train, y_train, x_test, y_test, and `classes` by choice), is read as such. CIFAR and
     Imagenette are downloaded only because they are named here. Raises UserError for whatever makes the data unfit.
     """
@@ -66,11 +68,10 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     found = folders.split_folders(root)
     if not found:
         return _split(scan(root), text, val_fraction, seed)
-    if "train" not in found or len(found) == 1:
-        have, lack = ("train", "val") if "train" in found else (next(iter(found)), "train")
+    if "train" not in found:
         advice = "add it, or pass the folder of class folders to have it split"
-        raise UserError(f"{readable(root)} has a {have} folder but no {lack} folder; {advice}")
-    if test_chooses and "val" not in found:
+        raise UserError(f"{readable(root)} has a {next(iter(found))} folder but no train folder; {advice}")
+    if test_chooses and "val" not in found and "test" in found:
         found["val"] = found.pop("test")
     parts = {split: scan(folder, prefix=folder.name) for split, folder in found.items() if split != "test"}
     train, val = parts["train"], parts.get("val")
@@ -192,7 +193,7 @@ def _by_fingerprint(where: str | Path | None, whole: Source, split: str, val_fra
     if whole.multi_label:
         return whole, note
     if folders.split_folders(root):
-        own = open_data(where, val_fraction=val_fraction) if len(folders.split_folders(root)) > 1 else None
+        own = open_data(where, val_fraction=val_fraction) if "train" in folders.split_folders(root) else None
         same = own is not None and fingerprint(own.train) == trained_on
         return whole, note if same else note + UNTOLD
     parts = _split(whole, str(where), val_fraction, 0)
@@ -213,10 +214,26 @@ def _split(whole: Source, name: str, fraction: float, seed: int, test: Source | 
     if not held and fraction:
         raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
-    share = f"no {lacking}, so {len(val):,} of {len(whole):,} images are held out, alike in each of "
-    share += f"{len(whole.classes)} classes"
+    share = f"no {lacking}, so {len(val):,} of {len(whole):,} images are held out, {_evenly(whole, members, fraction)}"
     note = f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{remarks_on(whole)}"
     return Splits(subset(whole, train), subset(whole, val), name, note, test)
+
+
+def _evenly(whole: Source, members: Sequence[Sequence[int]], fraction: float) -> str:
+    """How those that are held out are spread over the classes, and why they are another share than was asked for."""
+    classes = len(whole.classes)
+    alone = [name for name, mine in zip(whole.classes, members, strict=True) if len(mine) == 1]
+    said = f"alike in each of {classes} classes"
+    if alone:
+        them = "has one image, which is" if len(alone) == 1 else "have one image each, which are"
+        said = (
+            f"alike in {classes - len(alone)} of {classes} classes: {listed(alone)} {them} learned from and not judged"
+        )
+    held = sum(len(_held_out(whole.ids, mine, fraction, 0)) for mine in members) / len(whole)
+    if not fraction / FAR_OFF <= held <= fraction * FAR_OFF:
+        said += f" ({100 * held:.3g} % where {100 * fraction:.3g} % was asked for: "
+        said += "every class gives at least one image and keeps one)"
+    return said
 
 
 def _all_learned(count: int) -> str:

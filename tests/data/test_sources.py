@@ -10,6 +10,7 @@ from PIL import Image
 from convnext.data import labelled, sources
 from convnext.data.check import check
 from convnext.data.learned import Learned
+from convnext.data.look import look_at
 from convnext.data.sources import Source, cached, fingerprint, open_data, open_for_judging, relabelled, subset
 from convnext.errors import UserError
 
@@ -386,3 +387,28 @@ def test_a_judged_split_is_named_and_nothing_else_said(tmp_path: Path) -> None:
         make_folder(tmp_path / split, {"a": 2, "b": 2}, start=i)
     _, note = open_for_judging(tmp_path)
     assert note == f"the 4 images of the val split of {tmp_path}"
+
+
+def test_of_train_alone_a_share_is_held_out(tmp_path: Path) -> None:
+    make_folder(tmp_path / "train", {"a": 10, "b": 10})
+    splits = open_data(tmp_path)
+    assert (len(splits.train), len(splits.val), splits.test) == (16, 4, None)
+    assert "no val folder, so 4 of 20 images are held out, alike in each of 2 classes" in splits.note
+    assert "train holds a folder for each class" in look_at(tmp_path).why
+    assert check(tmp_path).ok
+    make_folder(tmp_path / "test", {"a": 2, "b": 2}, start=1)
+    assert "train and test hold a folder for each class" in look_at(tmp_path).why
+
+
+def test_the_note_says_what_is_not_held_out_as_asked_for(tmp_path: Path) -> None:
+    make_folder(tmp_path / "single", {"a": 20, "b": 20, "c": 1})
+    assert (
+        "8 of 41 images are held out, alike in 2 of 3 classes: 'c' has one image, which is learned from and not judged"
+        in (open_data(tmp_path / "single").note)
+    )
+    make_folder(tmp_path / "pairs", {"a": 2, "b": 2, "c": 2})
+    assert "(50 % where 20 % was asked for: every class gives at least one" in open_data(tmp_path / "pairs").note
+    assert "(33.3 %" not in open_data(tmp_path / "pairs", val_fraction=0.5).note
+    make_folder(tmp_path / "many", {"a": 20, "b": 20})
+    assert "(5 % where 0.1 % was asked for" in open_data(tmp_path / "many", val_fraction=0.001).note
+    assert "asked" not in open_data(tmp_path / "many").note
