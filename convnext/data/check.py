@@ -18,7 +18,7 @@ from .check_masks import check_masks
 from .duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
 from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
-from .labelled import merged_folders
+from .labelled import alike_within, merged_folders
 from .look import look_at
 from .sources import Splits, open_data
 from .tables import find_table, read_table
@@ -94,6 +94,7 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
     counts: Counts = {}
     pictures: list[Picture] = []
     problems = list(_structure(root, found))
+    within: list[str] = []
     for split, folder in found.items():
         prefix = "" if folder == root else f"{folder.name}/"
         counts[split] = {}
@@ -119,15 +120,25 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
             if inner := folders.merged(mine):
                 place = readable(prefix + classes.name)
                 problems.append(Problem("folders within classes", place, merged_folders(inner)))
+                within += inner
             counts[split][label] = len(images)
             pictures += images
-    return counts, pictures, problems + _class_problems(counts)
+    if alike := alike_within(within, list(dict.fromkeys(name for own in counts.values() for name in own))):
+        problems.append(Problem("folders within classes", ".", alike))
+    problems += _class_problems(counts)
+    if "test" in found and not counts["test"]:
+        del counts["test"]
+        loose = sum(entry.is_image for entry in folders.loose_files(found["test"]))
+        detail = f"left out: its {loose:,} pictures lie in no class folder, so nobody can say what is right"
+        problems.append(Problem("no labels", readable(found["test"].name), detail))
+    return counts, pictures, problems
 
 
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
     """What lies where no class folder is expected."""
-    for runs in dict.fromkeys(one for folder in (root, *found.values()) for one in folders.run_folders(folder)):
-        yield Problem("unused folder", readable(os.path.relpath(runs, root)), "left out: it holds training runs")
+    for folder in dict.fromkeys((root, *found.values())):
+        for other, why in folders.never_classes(folder):
+            yield Problem("unused folder", readable(os.path.relpath(other, root)), f"left out: {why}")
     if "all" not in found:
         if "train" not in found:  # without val a share of train is held out
             yield Problem("missing split", ".", f"there is no train folder beside {next(iter(found.values())).name}")
@@ -135,6 +146,8 @@ def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
             if other not in found.values():
                 yield Problem("unused folder", readable(other.name), "left out: train, val and test hold the classes")
     for folder in (root, *(folder for folder in found.values() if folder != root)):
+        if folder == found.get("test") and not folders.class_folders(folder):
+            continue
         for entry in folders.loose_files(folder):
             if entry.is_image:
                 name = readable(os.path.relpath(folder / entry.path, root))
@@ -152,6 +165,8 @@ def _left_out(problems: list[Problem], pictures: int) -> Iterator[Problem]:
 def _class_problems(counts: Counts) -> list[Problem]:
     problems = []
     for split, classes in counts.items():
+        if not classes and split == "test":
+            continue  # pictures without labels, as of a competition: they stop no run
         if not classes:
             problems.append(Problem("no class folders", split, "each class needs a folder of its own"))
         elif not any(classes.values()):

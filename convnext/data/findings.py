@@ -19,7 +19,7 @@ WARNINGS = ("left out", "folders within classes", "leak", "looks the same", "con
             "imbalance", "single image", "name twins", "not learned", "box outside", "no area",
             "no object", "many objects", "no label", "unseen class", "image without mask")  # fmt: skip
 NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder", "reading", "background",
-         "mask values", "levels")  # fmt: skip
+         "no labels", "mask values", "levels")  # fmt: skip
 SEVERITIES = ("error", "warning", "note")
 ROWS = 30  # classes in the printed table; of more, the largest and the smallest
 SHOWN = 10  # findings of a kind in the printed list

@@ -19,6 +19,7 @@ from .labelled import FileReader, Source, listed, typical_size
 TRAIN_NAMES, VAL_NAMES, TEST_NAMES = ("train", "training"), ("val", "validation", "valid"), ("test", "testing")
 RUNS = "runs"  # where runs are put that no other place is named for
 RUN_FILES = ({"recipe.json", "log.jsonl"}, {"folds.json"}, {"sweep.json"})  # those of a run, of folds, of a sweep
+MAC_ARCHIVE = "__MACOSX"  # beside what was unpacked: the files' attributes
 Identity = tuple[int, int]  # device and inode
 
 
@@ -58,12 +59,18 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 def class_folders(root: Path) -> list[Path]:
     """The visible folders directly below `root`, by name: their positions are the class indices, as in torchvision."""
-    return [folder for folder in _folders(root) if not holds_runs(folder)]
+    return [folder for folder in _folders(root) if not _why_never(folder)]
 
 
-def run_folders(root: Path) -> list[Path]:
-    """The visible folders directly below `root` that hold training runs, and so no pictures of a class."""
-    return [folder for folder in _folders(root) if holds_runs(folder)]
+def never_classes(root: Path) -> list[tuple[Path, str]]:
+    """The visible folders directly below `root` that are never those of classes, and why."""
+    return [(folder, why) for folder in _folders(root) if (why := _why_never(folder))]
+
+
+def _why_never(folder: Path) -> str:
+    if folder.name == MAC_ARCHIVE:
+        return "a Mac puts it into archives, and it holds no pictures"
+    return "it holds training runs" if holds_runs(folder) else ""
 
 
 def holds_runs(folder: Path) -> bool:
@@ -131,7 +138,7 @@ def _walk(root: Path, folder: str, seen: set[Identity]) -> Iterator[Entry]:
         path = os.path.join(folder, entry.name)
         if not _is(entry, "dir"):
             yield Entry(path, _is(entry, "file"))
-        elif not holds_runs(root / path) and (identity := _identity(root / path)) not in seen:
+        elif not _why_never(root / path) and (identity := _identity(root / path)) not in seen:
             seen.add(identity)
             yield from _walk(root, path, seen)
 

@@ -186,7 +186,25 @@ def remarks_on(*sources: Source) -> str:
     suffixes = sum((Counter(source.left_out) for source in sources), Counter[str]())
     sentence = left_out(suffixes, sum(map(len, sources)))
     within = merged_folders(list(dict.fromkeys(name for source in sources for name in source.merged)))
-    return "".join(f"; {one}" for one in (sentence, within) if one)
+    alike = alike_within([name for source in sources for name in source.merged], sources[0].classes)
+    return "".join(f"; {one}" for one in (sentence, within, alike) if one)
+
+
+def alike_within(names: Sequence[str], classes: Sequence[str]) -> str:
+    """A sentence where each class's folder has the same folders within, of those `names`; "" elsewhere.
+
+    So do the folds of a data set, or its batches, which are no classes.
+    """
+    inner = {
+        name: {path.partition(os.sep)[2] for path in names if path.partition(os.sep)[0] == name} for name in classes
+    }
+    first, *others = inner.values() or [set()]
+    if len(first) < 2 or any(own != first for own in others):
+        return ""
+    return (
+        f"the folders {listed(classes)} all hold folders of the same names ({listed(sorted(first))}): if these are "
+        "the classes, put all pictures of each into one folder"
+    )
 
 
 def merged_folders(names: Sequence[str]) -> str:

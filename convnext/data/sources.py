@@ -297,6 +297,8 @@ def _test_split(train: Source, folder: Path | None, root: Path) -> tuple[Source 
     """
     if folder is None:
         return None, ""
+    if not folders.class_folders(folder):
+        return None, "; the test split is not judged: its pictures lie in no class folders, so they have no labels"
     try:
         test = scan(folder, prefix=folder.name)
         _require_known_classes(train, test, root)

@@ -382,3 +382,36 @@ def test_folders_within_classes_are_named_by_check_and_by_the_note_of_a_run(pets
     assert (problem.path, problem.severity) == ("train/cat", "warning")
     for text in (problem.detail, open_data(pets).note, open_data(pets / "train").note):
         assert "the folders within classes ('cat/images', 'cat/tabby') are no classes of their own" in text
+
+
+def test_test_pictures_without_classes_stop_neither_check_nor_train(pets: Path) -> None:
+    (pets / "test").mkdir()
+    for i in range(3):
+        picture(70 + i).save(pets / "test" / f"{i}.png")
+    report = check(pets)
+    assert report.ok
+    assert [(p.severity, p.kind, p.path) for p in report.problems] == [("note", "no labels", "test")]
+    assert "test" not in report.counts
+    assert open_data(pets).note.endswith("no class folders, so they have no labels")
+
+
+def test_folds_that_hold_the_classes_are_told_from_classes(tmp_path: Path) -> None:
+    for i in range(12):
+        place = tmp_path / f"fold{i % 3}" / ("cat", "dog")[i // 6]
+        place.mkdir(parents=True, exist_ok=True)
+        picture(i).save(place / f"{i}.png")
+    said = "all hold folders of the same names ('cat', 'dog')"
+    assert said in open_data(tmp_path).note
+    assert any(said in p.detail for p in check(tmp_path).problems)
+    (tmp_path / "fold0" / "cat").rename(tmp_path / "fold0" / "cow")
+    assert said not in open_data(tmp_path).note
+
+
+def test_what_a_mac_puts_into_archives_is_no_class(pets: Path) -> None:
+    shutil.copytree(pets / "train", pets / "unpacked")
+    (pets / "unpacked" / "__MACOSX" / "cat").mkdir(parents=True)
+    (pets / "unpacked" / "__MACOSX" / "cat" / "._0.png").write_bytes(b"attributes")
+    report = check(pets / "unpacked")
+    assert report.ok
+    assert [(p.kind, p.path) for p in report.problems] == [("unused folder", "__MACOSX")]
+    assert open_data(pets / "unpacked").train.classes == ("cat", "dog")
