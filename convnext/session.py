@@ -14,6 +14,7 @@ from torch import nn
 
 from . import jobs, machine, run_folder
 from .data.labelled import listed
+from .data.learned import copies
 from .jobs.first_weights import metadata_of_start
 from .models import from_pretrained, load_checkpoint_metadata, save_weights
 from .recipe import Recipe
@@ -58,6 +59,8 @@ class Session:
         if self.run.main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
+            for line in known_already(self.splits):
+                print(line)
             print(f"classes: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
             print(self._summary())
             for line in (*choices, *few_each(self.recipe, self.run.world)):
@@ -192,6 +195,17 @@ class Session:
             f"total batch {recipe.batch_size} on {world} {self.run.device.type} device{'s' * (world > 1)}"
             f"{f' in micro-batches of {micro}' * (micro < share)}; {recipe.steps:,} steps = {epochs:.1f} epochs"
         )
+
+
+def known_already(splits: Any) -> list[str]:
+    """What to say of held-out pictures that are learned from as well: a figure on them promises too much."""
+    lines = []
+    for name, part in (("validation", splits.val), ("test", getattr(splits, "test", None))):
+        if part is not None and (count := copies(splits.train, part)):
+            verb = "is a copy of a training picture" if count == 1 else "are copies of training pictures"
+            lines.append(f"{count:,} of {len(part):,} {name} pictures {verb}, byte for byte, so the figures say less "
+                         "about new pictures than they seem to; convnext check names them")  # fmt: skip
+    return lines
 
 
 def few_each(recipe: Recipe, world: int) -> list[str]:

@@ -111,6 +111,20 @@ def learned_from(source: Any, decoded: Any = None) -> Learned | None:
     return _sorted(columns)
 
 
+def copies(train: Any, held_out: Any) -> int:
+    """How many of the `held_out` files are, byte for byte, a training file, too; files of other sizes are not read.
+
+    Of pictures in memory, and of more than `CONTENTS_UP_TO`, nothing is said: 0.
+    """
+    if not 0 < len(held_out) <= len(train) + len(held_out) <= CONTENTS_UP_TO or _arrays_of(train) is not None:
+        return 0
+    sizes = [list(map(_size_of, map(paths_of(part), range(len(part))))) for part in (train, held_out)]
+    both = set(sizes[0]) & set(sizes[1])
+    alike = [[i for i, size in enumerate(own) if size in both] for own in sizes]
+    learned, judged = (_contents(part, own) for part, own in zip((train, held_out), alike, strict=True))
+    return int((np.isin(judged, learned) & (judged != UNKNOWN)).sum())
+
+
 def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Recognised:
     """The pictures of `source` among the `known` ones; `everywhere` are names of others in the same folder."""
     names = names_of(source)
@@ -282,6 +296,13 @@ def _contents(source: Any, indices: Sequence[int]) -> np.ndarray:
         return np.array([_hash(str(arrays[i].shape).encode(), arrays[i].tobytes()) for i in indices], np.uint64)
     with ThreadPoolExecutor() as pool:
         return np.array(list(pool.map(lambda i: _content_of(paths(i)), indices)), np.uint64)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _content_of(path: Path) -> int:
