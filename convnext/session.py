@@ -59,8 +59,8 @@ class Session:
         if self.run.main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
-            for line in known_already(self.splits):
-                print(line)
+            for known in known_already(self.splits):
+                print(known)
             print(f"classes: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
             print(self._summary())
             for line in (*choices, *few_each(self.recipe, self.run.world)):

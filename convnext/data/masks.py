@@ -15,7 +15,7 @@ from ..errors import UserError
 from .folders import TRAIN_NAMES
 from .images import BadImage, open_image, readable
 from .kept_shape import KeptShape
-from .labelled import SHOWN, fingerprint, held_out
+from .labelled import SHOWN, fingerprint, held_out, listed
 from .learned import UNTOLD, Learned, to_judge
 from .levels import Levels
 from .mask_coding import UNLABELLED, VOC_CLASSES, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
@@ -169,6 +169,8 @@ def open_masks_for_judging(
     learned, own = coding, class_file(found) if classes is None else Path(classes)
     if coding is None or own is not None:
         coding, _ = coding_for(found, classes, coding.ignored if coding else (), [part])
+    else:
+        _require_no_black_and_white(coding, part, root)
     source = _source(coding, part)
     omitted = left_out([part])
     whole = f"all {len(source):,} images of {readable(root)}{omitted}"
@@ -187,6 +189,22 @@ def open_masks_for_judging(
     if key not in ("", split):
         raise UserError(f"{readable(root)} has no {split} split; {choices}")
     return source, note if known is not None or trained_on is None or split == "all" else note + UNTOLD
+
+
+def _require_no_black_and_white(coding: MaskCoding, part: Part, root: Path) -> None:
+    """UserError where masks show their one kind of thing by 255, which would count for nothing in this coding."""
+    if coding.in_colour or UNLABELLED in coding.values or 0 not in coding.values:
+        return
+    held: set[int] = set()
+    for _, _, mask in part.rows:
+        held |= values_of([mask])[0].masks.keys()
+        if held - {0, UNLABELLED}:
+            return
+    if UNLABELLED in held:
+        known = listed(coding.classes, SHOWN)
+        raise UserError(f"the masks of {readable(root)} are black and white, background and foreground, and the "
+                        f"segmenter knows the classes {known}; where 255 means unlabelled there, name the classes by "
+                        "--labels")  # fmt: skip
 
 
 def _names_elsewhere(found: MaskedFolder, split: str) -> list[str]:

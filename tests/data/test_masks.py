@@ -536,3 +536,16 @@ def test_pascal_vocs_masks_saved_as_colours_keep_their_classes_and_border(
     source = open_masks(root).train
     assert source.classes[:3] == ("background", "aeroplane", "bicycle")
     np.testing.assert_array_equal(source[0].labels, expected)
+
+
+def test_black_and_white_is_not_judged_as_other_classes(masked: Callable[..., Path]) -> None:
+    """255 would count for nothing, and the background be judged as the first class, without a word."""
+    root = masked()
+    coding = open_masks(root).val.coding
+    assert len(open_masks_for_judging(root, "val", coding=coding)[0]) == 3
+    for path in (root / "annotations" / "val").iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)) > 0, 255, 0).astype(np.uint8)).save(path)
+    with pytest.raises(UserError, match="are black and white, background and foreground, and the segmenter knows"):
+        open_masks_for_judging(root, "val", coding=coding)
+    (root / "own.txt").write_text("\n".join(coding.classes) + "\n")
+    assert len(open_masks_for_judging(root, "val", coding=coding, classes=root / "own.txt")[0]) == 3
