@@ -161,7 +161,7 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
     if folder and table is None and builtin.cifar_in(root) is None:
         found = folders.split_folders(root)
         if split == "test" and "test" not in found:
-            raise UserError(_no_test(str(where), found))
+            raise UserError(_no_test(str(where), ("val", "train") if "train" in found else found))
         if not found:
             whole = scan(root)
             return whole, readable(root), f"all {len(whole):,} images of {readable(root)}", ()
@@ -174,10 +174,14 @@ def _judged(where: str | Path | None, split: str, val_fraction: float, csv: str 
     if split == "all":
         raise UserError(f"{splits.name} has a split of its own; choose --split val or --split train")
     if split == "test" and splits.test is None:
-        raise UserError(_no_test(splits.name, ("train", "val")))
+        raise UserError(_no_test(splits.name, ("val", "train")))
     chosen, other = (splits.train, splits.val) if split == "train" else (splits.val, splits.train)
     chosen = splits.test if split == "test" and splits.test is not None else chosen
     note = f"the {len(chosen):,} images of the {split} split of {readable(splits.name)}"
+    if folder and table is None and split == "val" and (own := folders.split_folders(root)) and "val" not in own:
+        note = (
+            f"the {len(chosen):,} images of {readable(own['train'])} that training holds out, as there is no val folder"
+        )
     return chosen, f"the {split} split of {readable(splits.name)}", note, other.ids
 
 

@@ -395,6 +395,12 @@ def test_of_train_alone_a_share_is_held_out(tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.val), splits.test) == (16, 4, None)
     assert "no val folder, so 4 of 20 images are held out, alike in each of 2 classes" in splits.note
     assert "train holds a folder for each class" in look_at(tmp_path).why
+    assert (
+        open_for_judging(tmp_path)[1]
+        == f"the 4 images of {tmp_path}/train that training holds out, as there is no val folder"
+    )
+    with pytest.raises(UserError, match="no test split; choose --split val or --split train"):
+        open_for_judging(tmp_path, split="test")
     assert check(tmp_path).ok
     make_folder(tmp_path / "test", {"a": 2, "b": 2}, start=1)
     assert "train and test hold a folder for each class" in look_at(tmp_path).why
