@@ -88,7 +88,12 @@ def _add_robustness(sub: argparse.ArgumentParser) -> None:
 
 def form_argument(sub: argparse.ArgumentParser, *shorthands: str) -> None:
     """--form, and flags of the same meaning for some forms, such as --json."""
-    sub.add_argument("--form", choices=FORMS, default="text", help="how the table is written")
+    sub.add_argument(
+        "--form",
+        choices=FORMS,
+        default="text",
+        help="how the table is written (in CSV, text that spreadsheets take for a formula begins with ')",
+    )
     for form in shorthands:
         sub.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"the same as --form {form}")
 

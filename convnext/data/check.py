@@ -131,7 +131,17 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
         loose = sum(entry.is_image for entry in folders.loose_files(found["test"]))
         detail = f"left out: its {loose:,} pictures lie in no class folder, so nobody can say what is right"
         problems.append(Problem("no labels", readable(found["test"].name), detail))
+    if "test" in found and len(found) > 1:
+        problems = [_of_test(found["test"].name, problem) for problem in problems]
     return counts, pictures, problems
+
+
+def _of_test(folder: str, problem: Problem) -> Problem:
+    """An error of a test split is a warning: training goes on and judges nothing by it."""
+    its = problem.path in ("test", folder) or problem.path.startswith(f"{folder}/")
+    if problem.severity != "error" or not (its or problem.detail.startswith("in test,")):
+        return problem
+    return Problem("test not judged", problem.path, f"{problem.kind}: {problem.detail}")
 
 
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
@@ -145,13 +155,17 @@ def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
         for other in folders.class_folders(root):
             if other not in found.values():
                 yield Problem("unused folder", readable(other.name), "left out: train, val and test hold the classes")
+    for folder in dict.fromkeys((root, *found.values())):
+        for name in folders.hidden_folders(folder):
+            place = readable(os.path.relpath(folder / name, root))
+            yield Problem("unused folder", place, "left out: its name begins with a dot")
     for folder in (root, *(folder for folder in found.values() if folder != root)):
         if folder == found.get("test") and not folders.class_folders(folder):
             continue
-        for entry in folders.loose_files(folder):
-            if entry.is_image:
-                name = readable(os.path.relpath(folder / entry.path, root))
-                yield Problem("outside classes", name, "left out: it lies in no class folder")
+        if loose := [entry.path for entry in folders.loose_files(folder) if entry.is_image]:
+            name = readable(os.path.relpath(folder / loose[0], root))
+            others = f", and so do {len(loose) - 1:,} others beside it" if len(loose) > 1 else ""
+            yield Problem("outside classes", name, f"left out: it lies in no class folder{others}")
 
 
 def _left_out(problems: list[Problem], pictures: int) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ ERRORS = ("not understood", "missing split", "no class folders", "no images", "o
           "bad outline", "bad mask", "no mask", "sizes differ", "unreadable folder", "missing", "not regular", "empty",
           "truncated", "bomb", "corrupt")  # fmt: skip
 WARNINGS = ("left out", "folders within classes", "leak", "looks the same", "conflicting labels", "duplicate",
-            "imbalance", "single image", "name twins", "not learned", "box outside", "no area",
+            "imbalance", "single image", "name twins", "not learned", "test not judged", "box outside", "no area",
             "no object", "many objects", "no label", "unseen class", "image without mask")  # fmt: skip
 NOTES = ("odd mode", "tiny", "not an image", "outside classes", "unused folder", "reading", "background",
          "no labels", "mask values", "levels")  # fmt: skip
@@ -74,7 +74,10 @@ def _table(report: FolderReport) -> list[str]:
     amounts = report.images or {split: sum(counts.values()) for split, counts in report.counts.items()}
     totals = ", ".join(f"{amount:,} {split}" for split, amount in amounts.items())
     unit = report.unit if report.images is None else "images"
-    lines = [f"{report.name}: {sum(amounts.values()):,} {unit} ({totals or 'no splits'}) in {len(classes)} classes", ""]
+    kinds = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
+    lines = [f"{report.name}: {sum(amounts.values()):,} {unit} ({totals or 'no splits'}) in {kinds}", ""]
+    if not classes:
+        return lines
     if report.images is not None:
         lines[1:1] = [f"of each class the {report.unit}:"]
     if len(classes) > ROWS:

@@ -104,7 +104,9 @@ def scan(root: Path, prefix: str = "") -> Source:
     names = [folder.name for folder in class_folders(root)]
     shown = readable(root)
     if not names:
-        raise UserError(f"{shown} has no class folders; put the images of each class into a folder of its own")
+        loose = sum(entry.is_image for entry in loose_files(root))
+        also = f"; name a table of the {loose:,} images in it by --labels, or" if loose else ";"
+        raise UserError(f"{shown} has no class folders{also} put the images of each class into a folder of its own")
     found, lost = [], Counter[str]()
     for name in names:
         mine = list(entries(root, name))
@@ -117,8 +119,12 @@ def scan(root: Path, prefix: str = "") -> Source:
         raise UserError(f"{shown} has only one class, {names[0]!r}; a classifier needs at least two")
     if empty := [name for name, mine in zip(names, found, strict=True) if not mine]:
         raise UserError(f"{shown} has no images in the class {listed(empty)}; fill the folder or remove it")
-    for odd in (entry for mine in found for entry in mine if not entry.regular):
-        require_regular(root / odd.path)
+    if odd := [entry for mine in found for entry in mine if not entry.regular]:
+        try:
+            require_regular(root / odd[0].path)
+        except UserError as error:
+            more = f" (and {len(odd) - 1:,} more; convnext check lists them all)" if len(odd) > 1 else ""
+            raise UserError(f"{error}{more}") from None
     paths = tuple(entry.path for mine in found for entry in mine)
     ids = tuple(readable(f"{prefix}/{path}" if prefix else path) for path in paths)
     labels = tuple(label for label, mine in enumerate(found) for _ in mine)
@@ -149,6 +155,16 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise _unreadable(folder, error) from None
+
+
+def hidden_folders(root: Path) -> list[str]:
+    """The folders directly below `root` that are passed over by the dot in their names, though they hold pictures."""
+    hidden = sorted(path for path in root.iterdir() if path.name.startswith(".") and path.is_dir())
+    return [
+        path.name
+        for path in hidden
+        if any(suffix_of(name) in IMAGE_SUFFIXES for _, _, names in os.walk(path) for name in names)
+    ]
 
 
 def _is(entry: os.DirEntry[str], kind: str) -> bool:

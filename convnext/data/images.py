@@ -31,6 +31,7 @@ IMAGE_SUFFIXES = frozenset({
 # Pictures too, but not for Pillow.
 CONVERTIBLE = frozenset({".heic", ".heif", ".jxl", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf",
                          ".rw2", ".psd", ".svg", ".dcm", ".exr", ".pdf"})  # fmt: skip
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 MAX_PIXELS = 200_000_000  # the largest phone cameras'; Pillow holds 4 bytes of each, twice while it converts or turns
 MAX_PIXELS_OF = {"WEBP": 80_000_000, "AVIF": 80_000_000, "JPEG2000": 50_000_000}  # decoders with copies of their own
 MAX_PIXELS_DEEP = 80_000_000  # of 32-bit grey, whose values are copied while they are scaled
@@ -271,7 +272,8 @@ def explained(shown: str) -> Iterator[None]:
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"{shown} is not an image that can be read; replace it or take it out") from None
+        advice = "unpack it first" if suffix_of(shown) in ARCHIVES else "replace it or take it out"
+        raise BadImage(f"{shown} is not an image that can be read; {advice}") from None
     except Exception as error:  # decoders fail in every way on damaged bytes: struct.error, KeyError, SyntaxError, …
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         cut = isinstance(error, EOFError) or any(word in reason.lower() for word in CUT_SHORT)

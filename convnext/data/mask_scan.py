@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from ..errors import UserError
 from .images import BadImage, read_header, readable
-from .labelled import SHOWN
 from .mask_coding import IGNORED, MaskCoding, read_mask
 from .masks import SegmentationSplits
 
@@ -64,6 +63,6 @@ def _every(look: Callable[[T], R], things: Iterable[T]) -> list[R]:
     with ThreadPoolExecutor() as pool:
         outcomes = list(pool.map(outcome, things))
     if bad := [str(one) for one in outcomes if isinstance(one, BadImage)]:
-        rest = f" (and {len(bad) - SHOWN} more; convnext check lists them all)" if len(bad) > SHOWN else ""
-        raise UserError("; ".join(bad[:SHOWN]) + rest)
+        more = f" (and {len(bad) - 1:,} more of {len(outcomes):,}; convnext check lists them all)"
+        raise UserError(bad[0] + (more if len(bad) > 1 else ""))
     return [one for one in outcomes if not isinstance(one, BadImage)]

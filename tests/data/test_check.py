@@ -14,6 +14,7 @@ from PIL import Image
 
 from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
 from convnext.data.duplicates import AHEAD, Facts, Picture, in_threads, repeated
+from convnext.data.images import open_image
 from convnext.data.sources import open_data
 from convnext.errors import UserError
 
@@ -152,7 +153,7 @@ def test_structure_that_cannot_be_trained_on(pets: Path, tmp_path: Path) -> None
     assert kinds(check(pets / "train"))["empty class"] == 1
     (pets / "train/dog").rmdir()
     assert only(check(pets / "train"), "one class").severity == "error"
-    assert kinds(check(pets / "train/cat")) == {"no class folders": 1, "outside classes": 4}
+    assert kinds(check(pets / "train/cat")) == {"no class folders": 1, "outside classes": 1}
     (pets / "bare" / "x").mkdir(parents=True)
     assert kinds(check(pets / "bare")) == {"empty class": 1, "no images": 1}
     (pets / "nothing").mkdir()
@@ -365,8 +366,8 @@ def test_a_test_split_needs_no_val_but_classes_that_are_learned(pictures: Any) -
     assert report.ok
     assert set(report.counts) == {"train", "test"}
     (root / "test" / "class 0").rename(root / "test" / "class 9")
-    assert [(p.kind, p.detail) for p in check(root).problems if p.kind == "class in one split"] == [
-        ("class in one split", "in test, not in train")
+    assert [(p.kind, p.detail) for p in check(root).problems if p.path == "class 9"] == [
+        ("test not judged", "class in one split: in test, not in train")
     ]
 
 
@@ -415,3 +416,34 @@ def test_what_a_mac_puts_into_archives_is_no_class(pets: Path) -> None:
     assert report.ok
     assert [(p.kind, p.path) for p in report.problems] == [("unused folder", "__MACOSX")]
     assert open_data(pets / "unpacked").train.classes == ("cat", "dog")
+
+
+def test_hidden_folders_of_pictures_are_noted(pets: Path) -> None:
+    for name in (".hidden", ".git"):
+        (pets / "train" / name).mkdir()
+    picture(99).save(pets / "train" / ".hidden" / "0.png")
+    report = check(pets)
+    assert report.ok
+    assert [(one.kind, one.path) for one in report.problems] == [("unused folder", "train/.hidden")]
+    assert open_data(pets).train.classes == ("cat", "dog")
+
+
+def test_pictures_without_folders_of_classes(pets: Path) -> None:
+    flat = pets / "train" / "cat"
+    report = check(flat)
+    assert "left out: it lies in no class folder, and so do 3 others beside it" in str(report)
+    lines = str(report).splitlines()
+    assert lines[:2] == [f"{flat}: 0 images (0 all) in 0 classes", ""]
+    assert not any(line.startswith("class ") for line in lines)
+    with pytest.raises(UserError, match="no class folders; name a table of the 4 images in it by --labels, or put"):
+        open_data(flat)
+    for name in "ab":
+        os.symlink(flat / "nowhere", flat / f"{name}.png")
+    with pytest.raises(UserError, match=r"a\.png cannot be opened .*; check the path \(and 1 more; convnext check"):
+        open_data(pets)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(UserError, match=r"a\.zip is not an image that can be read; unpack it first"):
+        open_image(tmp_path / "a.zip")
