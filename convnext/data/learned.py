@@ -89,7 +89,8 @@ class Recognised:
     positions: tuple[int, ...]
     renamed: int  # by their contents, under another name or in another folder
     recoded: int  # by their look, with other contents
-    unsure: int  # that have the name or the look of a learned picture and may be one; not among the positions
+    alike: tuple[int, ...]  # that have the look of a learned picture that is gone, but neither name nor contents
+    unsure: int  # that have the name of a learned picture and may be one; not among the positions
     missing: int  # learned pictures that are nowhere in the folder
     blind: bool  # whether a copy that was both renamed and re-encoded would have gone unnoticed
 
@@ -146,12 +147,13 @@ def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Re
     alike, blind = _by_look(known, source, candidates, missing, GONE_SIGNS if same_folder else LOOK_SIGNS)
     if same_folder:  # most were found: what looks like one that is gone is that one
         sure, recoded, alike = sure | alike, recoded | alike, {}
-        missing[list(recoded.values())] = False
+    missing[[*recoded.values(), *alike.values()]] = False
     return Recognised(
         positions=tuple(sorted(sure)),
         renamed=sum(keys[i] != int(known.names[row]) for i, row in by_content.items()),
         recoded=len(recoded) + sum(known.contents[row] != UNKNOWN for row in matched.values()),
-        unsure=len(doubtful) + len(alike),
+        alike=tuple(sorted(alike)),
+        unsure=len(doubtful),
         missing=int(missing.sum()),
         blind=blind and bool(missing.any()),
     )
@@ -167,6 +169,8 @@ def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
     found, count = recognise(known, source, everywhere), len(source)
     learned = set(found.positions)
     rest = [i for i in range(count) if i not in learned]
+    in_doubt = f"; {len(found.alike):,} others look like pictures that it learned from, under other names and with "
+    in_doubt = in_doubt + "other contents, and are left out" if found.alike else ""
     if split == "train":
         if not learned:
             return rest, f"{whole}, none of which it is known to have learned from"
@@ -175,13 +179,17 @@ def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
     if not rest:
         raise UserError(f"the model learned from all {count:,} images of {place}, so none is left to judge it on; "
                         "pass other pictures, or --split train to see how well it knows these")  # fmt: skip
+    if not (rest := [i for i in rest if i not in set(found.alike)]):
+        raise UserError(f"all {count:,} images of {place} are ones that the model learned from, or look like them, so "
+                        "none is left to judge it on; pass other pictures")  # fmt: skip
     if not learned:
-        return rest, whole + _what_cannot_be_told(found)
+        judged = f"the {len(rest):,} images of {place} that look like none it learned from" if in_doubt else whole
+        return rest, judged + in_doubt + _what_cannot_be_told(found)
     ways = ((found.renamed, "renamed, moved or copied since"), (found.recoded, "re-encoded since"))
     how = ", ".join(f"{number:,} {way}" for number, way in ways if number)
     left_out = f"; {len(learned):,} others, that it learned from, are left out" + (f" ({how})" if how else "")
     said = f"the {len(rest):,} images of {place} that were held out of its training or are new to it"
-    return rest, said + left_out + _what_cannot_be_told(found)
+    return rest, said + left_out + in_doubt + _what_cannot_be_told(found)
 
 
 def names_of(source: Any) -> list[str]:
@@ -261,9 +269,9 @@ def _what_cannot_be_told(found: Recognised) -> str:
     said = ""
     if found.unsure:
         verb = "has" if found.unsure == 1 else "have"
-        said += f"; {found.unsure:,} of them {verb} the name or the look of a picture that it learned from, but other "
+        said += f"; {found.unsure:,} of them {verb} the name of a picture that it learned from, but other "
         said += "contents, and may be copies"
-    if found.missing and (found.blind or found.positions):
+    if found.missing and (found.blind or found.positions or found.alike):
         verb = "was" if found.missing == 1 else "were"
         said += (
             f"; {found.missing:,} that it learned from {verb} not found, and whether one of these is a copy that was "

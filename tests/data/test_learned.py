@@ -140,6 +140,19 @@ def test_what_was_renamed_and_re_encoded_is_known_by_its_look_or_said(folder: Pa
         (folder / "a" / "other.jpg").unlink()
 
 
+def test_where_all_is_renamed_resized_and_re_encoded_what_looks_learned_is_left_out(folder: Path) -> None:
+    known, train, val = known_from(folder)
+    for name in sorted(train | val):
+        with Image.open(folder / name) as image:
+            image.resize((40, 40)).save(folder / name.replace("/", "/other "), quality=90)
+        (folder / name).unlink()
+    found, note = judged(folder, known)
+    known_still = found & {name.replace("/", "/other ") for name in train}  # resizing has changed their looks too much
+    assert len(known_still) < len(train) / 3
+    assert f"{len(train | val) - len(found)} others look like pictures that it learned from" in note
+    assert "that it learned from were not found" in note
+
+
 def test_another_folder_with_copies_is_judged_on_the_others(folder: Path, tmp_path: Path) -> None:
     known, train, _ = known_from(folder)
     other = make_folder(tmp_path / "other", {"a": 4, "b": 4}, first=500)
