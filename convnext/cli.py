@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import errno
 import io
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from .variants import DETECTORS, RELEASES, SEGMENTERS, VARIANTS
 
 TOLD = 20  # unusable pictures that `check` names before its report, which groups them all
 AS_THEY_CAN = "convnext.as_they_can"  # how characters are written that the output's encoding lacks
+OUTPUT_FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_USER, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
 
 
@@ -35,15 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        return int(options.run(options) or 0)
+        code = int(options.run(options) or 0)
+        sys.stdout.flush()  # here, where a full disk can still be told
+        return code
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except (UserError, OSError) as error:
+    except OSError as error:
+        if error.errno in OUTPUT_FULL and error.filename is None:  # no file of ours, which has a name
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            error = OSError(f"the output cannot be written ({error.strerror}); make room, or write it elsewhere")
+        print(f"convnext {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER
+    except UserError as error:
         print(f"convnext {options.command}: {error}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
-        print(f"convnext {options.command}: interrupted; a training run continues with --resume --out", file=sys.stderr)
+        print(f"convnext {options.command}: interrupted{_how_to_go_on(options)}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except RuntimeError as error:
         if os.environ.get("CONVNEXT_TRACEBACK"):
@@ -60,6 +71,16 @@ def _written_as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
     if "\udc80" <= character <= "\udcff":
         return bytes([ord(character) - 0xDC00]), error.start + 1
     return character.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    if options.command != "train":
+        return ""
+    out = getattr(options, "out", None)
+    if getattr(options, "folds", None) is not None:
+        return "; the same command, with its --out, goes on"
+    where = shlex.quote(out) if out else "and the run folder named above"
+    return f"; the run continues with convnext train --resume --out {where}"
 
 
 def make_parser() -> argparse.ArgumentParser:

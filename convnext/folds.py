@@ -80,6 +80,8 @@ def as_text(found: dict[str, Any], data: str) -> str:
     name, judged = found["metric"], sum(row["judged"] for row in found["folds"])
     low, high = found["interval"]
     average = f"{name}: {found['mean']:.1f} % in the mean of {len(found['folds'])} folds"
+    if len(found["folds"]) == 2:
+        average += " (two say little of their spread: take --folds 5 for a narrower interval)"
     lines.append(f"{average}, 95 % interval {low:.1f} to {high:.1f}; each of {judged:,} pictures was judged once, by a "
                  "model that did not learn from it, and chose nothing")  # fmt: skip
     lines.append("each run has its model; the one to use is trained once more, on all pictures, and will be about as "

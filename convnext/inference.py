@@ -36,6 +36,7 @@ from .training import runtime
 from .training.runtime import Runtime
 
 CPU_BATCH, DEVICE_BATCH = 8, 64  # pictures that are answered at once: more are no faster on a CPU, and answers wait
+LEAST_SCORE = 0.3  # of an object that a detector reports
 NO_ANSWER = "{} gives answers that are no numbers, so its weights are damaged; fetch or save it again"
 Split = Literal["val", "train", "all", "test"]
 
@@ -136,13 +137,13 @@ def matched(
 
 
 def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 5, batch_size: int | None = None,
-            precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
+            precision: str = "auto", least_score: float | None = None, mode: Mode | None = None,
             out: str | Path | None = None,
             say: Callable[[str], None] | None = None) -> list[Prediction] | list[Found] | list[Areas]:  # fmt: skip
     """Names and probabilities for files, folders and glob patterns; what is missing or unreadable has an `error`.
 
-    Of a detector: the objects with a score of at least `least_score`; `out` is a folder for the pictures with them
-    drawn in. Of a segmenter: the share of each class; `out` is a folder for masks and the pictures under them.
+    Of a detector: the objects with a score of at least `least_score` (None: 0.3); `out` is a folder for the pictures
+    with them drawn in. Of a segmenter: the share of each class; `out` is a folder for masks and pictures under them.
     Raises UserError when there is nothing at any of the places, or `out` is asked of a classifier.
     """
     return list(predictions(checkpoint, list_images(images), top=top, batch_size=batch_size, precision=precision,
@@ -150,7 +151,7 @@ def predict(checkpoint: str | Path, images: Iterable[str | Path], *, top: int = 
 
 
 def predictions(checkpoint: str | Path, listing: Listing, *, top: int = 5, batch_size: int | None = None,
-                precision: str = "auto", least_score: float = 0.3, mode: Mode | None = None,
+                precision: str = "auto", least_score: float | None = None, mode: Mode | None = None,
                 out: str | Path | None = None,
                 say: Callable[[str], None] | None = None) -> Iterator[Any]:  # fmt: skip
     """The answers of `predict` one by one, in the order of the listing, as they come: none is kept here.
@@ -160,6 +161,8 @@ def predictions(checkpoint: str | Path, listing: Listing, *, top: int = 5, batch
     if top < 1:
         raise UserError(f"--top {top} names no class; pass at least 1")
     model = from_pretrained(checkpoint)
+    if least_score is not None and not isinstance(model, Detector):
+        raise UserError(f"{checkpoint} is no detector; leave out --score")
     folder = None if out is None else Path(out)
     paths = [path for path in listing.paths if path not in listing.lost]
     answers: Iterator[Any]
@@ -171,7 +174,8 @@ def predictions(checkpoint: str | Path, listing: Listing, *, top: int = 5, batch
         raise UserError(f"{checkpoint} is no segmenter; leave out --test-mode")
     elif isinstance(model, Detector):
         kind = Found
-        answers = detecting.find(model, paths, least_score=least_score, out=folder, precision=precision, say=say)
+        least = LEAST_SCORE if least_score is None else least_score
+        answers = detecting.find(model, paths, least_score=least, out=folder, precision=precision, say=say)
     else:
         require_classifier(model, checkpoint)
         if out is not None:

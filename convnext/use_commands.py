@@ -33,14 +33,14 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("--batch-size", type=int, default=256)
     precision_argument(sub)
-    form_argument(sub, "json")
+    form_argument(sub, "json", "csv")
     sub = command("predict", _predict, "names and probabilities for images")
     sub.add_argument("checkpoint", metavar="CHECKPOINT")
     sub.add_argument(
         "images", metavar="IMAGES", nargs="+", help="files, folders, glob patterns; - reads paths from standard input"
     )
     sub.add_argument("--top", type=int, default=5)
-    sub.add_argument("--score", type=float, default=0.3, help="of a detector: the least that is reported")
+    sub.add_argument("--score", type=float, help="of a detector: the least that is reported (default: 0.3)")
     sub.add_argument(
         "--out", metavar="DIR", help="of a detector or segmenter: the pictures with what was found drawn in, masks"
     )

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from small_models import small
 
 from convnext.cli import main, make_parser
+from convnext.models import save_weights
 
 COMMANDS = {
     "models": {"--form", "--json"},
@@ -25,7 +27,7 @@ COMMANDS = {
               "--image-size", "--precision", "--set", "--labels", "--val-fraction", "--folds", "--seed", "--nproc",
               "--resume", "--no-report"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
-                 "--test-mode", "--precision", "--per-class", "--form", "--json"},
+                 "--test-mode", "--precision", "--per-class", "--form", "--json", "--csv"},
     "import-yolo": {"data", "--out"},
     "predict": {"checkpoint", "images", "--top", "--score", "--out", "--test-mode", "--precision", "--form",
                 "--json", "--csv"},
@@ -300,3 +302,30 @@ def test_one_command_runs_under_torchrun_as_it_is(
     done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best top1") == 1
+
+
+def test_an_output_that_is_full_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "convnext", "models", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("convnext models: the output cannot be written (No space left on device)")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_score_is_refused_where_it_means_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    save_weights(small(), tmp_path / "model.safetensors")
+    assert main(["predict", str(tmp_path / "model.safetensors"), str(tmp_path / "a.png"), "--score", "0.5"]) == 2
+    assert "is no detector; leave out --score" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_told_with_its_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convnext.api.train", interrupted)
+    assert main(["train", "digits", "--out", "runs/my run"]) == 130
+    assert "continues with convnext train --resume --out 'runs/my run'" in capsys.readouterr().err

@@ -142,3 +142,9 @@ def test_the_interval_is_never_that_of_no_spread() -> None:
 def test_there_is_no_fold_beyond_the_last(fold: int, pictures: Any) -> None:
     with pytest.raises(UserError, match=f"there is no fold {fold} of 3"):
         open_fold(pictures(train=30) / "train", fold, 3)
+
+
+def test_two_folds_are_called_few() -> None:
+    rows = [{"fold": i, "judged": 40, "top1": 40.0 + i, "run": f"fold-{i}"} for i in (1, 2)]
+    found = {"metric": "top1", "folds": rows, "mean": 41.5, "interval": (0.0, 100.0)}
+    assert "take --folds 5 for a narrower interval" in folds.as_text(found, "data")
