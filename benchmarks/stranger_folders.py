@@ -462,9 +462,9 @@ def _resumed(root: Path, real: Path) -> Folder:
     return Folder(_ten_digits(root, 40).data, start="resume")
 
 
-@kind("shortened to one epoch")
+@kind("shortened to 12 epochs")
 def _shortened(root: Path, real: Path) -> Folder:
-    return Folder(_ten_digits(root, 130).data, ("--epochs", "1"))
+    return Folder(_ten_digits(root, 130).data, ("--epochs", "12"))
 
 
 @kind("lengthened to 150 epochs")
