@@ -492,7 +492,7 @@ def _masked(root: Path, classes: Sequence[str], train: int, val: int, side: int,
             put(image, root / "images" / split / f"{i}.jpg", quality=90)
             put(mask, root / "masks" / split / f"{i}.png")
     (root / "classes.txt").write_text("\n".join(classes) + "\n")
-    return Folder(root, task="segment", times=2)
+    return Folder(root, task="segment", times=3)
 
 
 @kind("masks of two classes")
