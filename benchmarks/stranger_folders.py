@@ -12,7 +12,7 @@ import math
 import random
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -234,7 +234,7 @@ def _hundred(root: Path, real: Path) -> Folder:
 
 @kind("1,000 pictures")
 def _thousand(root: Path, real: Path) -> Folder:
-    return _ten_digits(root, 100)
+    return replace(_ten_digits(root, 100), times=2)
 
 
 @kind("20 pictures in all, no split")
