@@ -121,7 +121,8 @@ def _average(recipe: Recipe, given: Recipe, steps: int, *, own: bool) -> Made:
         why = f"a horizon of {horizon:,} steps, {horizon / steps:.0%} of the run's {steps:,}"
     else:
         most = (OWN_EMA_SHARE if own else SHARE) * steps + 1e-6
-        if given.derive != "none" or recipe.ema is None or 1 / (1 - recipe.ema) <= most:
+        replay = own and given.steps is not None  # with its steps comes the average that was settled for them
+        if given.derive != "none" or recipe.ema is None or replay or 1 / (1 - recipe.ema) <= most:
             return {}
         horizon = longest
         before = round(1 / (1 - recipe.ema))
