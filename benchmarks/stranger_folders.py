@@ -253,7 +253,7 @@ def _two_classes(root: Path, real: Path) -> Folder:
 
 @kind("10 classes of photographs")
 def _ten_classes(root: Path, real: Path) -> Folder:
-    return _photographs(root, real, 10, 100, 40, 64)
+    return replace(_photographs(root, real, 10, 100, 40, 64), times=2)
 
 
 @kind("200 classes")
