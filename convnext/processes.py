@@ -189,7 +189,8 @@ def _failure(failed: list[_Child], count: int, ended: dict[int, float]) -> int:
     now = time.monotonic()
     killed = [child for child in failed if child.process.returncode < 0 and child.process.returncode != -signal.SIGABRT]
     first = min(killed or failed, key=lambda child: child.failed_at(ended.get(child.rank, now)))
-    first.pass_on(everything=True)
+    if first.process.returncode != -signal.SIGKILL:  # it had no last words: what stands there are its helpers'
+        first.pass_on(everything=True)
     if first.process.returncode > 0:
         return first.process.returncode
     number = -first.process.returncode

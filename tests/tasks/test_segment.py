@@ -278,7 +278,7 @@ def test_a_run_of_minutes_warms_up_for_a_tenth_of_its_steps(
     settings = {name: value for name, value in quick.items() if name != "steps"} | {"minutes": 0.01}
     api.train(masked(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert recipe["schedule"]["warmup_steps"] == max(1, round(recipe["steps"] / 10))
+    assert recipe["schedule"]["warmup_steps"] == recipe["steps"] // 10
 
 
 def test_views_of_a_classifier_are_refused(masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path) -> None:
