@@ -137,7 +137,9 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add("--out", "--output-dir", metavar="DIR", help="run folder (default: runs/<recipe>-<n>)")
     length = sub.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float)
-    length.add_argument("--minutes", type=float, help="training time; the number of steps that fit is measured")
+    length.add_argument(
+        "--minutes", type=float, help="of the whole command, the page included; the steps that fit are measured"
+    )
     add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)
     add(
