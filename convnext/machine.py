@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")  # Windows, Linux, an accelerator
+
 ROOT = Path("/")
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # of x86's and, the last, of Arm's processors, as Linux names them
 
@@ -129,3 +131,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, or an allocator of torch (the CPU's, an accelerator's), gave up."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)

@@ -28,7 +28,7 @@ class Progress:
             return
         if done:
             left = (now - self.began) / done * (total - done)
-            text = f"{self.doing}: {done:,} of {total:,}, about {_duration(left)} left"
+            text = f"{self.doing}: {done:,} of {total:,}, about {clock(left)} left"
             print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
             self.said, self.shown = now, terminal
 
@@ -61,7 +61,8 @@ class Progress:
         self._clear()
 
 
-def _duration(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """247 -> "4:07", 7507 -> "2:05:07"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

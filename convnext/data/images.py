@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
+from .. import machine
 from ..errors import UserError
 from .levels import BAND_PIXELS, Levels, is_deep, to_8_bit
 
@@ -47,7 +48,6 @@ HOLDS_EXIF = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG
 
 CUT_SHORT = ("truncat", "broken data stream", "end of file")  # how decoders speak of a file that ends too early
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it of the CPU and of an accelerator
 
 Fault = Literal["missing", "not regular", "empty", "truncated", "bomb", "corrupt"]
 
@@ -257,7 +257,7 @@ def within_memory(shown: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        if machine.out_of_memory(error):
             raise BadImage(f"{shown} takes more memory than there is; shrink it or take it out", "bomb") from None
         raise
 

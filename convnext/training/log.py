@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import files
 from ..errors import UserError
+from ..progress import clock
 
 FORECAST_S = 4.0  # and three steps, until it is said that hours lie ahead
 LONG_S = 3600.0
@@ -84,13 +85,6 @@ class Log:
 
     def seconds_left(self, step: int, since: int) -> float:
         return (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
-
-
-def clock(seconds: float) -> str:
-    """247 -> "4:07", 7507 -> "2:05:07"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def in_words(seconds: float) -> str:

@@ -22,7 +22,6 @@ from .. import machine, processes
 from ..errors import UserError
 from ..recipe import Recipe
 
-NO_MEMORY = ("not enough memory", "can't allocate memory")  # the CPU allocator's words, on Windows and elsewhere
 Precision = Literal["bf16", "fp32"]
 Say = Callable[[str], None]
 
@@ -169,7 +168,7 @@ def _known(precision: str) -> Precision:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocator of torch gave up."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or machine.out_of_memory(error)
 
 
 @contextlib.contextmanager
