@@ -49,7 +49,7 @@ def evaluate(
     found, note = open_detection_for_judging(data, split, **learned_by(model))
     source = matched(model, checkpoint, replace(found, masks=found.masks and model.masked))
     if say is not None:
-        say(f"{note}: {source.judged:,} objects")
+        say(f"{note}: {source.judged:,} objects; no interval is given for average precision")
     with runtime.start_judging(model, precision, say) as run:
         preprocess = KeptShape.from_dict(model.preprocess)
         recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)

@@ -73,11 +73,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class DetectionEvidence:
-    """What a detector found in the validation images: COCO result rows by image name."""
+    """What a detector found in the images of a `split`: COCO result rows by image name."""
 
     source: DetectionSource
     found: dict[str, list[dict[str, Any]]]
     command: str
+    split: str = "validation"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -156,8 +157,9 @@ def _headline(evidence: DetectionEvidence, rows: list[dict[str, Any]], start: di
     ]
     score = (
         f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>%</small></div>'
-        f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} validation images, {source.judged:,} objects, '
-        f"{len(source.classes):,} classes.</p></div>"
+        f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} {evidence.split} images, '
+        f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision.</p>"
+        "</div>"
     )
     boxes = "".join(tile(*one) for one in [*tiles, *run_tiles(rows, start, recipe)])
     return f'<div class="headline">{score}<dl class="tiles">{boxes}</dl></div>'

@@ -43,7 +43,7 @@ def gather(path: Path, task: Classify) -> Evidence:
         cams=[] if task.multi_label else _maps(model, task, [row["id"] for row in rows], probs, targets),
         command=first_row(path)["command"],
         comparisons=outcome.comparisons,
-        split="validation" if outcome.test is None else "test",
+        split=outcome.judged_split,
         choices=outcome.choices if outcome.test is None else 1,
         said=outcome.headline,
     )

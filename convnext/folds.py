@@ -20,7 +20,7 @@ from typing import Any
 from . import files, run_folder
 from . import recipe as recipes_io
 from .errors import UserError
-from .metrics import wilson_interval
+from .metrics import accuracy_interval
 from .tables import render
 
 FILE = "folds.json"
@@ -55,8 +55,8 @@ def summary(folder: Path, count: int) -> dict[str, Any]:
     """A row for each finished fold, the mean of its metric, and a 95 % interval of it where there are two or more.
 
     Folds share training pictures, so their spread alone promises too much: its variance counts 1/K + 1/(K - 1) times
-    (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once (Wilson 1927), which
-    are wholly right or not.
+    (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once, which are wholly
+    right or not.
     """
     rows: list[dict[str, Any]] = []
     right: list[float] = []
@@ -98,7 +98,7 @@ def _interval(values: list[float], judged: list[int], right: list[float]) -> tup
     half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 / count + 1 / (count - 1))
     low, high = max(0.0, middle - half), min(100.0, middle + half)
     hits = sum(share * n / 100 for share, n in zip(right, judged, strict=True))
-    least, most = wilson_interval(hits, sum(judged))
+    least, most = accuracy_interval(hits, sum(judged))
     apart = middle - 100 * hits / sum(judged)  # of top-1 almost none: folds differ by a picture
     return max(0.0, min(low, least + apart)), min(100.0, max(high, most + apart))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import Z95, ClassificationCounter, MultiLabelCounter, wilson_interval
+from .metrics import Z95, ClassificationCounter, MultiLabelCounter, accuracy_interval
 
 Interval = tuple[float, float]
 SURE = (100.0, 100.0)  # of the true class among as many as there are
@@ -23,10 +23,10 @@ DRAWS, CELLS = 1000, 20_000_000  # resamples; of M x figures, beyond which none 
 
 
 def of_classifier(counter: ClassificationCounter, losses: Sequence[float]) -> dict[str, Interval]:
-    """Wilson's for hits, the normal one for the mean over classes and, of enough pictures, for the loss."""
+    """Exact for hits, as on the page; normal for the mean over classes and, of enough pictures, for the loss."""
     count = len(losses)
     hits, support, _ = counter.classes.double().numpy()
-    found = {f"top{k}": wilson_interval(float(counter.sums[i]), count) if k < len(hits) else SURE
+    found = {f"top{k}": accuracy_interval(float(counter.sums[i]), count) if k < len(hits) else SURE
              for i, k in enumerate(counter.top)}  # fmt: skip
     found["mean_class_accuracy"] = _of_class_mean(hits[support > 0], support[support > 0])
     if count >= LEAST_LOSSES:
@@ -50,11 +50,11 @@ def _of_class_mean(hits: np.ndarray, support: np.ndarray) -> Interval:
 
 
 def of_labels(counter: MultiLabelCounter, hits: np.ndarray, seen: np.ndarray) -> dict[str, Interval]:
-    """Wilson's for images with every label right; F1 by drawing the images anew.
+    """Exact for images with every label right; F1 by drawing the images anew.
 
     `hits` (M, K): labels that are there and were found; `seen` (M, K): there, plus found.
     """
-    found = {"exact_match": wilson_interval(float(counter.sums[1]), int(counter.sums[0]))}
+    found = {"exact_match": accuracy_interval(float(counter.sums[1]), int(counter.sums[0]))}
     classes = hits.shape[1]
 
     def macro(totals: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ in percent, but for losses and counts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,8 +157,10 @@ def per_class(confusion: np.ndarray) -> list[dict[str, Any]]:
     return class_rows(np.diag(confusion), confusion.sum(1), confusion.sum(0))
 
 
-def accuracy_interval(hits: int, count: int, *, choices: int = 1) -> tuple[float, float]:
+def accuracy_interval(hits: float, count: int, *, choices: int = 1) -> tuple[float, float]:
     """95 % interval of the accuracy behind so many hits, in percent; exact (Clopper and Pearson 1934).
+
+    The one interval of a share of images: of the page, of `evaluate` and of folds.
 
     `choices`: the hits are the most of so many evaluations on the same images. That they are the most can only have
     made them more, so the lower end is that of one evaluation in so many (Sidak 1967; safe, as evaluations of one run
@@ -171,14 +172,6 @@ def accuracy_interval(hits: int, count: int, *, choices: int = 1) -> tuple[float
     low = beta.ppf(tail, hits, count - hits + 1) if hits else 0.0
     high = beta.ppf(1 - TAIL, hits + 1, count - hits) if hits < count else 1.0
     return 100 * float(low), 100 * float(high)
-
-
-def wilson_interval(hits: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share, in percent (Wilson 1927): nowhere below 0 or above 100, and close for few images."""
-    share, spread = hits / count, Z95**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 class SegmentationCounter:

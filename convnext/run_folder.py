@@ -104,6 +104,11 @@ class RunResult:
         return next((row for row in self.history if row["kind"] == "test"), None)
 
     @property
+    def judged_split(self) -> str:
+        """Which pictures the published weights are judged on in the end, as a word before "images"."""
+        return "validation" if self.test is None else "test"
+
+    @property
     def headline(self) -> list[str]:
         """How good the published weights are, in sentences, the one that counts most first."""
         best, rows = self.best, self.evaluations

@@ -39,10 +39,11 @@ MODES = {"slide": "in sliding windows", "whole": "whole", "multiscale": "whole, 
 
 @dataclass
 class SegmentationEvidence:
-    """What a segmenter made of the validation images; of the worst ones, the labels themselves."""
+    """What a segmenter made of the images of a `split`; of the worst ones, the labels themselves."""
 
     source: SegmentationSource
     command: str
+    split: str = "validation"
     result: dict[str, float] = field(default_factory=dict)
     counter: SegmentationCounter = field(default_factory=lambda: SegmentationCounter(0))
     worst: list[tuple[float, int, np.ndarray, np.ndarray]] = field(default_factory=list)  # a heap: the best is first
@@ -85,8 +86,8 @@ def _headline(evidence: SegmentationEvidence, rows: list[dict[str, Any]], start:
     mode = MODES[recipe["segmentation"]["test"]]
     score = (
         f'<div><p class="eyebrow">mIoU</p><div class="score">{result["miou"]:.1f}<small>%</small></div>'
-        f'<p class="how">Intersection over union, mean over classes. {len(source):,} validation images, seen {mode}; '
-        f"{len(source.classes):,} classes.</p></div>"
+        f'<p class="how">Intersection over union, mean over classes. {len(source):,} {evidence.split} images, '
+        f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU.</p></div>"
     )
     own = [
         ("Pixel accuracy", percent(result["aacc"]), "share of all labelled pixels"),
@@ -112,7 +113,7 @@ def _classes(evidence: SegmentationEvidence) -> str:
         for k in iou.nan_to_num(1e9).argsort().tolist() if there[k]
     ]  # fmt: skip
     columns = (("class", "name"), ("of all pixels", "n"), ("found", "n"), ("IoU", "n"), ("", "bar"))
-    return note("Each class that the validation masks show; lowest first.") + html_table(columns, rows)
+    return note(f"Each class that the {evidence.split} masks show; lowest first.") + html_table(columns, rows)
 
 
 def _confusion(evidence: SegmentationEvidence) -> str:

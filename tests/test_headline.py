@@ -55,6 +55,8 @@ def test_a_test_split_is_judged_once_and_is_the_headline(
     page = (run / "report" / "index.html").read_text()
     assert "12 test images" in page
     assert "allowing for the choice" not in page
+    low, high = found["intervals"]["top1"]  # where nothing was chosen, the page and evaluate give the same interval
+    assert f"interval {low:.1f} to {high:.1f}" in page
     assert main(["train", "--resume", "--out", str(run)]) == 0
     assert [row["kind"] for row in read(run / "log.jsonl")].count("test") == 1
 
@@ -90,4 +92,7 @@ def test_masks_and_boxes_have_a_test_split_for_the_end(
         assert result.test is not None
         assert result.test["count"] == 3
         assert result.headline[0].startswith(f"test {result.test['metric']}: ")
-        assert (result.path / "report" / "index.html").exists()
+        page = (result.path / "report" / "index.html").read_text()
+        assert "3 test images" in page
+        assert "validation images" not in page
+        assert "No interval is given for" in page

@@ -18,7 +18,7 @@ from ..models.rcnn import WITHOUT_MASKS, Detector, build_detector
 from ..recipe import Recipe
 from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
-from ..run_folder import first_row
+from ..run_folder import first_row, result
 from ..tasks.detect import Detect
 from ..training.runtime import Runtime
 from .dense import backbone_of, fitted, memory_of, placed
@@ -67,4 +67,5 @@ def finish(path: Path, task: Detect) -> None:
     model = from_pretrained(path / "model.safetensors").to(task.run.device)
     found: dict[str, list[dict[str, Any]]] = {}
     task.evaluate(model, lambda record: found.update({record["id"]: record["rows"]}))
-    write_detection_report(path, DetectionEvidence(task.val, found, first_row(path)["command"]))
+    split = result(path).judged_split
+    write_detection_report(path, DetectionEvidence(task.val, found, first_row(path)["command"], split))

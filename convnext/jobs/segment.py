@@ -15,7 +15,7 @@ from ..models.upernet import Segmenter, build_segmenter
 from ..recipe import Recipe, micro_batches
 from ..recipes.dense import DenseFacts
 from ..recipes.folder import Choice
-from ..run_folder import first_row
+from ..run_folder import first_row, result
 from ..segmentation_report import SegmentationEvidence, write_segmentation_report
 from ..tasks.segment import Segment
 from ..training.runtime import Runtime
@@ -65,7 +65,7 @@ def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
 def finish(path: Path, task: Segment) -> None:
     """Judges the published weights once more and writes the report."""
     model = from_pretrained(path / "model.safetensors").to(task.run.device)
-    evidence = SegmentationEvidence(task.val, first_row(path)["command"])
+    evidence = SegmentationEvidence(task.val, first_row(path)["command"], result(path).judged_split)
     evidence.result = task.evaluate(model, evidence.add)
     evidence.counter = task.counter
     write_segmentation_report(path, evidence)
