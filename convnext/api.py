@@ -79,7 +79,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
             path = run_folder.make(path, resolved, numbered=out is None)
         path = Path(run.from_main(str(path)))
         with files.locked(path) if run.main else contextlib.nullcontext():
-            if not (resume and run.from_main(run.main and run_folder.finished(path))):
+            if not (resume and run.from_main(run.main and _found_finished(path))):
                 session = Session(path, task, model, splits, request, run, clock)
                 if not resume:
                     session.begin(given, settings, said + choices)
@@ -93,6 +93,13 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
         if report and len(final.val) and not (path / run_folder.PAGE).exists():
             job.finish(path, final)
     return run_folder.result(path)
+
+
+def _found_finished(path: Path) -> bool:
+    """Whether the run that is to be resumed is at its end, which is said."""
+    if found := run_folder.finished(path):
+        print(run_folder.told_finished(path), flush=True)
+    return found
 
 
 def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: int, out: str | Path | None = None,

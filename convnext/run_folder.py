@@ -204,13 +204,18 @@ def begin(path: Path, recipe: Recipe, request: DataRequest, splits: Any, choices
         "data": splits.name,
         "request": asdict(request),
         "fingerprint": fingerprint(splits),
-        "command": shlex.join(["convnext", "train", *request.arguments(), "--recipe", str(path / "recipe.json")]),
+        "command": shlex.join(_command(path, request)),
         "machine": machine,
         "choices": [asdict(choice) for choice in choices],
     }
     changes.keep(path, splits)
     files.write_text(path / "log.jsonl", json.dumps(row) + "\n")
     files.write_text(path / "recipe.json", recipes_io.to_json(recipe))  # last: from here on the run can be resumed
+
+
+def _command(path: Path, request: DataRequest) -> list[str]:
+    """The words that train by a run's recipe on its pictures."""
+    return ["convnext", "train", *request.arguments(), "--recipe", str(path / "recipe.json")]
 
 
 def reopen(out: str | Path | None, request: DataRequest, settings: dict[str, Any]) -> tuple[DataRequest, Any, Recipe]:
@@ -328,6 +333,16 @@ def first_row(path: Path) -> dict[str, Any]:
 
 def finished(path: Path) -> bool:
     return any(row["kind"] == "end" for row in log.read(path / "log.jsonl"))
+
+
+def told_finished(path: Path) -> str:
+    """What is said where a finished run is to be resumed: that nothing is left to do, and how to train for longer."""
+    end = next(row for row in log.read(path / "log.jsonl") if row["kind"] == "end")
+    epochs = result(path).evaluations[-1]["epoch"]
+    request = DataRequest(**first_row(path)["request"])
+    more = shlex.join([*_command(path, request), "--epochs", str(math.ceil(2 * epochs))])
+    return (f"{path} is finished, at step {end['step']:,} of {end['steps']:,} ({epochs:.1f} epochs): nothing is left "
+            f"to train. A longer run is a new one: {more}")  # fmt: skip
 
 
 def result(path: Path) -> RunResult:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from small_models import small
 
 from convnext.cli import main, make_parser
 from convnext.models import save_weights
+from convnext.training.log import read
 
 COMMANDS = {
     "models": {"--form", "--json"},
@@ -162,7 +164,13 @@ def test_a_run_is_not_overwritten(trained: Path) -> None:
 
 def test_resuming_a_finished_run_says_how_it_ended(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "--out", str(trained)]) == 0
-    assert "best top1" in capsys.readouterr().out
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{trained} is finished, at step ")
+    assert any(line.startswith("best top1") for line in rest)
+    longer = shlex.split(first.partition("A longer run is a new one: convnext ")[2])
+    assert main([*longer, "--out", str(trained.parent / "longer"), "--no-report"]) == 0
+    steps = [read(run / "log.jsonl")[-1]["step"] for run in (trained, trained.parent / "longer")]
+    assert steps[1] == 2 * steps[0]
     assert main(["train", "--resume", "--out", str(trained), "--epochs", "9"]) == 2
     assert "keeps its recipe" in capsys.readouterr().err
 
