@@ -50,7 +50,10 @@ def derive(given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime, *
     were measured on (not `elsewhere`). `settings` gains what `given` and the weights fix. Raises UserError for what
     cannot be.
     """
-    resolved, choices = job_of(given).derive(given, splits, settings, run)
+    job = job_of(given)
+    resolved, choices = job.derive(given, splits, settings, run)
+    if resolved.task == "detect" and not resumed:  # earlier versions learned boxes as masks
+        job.require_outlines(resolved, splits)
     if resumed or "levels" in settings or (resolved.levels is not None and not elsewhere):
         return resolved, choices
     found = measured_on(splits.train)

@@ -13,6 +13,7 @@ from ..average_precision import library
 from ..data.coco import DetectionSource, DetectionSplits
 from ..data.detection import protocol
 from ..detection_report import DetectionEvidence, write_detection_report
+from ..errors import UserError
 from ..models import from_pretrained
 from ..models.rcnn import WITHOUT_MASKS, Detector, build_detector
 from ..recipe import Recipe
@@ -37,6 +38,14 @@ def derive(given: Recipe, splits: DetectionSplits, settings: dict[str, Any],
         choices = [*choices, Choice("detection.detector", other, "there are boxes and no outlines to learn masks from")]
         recipe = replace(recipe, detection=replace(recipe.detection, detector=other))
     return recipe, choices
+
+
+def require_outlines(recipe: Recipe, splits: DetectionSplits) -> None:
+    """UserError where the user, or a recipe.json, wants a detector with masks and the data has none to learn from."""
+    kind = recipe.detection.detector
+    if kind in WITHOUT_MASKS and not splits.train.masks:
+        raise UserError(f"{splits.name} has boxes and no outlines, of which {kind} would learn masks; pass --set "
+                        f"detection.detector={WITHOUT_MASKS[kind]}")  # fmt: skip
 
 
 def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:

@@ -173,14 +173,20 @@ def test_an_epoch_has_one_order_on_any_number_of_processes(annotated: Any, micro
     assert all(order == orders[0] for order in orders)
 
 
-def test_boxes_alone_train_no_masks(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
-    """Rectangles were learned as masks, and predictions carried them."""
-    data = annotated()
+@pytest.fixture
+def boxes_alone(annotated: Any) -> Path:
+    data: Path = annotated("boxes")
     for path in (data / "annotations").iterdir():
         content = json.loads(path.read_text())
         for row in content["annotations"]:
             row["segmentation"] = []
         path.write_text(json.dumps(content))
+    return data
+
+
+def test_boxes_alone_train_no_masks(boxes_alone: Path, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+    """Rectangles were learned as masks, and predictions carried them."""
+    data = boxes_alone
     settings = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
     run = api.train(data, RECIPE, out=tmp_path / "run", settings=settings)
     assert {"field": "detection.detector", "value": "faster_rcnn",
@@ -195,6 +201,25 @@ def test_boxes_alone_train_no_masks(annotated: Any, tiny_detection: dict[str, An
         data, tmp_path / "run" / "recipe.json", out=tmp_path / "again", settings={"steps": 2}, report=False
     )
     assert again.metric >= 0
+
+
+def test_masks_that_are_asked_for_of_boxes_alone_are_refused(
+    annotated: Any, boxes_alone: Path, tiny_detection: dict[str, Any], tmp_path: Path
+) -> None:
+    """They were learned as rectangles without a word: by a setting, or by the recipe.json of a run with outlines."""
+    settings = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
+    api.train(annotated(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
+    for recipe, more, kind, other in (
+        (None, settings | {"detection.detector": "cascade_mask_rcnn"}, "cascade_mask_rcnn", "cascade_rcnn"),
+        (RECIPE, settings | {"detection.detector": "mask_rcnn"}, "mask_rcnn", "faster_rcnn"),
+        (tmp_path / "run" / "recipe.json", {}, "mask_rcnn", "faster_rcnn"),
+    ):
+        with pytest.raises(UserError, match=f"no outlines, of which {kind} would .*--set detection.detector={other}"):
+            api.train(boxes_alone, recipe, out=tmp_path / "other", settings=more)
+        assert not (tmp_path / "other").exists()
+    replayed = api.train(boxes_alone, tmp_path / "run" / "recipe.json", out=tmp_path / "other", report=False,
+                         settings={"detection.detector": "faster_rcnn"})  # fmt: skip
+    assert replayed.metric >= 0
 
 
 def test_the_page_of_a_run(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
