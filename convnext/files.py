@@ -42,18 +42,26 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with explained_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch()
-            usual = temporary.stat().st_mode
-            yield temporary
+            with usual_permissions(temporary):
+                yield temporary
             with temporary.open("rb") as handle:
-                if os.fstat(handle.fileno()).st_mode != usual:  # safetensors shuts everybody else out
-                    os.fchmod(handle.fileno(), stat.S_IMODE(usual))
                 os.fsync(handle.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def usual_permissions(path: Path) -> Iterator[None]:
+    """Makes `path`, and gives it afterwards the permissions that it had as a new file: safetensors shuts everybody else
+    out."""
+    path.touch()
+    usual = path.stat().st_mode
+    yield
+    if path.stat().st_mode != usual:
+        path.chmod(stat.S_IMODE(usual))
 
 
 @contextlib.contextmanager

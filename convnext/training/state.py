@@ -115,9 +115,9 @@ def record(state: TrainState, run: Path) -> None:
 
 def _write(state: TrainState, folder: Path) -> None:
     folder.mkdir(parents=True)
-    save_file(state.weights("raw"), folder / "raw.safetensors")
-    if state.ema is not None:
-        save_file(state.weights("ema"), folder / "ema.safetensors")
+    for which in ("raw",) if state.ema is None else ("raw", "ema"):
+        with files.usual_permissions(folder / f"{which}.safetensors"):
+            save_file(state.weights(which), folder / f"{which}.safetensors")
     best = asdict(state.best) if state.best else None
     values = {"step": state.step, "best": best, "stale": state.stale, "evaluated": state.evaluated}
     with (folder / "state").open("wb") as handle:  # opened here: of a path, torch does not say why it failed

@@ -223,3 +223,15 @@ def test_only_a_run_is_said_to_go_on(pictures: Any, tiny: Any, tmp_path: Path) -
     for out, says in ((odd / "picture.png", "is a file, not a folder"), (odd, "is not empty; choose another --out")):
         with pytest.raises(UserError, match=says):
             api.train(data, out=out, settings=tiny)
+
+
+def test_every_file_of_a_run_follows_the_umask(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """The weights in checkpoints could be read by nobody else."""
+    before = os.umask(0o027)
+    try:
+        api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert {"raw.safetensors", "ema.safetensors", "state", "model.safetensors"} <= modes.keys()
+    assert set(modes.values()) == {"0o640"}, modes
