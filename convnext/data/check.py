@@ -146,19 +146,10 @@ def _of_test(folder: str, problem: Problem) -> Problem:
 
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:
     """What lies where no class folder is expected."""
-    for folder in dict.fromkeys((root, *found.values())):
-        for other, why in folders.never_classes(folder):
-            yield Problem("unused folder", readable(os.path.relpath(other, root)), f"left out: {why}")
-    if "all" not in found:
-        if "train" not in found:  # without val a share of train is held out
-            yield Problem("missing split", ".", f"there is no train folder beside {next(iter(found.values())).name}")
-        for other in folders.class_folders(root):
-            if other not in found.values():
-                yield Problem("unused folder", readable(other.name), "left out: train, val and test hold the classes")
-    for folder in dict.fromkeys((root, *found.values())):
-        for name in folders.hidden_folders(folder):
-            place = readable(os.path.relpath(folder / name, root))
-            yield Problem("unused folder", place, "left out: its name begins with a dot")
+    for folder, why in folders.passed_over(root, found):
+        yield Problem("unused folder", readable(os.path.relpath(folder, root)), f"left out: {why}")
+    if "all" not in found and "train" not in found:  # without val a share of train is held out
+        yield Problem("missing split", ".", f"there is no train folder beside {next(iter(found.values())).name}")
     for folder in (root, *(folder for folder in found.values() if folder != root)):
         if folder == found.get("test") and not folders.class_folders(folder):
             continue

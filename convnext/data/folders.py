@@ -6,6 +6,7 @@ followed unless it leads back to a folder that is already being read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from .labelled import FileReader, Source, listed, typical_size
 TRAIN_NAMES, VAL_NAMES, TEST_NAMES = ("train", "training"), ("val", "validation", "valid"), ("test", "testing")
 RUNS = "runs"  # where runs are put that no other place is named for
 RUN_FILES = ({"recipe.json", "log.jsonl"}, {"folds.json"}, {"sweep.json"})  # those of a run, of folds, of a sweep
+SHOWN = 5  # folders that a note names
 MAC_ARCHIVE = "__MACOSX"  # beside what was unpacked: the files' attributes
 Identity = tuple[int, int]  # device and inode
 
@@ -62,9 +64,27 @@ def class_folders(root: Path) -> list[Path]:
     return [folder for folder in _folders(root) if not _why_never(folder)]
 
 
-def never_classes(root: Path) -> list[tuple[Path, str]]:
-    """The visible folders directly below `root` that are never those of classes, and why."""
-    return [(folder, why) for folder in _folders(root) if (why := _why_never(folder))]
+def passed_over(root: Path, found: dict[str, Path]) -> list[tuple[Path, str]]:
+    """The folders in a data folder and in its splits (those `found`) that are no classes though they might be, and why.
+
+    What cannot be listed has none: whoever reads it says so.
+    """
+    unused: list[tuple[Path, str]] = []
+    for place in dict.fromkeys((root, *found.values())):
+        with contextlib.suppress(UserError, OSError):
+            unused += [(folder, why) for folder in _folders(place) if (why := _why_never(folder))]
+            if place == root and root not in found.values():
+                others = [folder for folder in class_folders(root) if folder not in found.values()] if found else []
+                unused += [(folder, "train, val and test hold the classes") for folder in others]
+            unused += [(place / name, "its name begins with a dot") for name in _hidden_folders(place)]
+    return unused
+
+
+def remark_on_passed_over(root: Path, found: dict[str, Path]) -> str:
+    """The end of a note: those folders, each with its reason; "" where there are none."""
+    unused = [f"{readable(os.path.relpath(folder, root))} ({why})" for folder, why in passed_over(root, found)]
+    return f"; left out: {', '.join(unused[:SHOWN])}{f' and {len(unused) - SHOWN} more' * (len(unused) > SHOWN)}" \
+        if unused else ""  # fmt: skip
 
 
 def _why_never(folder: Path) -> str:
@@ -157,7 +177,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         raise _unreadable(folder, error) from None
 
 
-def hidden_folders(root: Path) -> list[str]:
+def _hidden_folders(root: Path) -> list[str]:
     """The folders directly below `root` that are passed over by the dot in their names, though they hold pictures."""
     hidden = sorted(path for path in root.iterdir() if path.name.startswith(".") and path.is_dir())
     return [

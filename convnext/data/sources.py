@@ -66,8 +66,10 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     if native := builtin.cifar_in(root):
         return native
     found = folders.split_folders(root)
+    unused = folders.remark_on_passed_over(root, found)
     if not found:
-        return _split(scan(root), text, val_fraction, seed)
+        splits = _split(scan(root), text, val_fraction, seed)
+        return replace(splits, note=splits.note + unused)
     if "train" not in found:
         advice = "add it, or pass the folder of class folders to have it split"
         raise UserError(f"{readable(root)} has a {next(iter(found))} folder but no train folder; {advice}")
@@ -81,7 +83,7 @@ def open_data(where: str | Path | None = None, *, val_fraction: float = 0.2, see
     else:
         _require_same_classes(train, val, root)
         splits = as_given(train, val, text, test)
-    return replace(splits, note=splits.note + why)
+    return replace(splits, note=splits.note + why + unused)
 
 
 def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_csv: str | Path | None = None) -> Splits:
@@ -101,6 +103,7 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
     if (text in NATIVE and not root.is_dir()) or root.suffix == ".npz":
         raise UserError(own)
     folders.require_folder(root, NATIVE)
+    unused = ""
     if table := Path(multi_label_csv) if multi_label_csv is not None else find_table(root):
         whole, read = _in_table(root, table)
         if read.splits is not None:
@@ -108,7 +111,7 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
     elif builtin.cifar_in(root) is not None or folders.split_folders(root):
         raise UserError(f"{own}, such as {readable(folders.split_folders(root).get('train', root))}")
     else:
-        whole = scan(root)
+        whole, unused = scan(root), folders.remark_on_passed_over(root, {})
     counts = whole.class_counts()
     if min(counts) < folds:
         few = f"the class {whole.classes[counts.index(min(counts))]!r} has {min(counts)} images"
@@ -122,7 +125,7 @@ def open_fold(where: str | Path | None, fold: int, folds: int, *, multi_label_cs
         before += len(mine)
     train, val = sorted(set(range(len(whole))) - set(held)), sorted(held)
     note = f"{readable(text)}: fold {fold} of {folds}, {len(train):,} images to learn from and {len(val):,} to judge on"
-    return Splits(subset(whole, train), subset(whole, val), text, note + remarks_on(whole))
+    return Splits(subset(whole, train), subset(whole, val), text, note + remarks_on(whole) + unused)
 
 
 def open_for_judging(where: str | Path | None = None, *, split: Literal["val", "train", "all", "test"] = "val",

@@ -15,7 +15,7 @@ from PIL import Image
 from convnext.data.check import ERRORS, NOTES, WARNINGS, FolderReport, Problem, check
 from convnext.data.duplicates import AHEAD, Facts, Picture, in_threads, repeated
 from convnext.data.images import open_image
-from convnext.data.sources import open_data
+from convnext.data.sources import open_data, open_fold
 from convnext.errors import UserError
 
 
@@ -415,7 +415,10 @@ def test_what_a_mac_puts_into_archives_is_no_class(pets: Path) -> None:
     report = check(pets / "unpacked")
     assert report.ok
     assert [(p.kind, p.path) for p in report.problems] == [("unused folder", "__MACOSX")]
-    assert open_data(pets / "unpacked").train.classes == ("cat", "dog")
+    opened = open_data(pets / "unpacked")
+    assert opened.train.classes == ("cat", "dog")
+    assert opened.note.endswith("; left out: __MACOSX (a Mac puts it into archives, and it holds no pictures)")
+    assert "left out: __MACOSX" in open_fold(pets / "unpacked", 1, 2).note
 
 
 def test_hidden_folders_of_pictures_are_noted(pets: Path) -> None:
@@ -425,7 +428,19 @@ def test_hidden_folders_of_pictures_are_noted(pets: Path) -> None:
     report = check(pets)
     assert report.ok
     assert [(one.kind, one.path) for one in report.problems] == [("unused folder", "train/.hidden")]
-    assert open_data(pets).train.classes == ("cat", "dog")
+    opened = open_data(pets)
+    assert opened.train.classes == ("cat", "dog")
+    assert opened.note.endswith("; left out: train/.hidden (its name begins with a dot)")
+
+
+def test_train_leaves_out_the_folders_that_check_notes_and_says_so(pets: Path) -> None:
+    assert "left out" not in open_data(pets).note
+    shutil.copytree(pets / "train" / "cat", pets / "extra")
+    (pets / "__MACOSX").mkdir()
+    noted = [problem.path for problem in check(pets).problems if problem.kind == "unused folder"]
+    said = open_data(pets).note.partition("; left out: ")[2]
+    assert noted == ["__MACOSX", "extra"]
+    assert [part.partition(" (")[0] for part in said.split("), ")] == noted
 
 
 def test_pictures_without_folders_of_classes(pets: Path) -> None:

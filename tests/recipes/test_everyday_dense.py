@@ -94,8 +94,12 @@ def test_trained_weights_move_less() -> None:
 
 
 def test_a_budget_of_minutes_leaves_the_length_open() -> None:
-    _, choices = derive(RECIPES["segment"], CITY, {"minutes": 3.0})
+    derived, choices = derive(RECIPES["segment"], CITY, {"minutes": 3.0})
     assert "epochs" not in {choice.field for choice in choices}
+    _, settled = length.settle(derived, RECIPES["segment"], 600, 30, {"minutes": 3.0})
+    said = [choice.field for choice in (*choices, *settled)]
+    assert said.count("save_every") == 1
+    assert len(said) == len(set(said))
 
 
 def test_an_average_is_kept_of_segmenters_alone() -> None:
