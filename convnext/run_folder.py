@@ -17,6 +17,7 @@ from . import recipe as recipes_io
 from .data import coco, folders, masks, sources
 from .data.learned import Learned, learned_from
 from .data.levels import levels_from
+from .data.mask_scan import with_sound_test
 from .errors import UserError
 from .recipe import Recipe
 from .recipes import RECIPES, folder_of
@@ -53,9 +54,9 @@ class DataRequest:
         if recipe.task == "segment":
             if self.data is None:
                 raise UserError(f"{recipe.name} needs pictures with masks: pass a folder with images/ and annotations/")
-            return masks.open_masks(
+            return with_sound_test(masks.open_masks(
                 self.data, classes=self.labels, ignore=recipe.segmentation.ignore, val_fraction=self.val_fraction
-            )
+            ))  # fmt: skip
         return sources.open_data(self.data, val_fraction=self.val_fraction, multi_label_csv=self.labels,
                                  test_chooses=self.test_chooses)  # fmt: skip
 

@@ -15,6 +15,7 @@ from torch import nn
 from . import jobs, machine, run_folder
 from .data.labelled import listed
 from .data.learned import copies
+from .errors import UserError
 from .jobs.first_weights import metadata_of_start
 from .models import from_pretrained, load_checkpoint_metadata, save_weights
 from .recipe import Recipe
@@ -219,14 +220,18 @@ def few_each(recipe: Recipe, world: int) -> list[str]:
 def judged_at_the_end(path: Path, task: Any, test: Any) -> Any:
     """The task with the test pictures in place of the validation pictures, after the published weights met them once.
 
-    Returns `task` itself where there are no test pictures (None).
+    Returns `task` itself where there are no test pictures (None), or they cannot be judged, which is said.
     """
     if test is None:
         return task
     final = replace(task, val=test)
     if run_folder.result(path).test is None:
         model = from_pretrained(path / "model.safetensors").to(final.run.device)
-        found = final.evaluate(model)
+        try:
+            found = final.evaluate(model)
+        except UserError as error:  # a test split must not stop a training run
+            print(f"the test split is not judged: {error}", flush=True)
+            return task
         name, _ = final.metric
         with log.Log(path / "log.jsonl", 0) as rows:
             rows.row("test", final.recipe.steps or 0, metric=name, value=found[name], figures=found, count=len(test))

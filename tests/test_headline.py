@@ -1,6 +1,7 @@
 """What a run says of itself is no better than it is."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,27 @@ def test_masks_and_boxes_have_a_test_split_for_the_end(
         assert "3 test images" in page
         assert "validation images" not in page
         assert "No interval is given for" in page
+
+
+def test_a_test_picture_that_cannot_be_read_costs_the_test_split_alone(
+    three_splits: Path, annotated: Any, tiny: Any, tiny_detection: Any, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Training ended with an error after its last step, and without its page."""
+    boxes = annotated(train=6, val=3)
+    shutil.copytree(boxes / "val2017", boxes / "test2017")
+    shutil.copy(boxes / "annotations" / "instances_val2017.json", boxes / "annotations" / "instances_test2017.json")
+    for data, picture, settings in (
+        (three_splits, three_splits / "test" / "class 0" / "003.png", tiny),
+        (boxes, boxes / "test2017" / "001.png", tiny_detection | {"steps": 2}),
+    ):
+        picture.write_bytes(picture.read_bytes()[:-200])
+        result = api.train(data, out=tmp_path / f"run {data.name}", settings=settings)
+        assert result.test is None
+        assert re.search(rf"the test split is not judged: .*{picture.name} ", capsys.readouterr().out)
+        assert "validation images" in (result.path / "report" / "index.html").read_text()
+        report = api.check(data)
+        assert report.ok
+        assert [(p.kind, p.detail.split(":")[0]) for p in report.problems if p.path.endswith(picture.name)] == [
+            ("test not judged", "truncated")
+        ]

@@ -16,7 +16,7 @@ from . import folders
 from .check_coco import check_annotations
 from .check_masks import check_masks
 from .duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
-from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
+from .findings import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem, of_test
 from .images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
 from .labelled import alike_within, merged_folders
 from .look import look_at
@@ -53,7 +53,9 @@ def check(where: str | Path, *, labels: str | Path | None = None, progress: Prog
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
     facts = inspected(pictures, progress, tell, levels)
     problems += said
-    problems += [problem for fact in facts for problem in fact.problems]
+    aside = {"test"} if {picture.split for picture in pictures} - {"test"} else set()
+    problems += [of_test(problem) if picture.split in aside else problem
+                 for picture, fact in zip(pictures, facts, strict=True) for problem in fact.problems]  # fmt: skip
     problems += [
         *_left_out(problems, len(pictures)),
         *_balance(counts),
@@ -132,16 +134,14 @@ def _survey_folders(root: Path) -> tuple[Counts, list[Picture], list[Problem]]:
         detail = f"left out: its {loose:,} pictures lie in no class folder, so nobody can say what is right"
         problems.append(Problem("no labels", readable(found["test"].name), detail))
     if "test" in found and len(found) > 1:
-        problems = [_of_test(found["test"].name, problem) for problem in problems]
+        test = found["test"].name
+        problems = [of_test(problem) if _is_of_test(test, problem) else problem for problem in problems]
     return counts, pictures, problems
 
 
-def _of_test(folder: str, problem: Problem) -> Problem:
-    """An error of a test split is a warning: training goes on and judges nothing by it."""
+def _is_of_test(folder: str, problem: Problem) -> bool:
     its = problem.path in ("test", folder) or problem.path.startswith(f"{folder}/")
-    if problem.severity != "error" or not (its or problem.detail.startswith("in test,")):
-        return problem
-    return Problem("test not judged", problem.path, f"{problem.kind}: {problem.detail}")
+    return its or problem.detail.startswith("in test,")
 
 
 def _structure(root: Path, found: dict[str, Path]) -> Iterator[Problem]:

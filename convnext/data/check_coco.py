@@ -15,7 +15,7 @@ from .coco_entries import REQUIRED, SMALLEST_SIDE, called, fault_of, is_crowd, o
 from .coco_files import image_folder
 from .detection import MOST_OBJECTS
 from .duplicates import Facts, Picture, Progress, Tell, inspected, levels_of, repeated
-from .findings import Counts, FolderReport, Problem
+from .findings import Counts, FolderReport, Problem, of_test
 from .images import BadImage, read_header, readable
 from .levels import Levels
 
@@ -51,21 +51,24 @@ def check_annotations(root: Path, progress: Progress | None = None, tell: Tell |
     for split, read in layout.splits.items():
         role = "all" if split == "train" and "val" not in layout.splits else split
         counts[role] = {}
+        before = len(problems)
         try:
             found = read(collect)
         except UserError as error:
             problems.append(Problem("bad annotations", ".", str(error)))
-            continue
-        problems += [Problem("reading", role, text) for text in found.notes]
-        splits[role] = _Split(role, found)
-        if role in ("train", "all"):
-            levels, said = levels_of(splits[role].pictures)
-            problems += said
-        facts += inspected(splits[role].pictures, progress, tell, levels)
-        problems += splits[role].problems(facts[-len(splits[role].pictures) :] if splits[role].pictures else [])
-        counts[role] = splits[role].counts()
+        else:
+            problems += [Problem("reading", role, text) for text in found.notes]
+            splits[role] = _Split(role, found)
+            if role in ("train", "all"):
+                levels, said = levels_of(splits[role].pictures)
+                problems += said
+            own = inspected(splits[role].pictures, progress, tell, levels)
+            problems += [*splits[role].problems(own), *(problem for fact in own for problem in fact.problems)]
+            counts[role] = splits[role].counts()
+            facts += own
+        if role == "test":
+            problems[before:] = map(of_test, problems[before:])
     pictures = [picture for one in splits.values() for picture in one.pictures]
-    problems += [problem for fact in facts for problem in fact.problems]
     problems += [*repeated(pictures, facts), *_unknown_classes(splits)]
     return FolderReport(name, counts, sorted(problems, key=lambda p: p.severity != "error"), "objects")
 
@@ -78,8 +81,9 @@ def _unknown_classes(splits: dict[str, _Split]) -> Iterator[Problem]:
             only = [name for name, count in splits[split].counts().items()
                     if count and name not in learned.names.values()]  # fmt: skip
             if only:
-                yield Problem("categories differ", ".", f"{split} has objects of classes that train does not list: "
-                              f"{', '.join(only[:5])}")  # fmt: skip
+                problem = Problem("categories differ", ".", f"{split} has objects of classes that train does not list: "
+                                  f"{', '.join(only[:5])}")  # fmt: skip
+                yield of_test(problem) if split == "test" else problem
     if learned is not None:
         yield from _unlearned(learned, [splits[split] for split in ("val", "test") if split in splits])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from .duplicates import Picture, Progress, inspected, levels_of, repeated
-from .findings import SEVERITIES, Counts, FolderReport, Problem
+from .findings import SEVERITIES, Counts, FolderReport, Problem, of_test
 from .images import BadImage, read_header, readable
 from .labelled import listed
 from .mask_coding import IGNORED, MaskCoding, read_mask
@@ -39,7 +39,8 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
         try:
             part = found.part(split)
         except UserError as error:
-            problems.append(Problem("bad annotations", split or ".", str(error)))
+            problem = Problem("bad annotations", split or ".", str(error))
+            problems.append(of_test(problem) if split == "test" else problem)
             continue
         parts[split] = part
         problems += [Problem("image without mask", name, "left out: no mask has its name") for name in part.lacking]
@@ -48,21 +49,29 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
     facts = inspected(pictures, progress, levels=levels)
     problems += said
-    problems += [problem for fact in facts for problem in fact.problems]
+    problems += [of_test(problem) if picture.split == "test" else problem
+                 for picture, fact in zip(pictures, facts, strict=True) for problem in fact.problems]  # fmt: skip
     problems += repeated(pictures, facts)
     if parts.keys() & {"train", ""} and "val" not in found.places and len(next(iter(parts.values())).rows) == 1:
         problems.append(Problem("no images", ".", "one image cannot be both learned from and judged on; add more"))
-    coding, said = _coding(found, classes, list(parts.values()))
+    coding, said, agree = _coding(found, classes, list(parts.values()))
+    if not agree and "test" in parts and len(parts) > 1:  # as a run does, which then does not judge the test split
+        learned = [part for split, part in parts.items() if split != "test"]
+        without, its, agree = _coding(found, classes, learned)
+        if agree:
+            coding, said = without, [*(of_test(one) for one in said if one.severity == "error"), *its]
     problems += said
     counts: Counts = {}
     for split, part in parts.items():
         shown: Counter[str] = Counter()
-        problems += [problem for row in part.rows for problem in _pair(*row, coding, shown)]
+        own = [problem for row in part.rows for problem in _pair(*row, coding, shown)]
+        problems += map(of_test, own) if split == "test" else own
         if coding is None:
             continue
         counts[split or "all"] = {name: shown[name] for name in coding.classes}
-        if part.rows and not shown and split != "test":
-            problems.append(Problem("bad mask", split or ".", f"none of its {len(part.rows):,} masks labels a pixel"))
+        if part.rows and not shown:
+            problem = Problem("bad mask", split or ".", f"none of its {len(part.rows):,} masks labels a pixel")
+            problems.append(of_test(problem) if split == "test" else problem)
     problems += _unseen(counts)
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     images = {split or "all": len(part.rows) for split, part in parts.items()}
@@ -70,25 +79,28 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
 
 
 def _coding(found: MaskedFolder, classes: str | Path | None,
-            parts: list[Part]) -> tuple[MaskCoding | None, list[Problem]]:  # fmt: skip
-    """What the masks hold, and what is to be said of it: where no file names the classes, the values that they have."""
+            parts: list[Part]) -> tuple[MaskCoding | None, list[Problem], bool]:  # fmt: skip
+    """What the masks hold, and what is to be said of it: where no file names the classes, the values that they have.
+
+    At last whether they agree: that none is left out for what it holds.
+    """
     said = []
     try:
         coding = named_coding(found, classes, ())
         if coding is not None and not may_be_binary(coding):
-            return coding, []
+            return coding, [], True
         values, bad = values_of([mask for part in parts for _, _, mask in part.rows])
         if coding is not None:
-            return named_binary(coding, values), []
+            return named_binary(coding, values), [], True
         if values.read:
             said = [Problem("mask values", ".", f"no file names the classes; {values}")]
             coding = coding_of_values(found.root, values, voc=found.is_voc)
             if coding.threshold is not None:
                 said = [Problem("mask values", ".", f"no file names the classes; {how_found(values, coding)[2:-1]}")]
-            return coding, said
-        return None, [Problem("bad mask", ".", str(error)) for error in bad[:1]]
+            return coding, said, not bad
+        return None, [Problem("bad mask", ".", str(error)) for error in bad[:1]], False
     except UserError as error:
-        return None, [*said, Problem("bad mask", ".", str(error))]
+        return None, [*said, Problem("bad mask", ".", str(error))], False
 
 
 def _pair(name: str, image: Path, mask: Path, coding: MaskCoding | None, shown: Counter[str]) -> Iterator[Problem]:

@@ -40,6 +40,13 @@ class Problem:
         return "error" if self.kind in ERRORS else "warning" if self.kind in WARNINGS else "note"
 
 
+def of_test(problem: Problem) -> Problem:
+    """A finding of a test split: an error is a warning there, as training goes on and judges nothing by it."""
+    if problem.severity != "error":
+        return problem
+    return Problem("test not judged", problem.path, f"{problem.kind}: {problem.detail}")
+
+
 @dataclass(frozen=True)
 class FolderReport:
     """What `check` found. Splits are "train" and "val", or "all" where a run would split the folder itself."""

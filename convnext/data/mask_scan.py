@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 from ..errors import UserError
 from .images import BadImage, read_header, readable
 from .mask_coding import IGNORED, MaskCoding, read_mask
-from .masks import SegmentationSplits
+from .masks import SegmentationSource, SegmentationSplits
 
 MOST_READ = {"training": 500, "validation": 2000, "test": 2000}  # masks: seconds; ADE20K's validation images
 SIDEWAYS = 5  # EXIF orientations from here on exchange width and height
@@ -31,19 +32,32 @@ def require_one_size(image: Path, mask: Path) -> None:
 def require_sound(splits: SegmentationSplits) -> list[str]:
     """Sentences on what was not looked at. Raises UserError for pictures or masks that a run would stop at, and where
     nothing could be learned or judged."""
-    notes = []
-    for name, source in (("training", splits.train), ("validation", splits.val), ("test", splits.test)):
-        if source is None:
-            continue
-        _every(lambda pair: require_one_size(*pair), zip(source.images, source.masks, strict=True))
-        whole, reads = len(source) <= MOST_READ[name], partial(labels_any, coding=source.coding)
-        if not whole:
-            notes.append(f"{len(source):,} {name} masks are too many to be read beforehand; convnext check reads them")
-        labelled = any(_every(reads, source.masks)) if whole else any(map(reads, source.masks))  # that stops at one
-        if not labelled:
-            raise UserError(f"none of the {len(source):,} {name} masks of {splits.name} labels a pixel that counts; "
-                            "convnext check shows what they hold")  # fmt: skip
-    return notes
+    parts = (("training", splits.train), ("validation", splits.val))
+    return [note for name, source in parts if (note := _require_sound(name, source, splits.name))]
+
+
+def with_sound_test(splits: SegmentationSplits) -> SegmentationSplits:
+    """The splits, without a test split that a run could not judge in the end: it must not stop it, and is said."""
+    if splits.test is None:
+        return splits
+    try:
+        note = _require_sound("test", splits.test, splits.name)
+    except UserError as error:
+        return replace(splits, test=None, note=f"{splits.note}; the test split is not judged: {error}")
+    return replace(splits, note=f"{splits.note}; {note}") if note else splits
+
+
+def _require_sound(name: str, source: SegmentationSource, where: str) -> str:
+    """Of one split: UserError as `require_sound`; else a sentence on what was not looked at, or ""."""
+    _every(lambda pair: require_one_size(*pair), zip(source.images, source.masks, strict=True))
+    whole, reads = len(source) <= MOST_READ[name], partial(labels_any, coding=source.coding)
+    labelled = any(_every(reads, source.masks)) if whole else any(map(reads, source.masks))  # that stops at one
+    if not labelled:
+        raise UserError(f"none of the {len(source):,} {name} masks of {where} labels a pixel that counts; convnext "
+                        "check shows what they hold")  # fmt: skip
+    if whole:
+        return ""
+    return f"{len(source):,} {name} masks are too many to be read beforehand; convnext check reads them"
 
 
 def labels_any(mask: Path, coding: MaskCoding) -> bool:

@@ -129,7 +129,13 @@ def open_masks(where: str | Path, *, classes: str | Path | None = None, ignore: 
         parts |= {"test": found.part("test")} if "test" in found.places else {}
     except UserError as error:  # a test split must not stop a training run
         why = f"; the test split is not judged: {error}"
-    coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))
+    try:
+        coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))
+    except UserError as error:
+        if parts.pop("test", None) is None:
+            raise
+        coding, classes_are = coding_for(found, classes, tuple(ignore), list(parts.values()))
+        why = f"; the test split is not judged: {error}"
     sources = {split: _source(coding, part) for split, part in parts.items()}
     train = sources["train"] if "train" in sources else sources[""]
     if "val" in sources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from convnext.cli import main
 from convnext.data.check import check
 from convnext.data.check_coco import check_annotations
+from convnext.data.coco import open_detection
 
 MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"
 
@@ -99,6 +101,29 @@ def test_a_fault_is_named(annotated: Any, case: str) -> None:
     assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
     assert report.ok == (severity == "warning")
     assert kind in str(report)
+
+
+@pytest.mark.parametrize("case", [*FAULTS, "cut short", "other classes", "no JSON"])
+def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(annotated: Any, case: str) -> None:
+    root = annotated()
+    shutil.copytree(root / "train2017", root / "test2017")
+    marks = root / "annotations" / "instances_test2017.json"
+    shutil.copy(root / "annotations" / "instances_train2017.json", marks)
+    if case == "cut short":  # which training finds at the end (tests/test_headline.py)
+        path = root / "test2017" / "003.png"
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif case == "other classes":
+        changed(root, lambda content: content["categories"][0].update(name="bicycle"), "test2017")
+    elif case == "no JSON":
+        marks.write_text("[")
+    else:
+        changed(root, FAULTS[case][0], "test2017")
+    report, splits = check(root), open_detection(root)
+    assert report.ok, str(report)
+    stops = case not in FAULTS or FAULTS[case][2] == "error"
+    assert ("test not judged" in {problem.kind for problem in report.problems}) == stops
+    if case not in ("cut short", "annotation id"):  # ids of objects are asked for by nothing
+        assert (splits.test is None) == stops
 
 
 def test_a_picture_that_ends_too_early_is_found(annotated: Any) -> None:

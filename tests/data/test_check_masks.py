@@ -12,6 +12,9 @@ from PIL import Image
 from convnext.cli import main
 from convnext.data.check import check
 from convnext.data.check_masks import check_masks
+from convnext.data.mask_scan import require_sound
+from convnext.recipes import get_recipe
+from convnext.run_folder import DataRequest
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TRAIN = Path("annotations") / "train"
@@ -72,6 +75,28 @@ def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
     assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
     assert report.ok == (severity != "error")
     assert kind in str(report)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("case", [*FAULTS, "all unlabelled"])
+def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Callable[..., Path], case: str) -> None:
+    root, faulty = masked(), masked("faulty")
+    if case == "all unlabelled":
+        for i in range(6):
+            path = faulty / TRAIN / f"{i:03d}.png"
+            Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)
+    else:
+        FAULTS[case][0](faulty)
+    for part in ("images", "annotations"):
+        (faulty / part / "train").rename(root / part / "test")
+    if (faulty / "classes.txt").exists():
+        (root / "classes.txt").write_text((faulty / "classes.txt").read_text())
+    report, splits = check(root), DataRequest(str(root)).open(get_recipe("segment"))
+    assert report.ok, str(report)
+    require_sound(splits)
+    stops = case == "all unlabelled" or FAULTS[case][2] == "error"
+    assert (splits.test is None) == ("the test split is not judged" in splits.note) == stops
+    assert ("test not judged" in {problem.kind for problem in report.problems}) == stops
 
 
 @pytest.mark.fault
