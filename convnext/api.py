@@ -115,13 +115,16 @@ def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: 
     plan = {"data": _text(data), "labels": _text(labels), "folds": folds, "settings": settings or {},
             "recipe": to_dict(given), "pictures": run_folder.fingerprint(first)}  # fmt: skip
 
+    folder = fold_runs.choose(out)
+
     def execute(number: int, path: Path, resume: bool) -> None:
         if resume:
             train(out=path, resume=True, report=report)
         else:
-            train(data, recipe, out=path, settings=settings, labels=labels, fold=(number, folds), report=report)
+            own = fold_runs.of_one_length(folder, settings or {}, say)
+            train(data, recipe, out=path, settings=own, labels=labels, fold=(number, folds), report=report)
 
-    return fold_runs.run(fold_runs.choose(out), plan, folds, execute, say)
+    return fold_runs.run(folder, plan, folds, execute, say)
 
 
 def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any],

@@ -138,7 +138,9 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     length = sub.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float)
     length.add_argument(
-        "--minutes", type=float, help="of the whole command, the page included; the steps that fit are measured"
+        "--minutes",
+        type=float,
+        help="of the whole command (with --folds: of each fold), the page included; the steps that fit are measured",
     )
     add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
     add("--image-size", "--img-size", "--imgsz", metavar="N", type=int)

@@ -21,6 +21,7 @@ from .data.coco import DetectionSource
 from .data.coco_entries import is_crowd
 from .drawing import draw_objects
 from .page import (
+    THIN,
     Part,
     escaped,
     html_table,
@@ -156,7 +157,7 @@ def _headline(evidence: DetectionEvidence, rows: list[dict[str, Any]], start: di
         (label, percent(result[key]), whats.get(key, "COCO's measure")) for key, label in names.items() if key in result
     ]
     score = (
-        f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>%</small></div>'
+        f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>{THIN}%</small></div>'
         f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} {evidence.split} images, '
         f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision.</p>"
         "</div>"

@@ -74,7 +74,7 @@ def curves(rows: Sequence[dict[str, Any]], metric: str, metric_label: str) -> li
     if train:
         with _page_style("lr"):
             figure, axes = _figure("epoch", "learning rate")
-            axes.plot(_column(train, "epoch"), _column(train, "lr"), color=RAW)
+            axes.plot(_column(train, "epoch"), _column(train, "lr"), color=RAW, marker=_marker(train))
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", scilimits=(-2, 3))
             figures.append(_svg(figure))
@@ -84,7 +84,8 @@ def curves(rows: Sequence[dict[str, Any]], metric: str, metric_label: str) -> li
 def _loss_curve(train: list[dict[str, Any]], evals: list[dict[str, Any]]) -> str:
     with _page_style("loss"):
         figure, axes = _figure("epoch", "loss")
-        axes.plot(_column(train, "epoch"), _column(train, "loss"), color=TRAIN, label="training")
+        epochs, losses = _column(train, "epoch"), _column(train, "loss")
+        axes.plot(epochs, losses, color=TRAIN, marker=_marker(train), label="training")
         _raw_and_ema(axes, evals, "loss")
         axes.legend(frameon=False)
         return _svg(figure)
@@ -96,8 +97,9 @@ def _metric_curve(evals: list[dict[str, Any]], metric: str, label: str) -> str:
         _raw_and_ema(axes, evals, metric)
         best = [row for row in evals if row.get("best")]
         if best:
-            value = max(row[metric] for row in (best[-1]["raw"], best[-1].get("ema")) if row)
-            axes.plot(best[-1]["epoch"], value, "o", color=INK, markersize=4, label=f"best: {value:.1f}")
+            value = best[-1][best[-1]["which"]][metric]
+            name = "best" if best[-1].get("chosen", True) else "published"  # the last, where nothing was to choose
+            axes.plot(best[-1]["epoch"], value, "o", color=INK, markersize=4, label=f"{name}: {value:.1f}")
         axes.legend(frameon=False, loc="lower right")
         return _svg(figure)
 
@@ -106,8 +108,12 @@ def _raw_and_ema(axes: Axes, evals: list[dict[str, Any]], name: str) -> None:
     for which, colour, label in (("raw", RAW, "validation"), ("ema", EMA, "validation, EMA")):
         points = [(row["epoch"], row[which][name]) for row in evals if name in (row.get(which) or {})]
         if points:
-            marker = "." if len(points) < 3 else ""
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label)
+            axes.plot(*zip(*points, strict=True), color=colour, marker=_marker(points), label=label)
+
+
+def _marker(points: Sequence[Any]) -> str:
+    """Of so few that a line between them says little, or, of one, cannot be seen."""
+    return "." if len(points) < 3 else ""
 
 
 def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from .data.masks import SegmentationSource, picture_of
 from .drawing import draw_labels
 from .metrics import SegmentationCounter
 from .page import (
+    THIN,
     Part,
     escaped,
     html_table,
@@ -85,7 +86,7 @@ def _headline(evidence: SegmentationEvidence, rows: list[dict[str, Any]], start:
     result, source = evidence.result, evidence.source
     mode = MODES[recipe["segmentation"]["test"]]
     score = (
-        f'<div><p class="eyebrow">mIoU</p><div class="score">{result["miou"]:.1f}<small>%</small></div>'
+        f'<div><p class="eyebrow">mIoU</p><div class="score">{result["miou"]:.1f}<small>{THIN}%</small></div>'
         f'<p class="how">Intersection over union, mean over classes. {len(source):,} {evidence.split} images, '
         f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU.</p></div>"
     )
@@ -140,7 +141,8 @@ def _worst(evidence: SegmentationEvidence) -> str:
     for negative, index, found, truth in sorted(evidence.worst, key=lambda row: -row[0]):
         name = escaped(evidence.source.ids[index])
         said, meant = evidence.pictures(index, found, truth)
-        shots.append(shot(said, f'found: mIoU {-negative:.1f} %<div class="file">{name}</div>'))
-        shots.append(shot(meant, f'mask<div class="file">{name}</div>'))
+        file = f'<div class="file">{name}</div>'
+        found_and_mask = shot(said, f"found: mIoU {percent(-negative)}{file}") + shot(meant, f"mask{file}")
+        shots.append(f'<div class="pair">{found_and_mask}</div>')
     how = "Those with the lowest mIoU over the classes in them: what was found, then the mask."
-    return note(how) + f'<div class="shots">{"".join(shots)}</div>' if shots else ""
+    return note(how) + f'<div class="shots pairs">{"".join(shots)}</div>' if shots else ""

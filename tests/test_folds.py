@@ -75,6 +75,20 @@ def test_folds_give_a_mean_and_an_interval_and_go_on(
     assert "holds other folds" in capsys.readouterr().err
 
 
+def test_folds_of_so_many_minutes_are_as_long_as_the_first(
+    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measured anew, each fold had steps of its own: one run of 205 steps and one of 66 were averaged."""
+    del tiny["steps"], tiny["eval_every"], tiny["ema"]
+    settings = tiny | {"minutes": 0.05, "batch_size": 4}
+    out = tmp_path / "folds"
+    api.train_folds(pictures(train=18) / "train", folds=2, out=out, settings=settings, report=False)
+    one, other = (json.loads((out / f"fold-{number}" / "recipe.json").read_text()) for number in (1, 2))
+    assert one["minutes"] == 0.05
+    assert {name: (one[name], other[name]) for name in one if one[name] != other[name]} == {"minutes": (0.05, None)}
+    assert f"{one['steps']:,} steps, as many as were measured for the first fold" in capsys.readouterr().out
+
+
 def test_folds_of_pictures_that_have_changed_are_not_gone_on_with(pictures: Any, tiny: Any, tmp_path: Path) -> None:
     """They would be divided otherwise: a picture would be judged by a model that learned from it, or twice."""
     data, out = pictures(train=30) / "train", tmp_path / "folds"

@@ -231,6 +231,24 @@ def test_a_run_without_evaluations_or_average(tmp_path: Path) -> None:
     assert "validation, EMA" not in Page(write_report(make_run(tmp_path / "b", rows), evidence())).text
 
 
+def test_the_mark_on_the_curve_is_the_published_weights_and_best_only_where_they_were_chosen(tmp_path: Path) -> None:
+    """Of a fold the last average is published: `best: 70.0` stood beside it, the raw weights' figure, below 81.5."""
+    rows = log_rows()
+    assert "best: 81.5" in write_report(make_run(tmp_path / "chosen", rows), evidence()).read_text()
+    evals = [eval_row(10, 60.0, 81.5, True), eval_row(20, 70.0, 65.0, True)]
+    fold = [*rows[:1], *(row | {"which": "ema", "chosen": False} for row in evals)]
+    page = write_report(make_run(tmp_path / "fold", fold), evidence()).read_text()
+    assert "published: 65.0" in page
+    assert "best: " not in page
+
+
+def test_a_single_row_of_the_log_is_seen_on_the_curves() -> None:
+    """A line through one point is nothing: loss and learning rate of a run of one step were empty axes."""
+    rows = [row for row in log_rows() if row["kind"] == "train"]
+    assert all("<use " in drawn for drawn in figures.curves(rows[:1], "top1", "Top-1"))  # a marker
+    assert not any("<use " in drawn for drawn in figures.curves(rows, "top1", "Top-1"))
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     first = write_report(run, evidence()).read_bytes()

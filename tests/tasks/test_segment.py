@@ -105,7 +105,10 @@ def test_the_page_of_a_run(masked: Callable[..., Path], quick: dict[str, Any], t
     for heading in ("mIoU", "Pixel accuracy", "Learning curves", "Class by class", "What it takes for what",
                     "Worst images", "Repeat this run"):  # fmt: skip
         assert heading in page
-    assert page.count("data:image/") >= 6  # three pictures, each as found and as it is
+    pairs = page.split('<div class="pair">')[1:]
+    assert len(pairs) == 3
+    for pair in pairs:  # as found and its mask, which stay together however wide the page is
+        assert pair.split("</div></figcaption></figure></div>")[0].count("data:image/") == 2
 
 
 def test_two_processes_judge_as_one(
