@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,16 @@ class Truth:
 
 @dataclass(frozen=True)
 class DetectionEvidence:
-    """What a detector found in the images of a `split`: COCO result rows by image name."""
+    """What a detector found in the images of a `split`: COCO result rows by image name.
+
+    `said` are sentences on how good the weights are.
+    """
 
     source: DetectionSource
     found: dict[str, list[dict[str, Any]]]
     command: str
     split: str = "validation"
+    said: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -160,7 +164,7 @@ def _headline(evidence: DetectionEvidence, rows: list[dict[str, Any]], start: di
         f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>{THIN}%</small></div>'
         f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} {evidence.split} images, '
         f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision.</p>"
-        "</div>"
+        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
     )
     boxes = "".join(tile(*one) for one in [*tiles, *run_tiles(rows, start, recipe)])
     return f'<div class="headline">{score}<dl class="tiles">{boxes}</dl></div>'

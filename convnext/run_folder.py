@@ -115,11 +115,13 @@ class RunResult:
         best, rows = self.best, self.evaluations
         weights = f"epoch {best['epoch']:.1f}, {'averaged (EMA)' if best['which'] == 'ema' else 'raw'} weights"
         pictures = best[best["which"]].get("count")
-        on = f"these {pictures:,} pictures" if pictures else "the validation pictures"
+        on = "the validation pictures"
+        if pictures:  # "these" are those that the page shows, and there the test pictures come first
+            on = f"these {pictures:,} pictures" if self.test is None else f"the {pictures:,} validation pictures"
         lines = []
         if self.test is not None:
-            lines.append(f"test {self.test['metric']}: {self.test['value']:.2f} % of the published weights, on "
-                         f"{self.test['count']:,} test pictures that chose nothing")  # fmt: skip
+            lines.append(f"test {self.test['metric']}: {self.test['value']:.2f} %, the published weights "
+                         f"on {self.test['count']:,} test pictures that chose nothing")  # fmt: skip
         if best["value"] is None:
             lines.append(f"no picture was held out to judge on: the last weights are published ({weights})")
         elif not best.get("chosen", True):

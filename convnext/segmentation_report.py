@@ -40,11 +40,15 @@ MODES = {"slide": "in sliding windows", "whole": "whole", "multiscale": "whole, 
 
 @dataclass
 class SegmentationEvidence:
-    """What a segmenter made of the images of a `split`; of the worst ones, the labels themselves."""
+    """What a segmenter made of the images of a `split`; of the worst ones, the labels themselves.
+
+    `said` are sentences on how good the weights are.
+    """
 
     source: SegmentationSource
     command: str
     split: str = "validation"
+    said: list[str] = field(default_factory=list)
     result: dict[str, float] = field(default_factory=dict)
     counter: SegmentationCounter = field(default_factory=lambda: SegmentationCounter(0))
     worst: list[tuple[float, int, np.ndarray, np.ndarray]] = field(default_factory=list)  # a heap: the best is first
@@ -88,7 +92,8 @@ def _headline(evidence: SegmentationEvidence, rows: list[dict[str, Any]], start:
     score = (
         f'<div><p class="eyebrow">mIoU</p><div class="score">{result["miou"]:.1f}<small>{THIN}%</small></div>'
         f'<p class="how">Intersection over union, mean over classes. {len(source):,} {evidence.split} images, '
-        f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU.</p></div>"
+        f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU.</p>"
+        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
     )
     own = [
         ("Pixel accuracy", percent(result["aacc"]), "share of all labelled pixels"),

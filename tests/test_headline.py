@@ -48,7 +48,7 @@ def test_a_test_split_is_judged_once_and_is_the_headline(
     assert main(["train", str(three_splits), "--out", str(run), *as_arguments(tiny | {"steps": 24})]) == 0
     out = capsys.readouterr().out
     assert "12 test images judge the published weights once" in out
-    assert out.index("test top1: ") < out.index("best top1 of 8 evaluations on these 9 pictures")
+    assert out.index("test top1: ") < out.index("best top1 of 8 evaluations on the 9 validation pictures: ")
     (row,) = [row for row in read(run / "log.jsonl") if row["kind"] == "test"]
     assert row["count"] == 12
     found = api.evaluate(run / "model.safetensors", three_splits, split="test", precision="fp32")
@@ -97,6 +97,8 @@ def test_masks_and_boxes_have_a_test_split_for_the_end(
         assert "3 test images" in page
         assert "validation images" not in page
         assert "No interval is given for" in page
+        for line in result.headline:  # the best of the validation pictures too: only the terminal said it
+            assert line in page
 
 
 def test_a_test_picture_that_cannot_be_read_costs_the_test_split_alone(

@@ -76,5 +76,6 @@ def finish(path: Path, task: Detect) -> None:
     model = from_pretrained(path / "model.safetensors").to(task.run.device)
     found: dict[str, list[dict[str, Any]]] = {}
     task.evaluate(model, lambda record: found.update({record["id"]: record["rows"]}))
-    split = result(path).judged_split
-    write_detection_report(path, DetectionEvidence(task.val, found, first_row(path)["command"], split))
+    outcome, command = result(path), first_row(path)["command"]
+    evidence = DetectionEvidence(task.val, found, command, outcome.judged_split, outcome.headline)
+    write_detection_report(path, evidence)

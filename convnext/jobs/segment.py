@@ -65,7 +65,8 @@ def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
 def finish(path: Path, task: Segment) -> None:
     """Judges the published weights once more and writes the report."""
     model = from_pretrained(path / "model.safetensors").to(task.run.device)
-    evidence = SegmentationEvidence(task.val, first_row(path)["command"], result(path).judged_split)
+    outcome = result(path)
+    evidence = SegmentationEvidence(task.val, first_row(path)["command"], outcome.judged_split, outcome.headline)
     evidence.result = task.evaluate(model, evidence.add)
     evidence.counter = task.counter
     write_segmentation_report(path, evidence)
