@@ -84,6 +84,7 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
                 if not resume:
                     session.begin(given, settings, said + choices)
                 session.fit(resume=resume)
+                task = session.task
             outcome = run.from_main(run_folder.result(path) if run.main else None)
     if not run.main:
         return outcome

@@ -138,9 +138,16 @@ class Session:
             averaged = length.makes_average(given) and "ema" not in settings
             probe = replace(self.recipe, ema=0.99) if averaged else self.recipe
             planned = self._plan(probe, self.recipe.minutes, "eval_every" in settings)
+            passes = planned.steps / per_epoch
+            if side := length.affordable_side(self.recipe, given, passes, settings):
+                why = (f"{self.recipe.minutes:g} minutes are {passes:.2g} passes over the pictures at "
+                       f"{self.recipe.image_size} pixels, too few to learn from")  # fmt: skip
+                measured.append(Choice("image_size", side, why))
+                task = self.task = task.under(length.at_side(self.recipe, side))
+                planned = self._plan(length.at_side(probe, side), self.recipe.minutes, "eval_every" in settings)
             steps = planned.steps
             task.recipe = replace(self.recipe, eval_every=planned.eval_every, epochs=steps / per_epoch)
-            measured = [Choice("steps", steps, planned.why)]
+            measured.append(Choice("steps", steps, planned.why))
             if probe.ema is not None and not planned.average and "ema" not in settings:
                 why = "judging a second set of weights would take more than a tenth of the time"
                 measured.append(Choice("ema", None, why))

@@ -17,7 +17,7 @@ from PIL import Image
 import convnext
 from convnext import api, run_folder
 from convnext.errors import UserError
-from convnext.models import load_checkpoint_metadata
+from convnext.models import from_pretrained, load_checkpoint_metadata
 from convnext.training.log import read
 
 
@@ -75,6 +75,20 @@ def test_several_labels_an_image(tagged: Path, tiny: Any, tmp_path: Path) -> Non
     assert any(abs(total - 1) > 1e-3 for total in sums)  # each label on its own, not shares of one
     found = api.evaluate(model, tagged, precision="fp32")
     assert found["macro_f1"] == pytest.approx(result.metric)
+
+
+def test_too_few_passes_in_the_minutes_make_the_pictures_smaller(
+    pictures: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was chosen is what is trained, kept, resumed and shown to the published model."""
+    network = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8), "batch_size": 8}
+    data = pictures(size=160, train=48)
+    run = api.train(data, out=tmp_path / "run", settings=network | {"minutes": 0.01}, report=False).path
+    assert "image_size = 64: 0.01 minutes are" in capsys.readouterr().out
+    assert recipe_of(run)["image_size"] == 64
+    assert from_pretrained(run / "model.safetensors").preprocess["size"] == 64
+    api.train(data, out=tmp_path / "own", settings=network | {"minutes": 0.01, "image_size": 160}, report=False)
+    assert recipe_of(tmp_path / "own")["image_size"] == 160
 
 
 def test_a_time_budget_settles_the_steps_once_and_keeps_them(pictures: Any, tiny: Any, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ at its own length and batch stays as it was published. What the user set stays. 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import sqrt
 from typing import Any
 
 from ..errors import UserError
 from ..recipe import Augment, Recipe, override
 from .dense import RECIPES as DENSE_RECIPES
+from .folder import GROWS_FROM, TINY_SIDE, Choice, Made, root_rule
 from .folder import RECIPES as FOLDER_RECIPES
-from .folder import TINY_SIDE, Choice, Made, root_rule
 
 LENGTHS = ("epochs", "minutes", "steps")
 SHARE = 0.1  # of the run, at most: the warm-up, and the horizon of the average
@@ -28,6 +29,9 @@ PAPER = Augment()  # the augmentation of the paper's own runs
 # 100 epochs and gained 4 in 300, but not where those were of 100 pictures or of two classes: two that are mixed are
 # hardly a signal.
 MIXED_FROM_EPOCHS = 30
+LEAST_PASSES = 12  # over the pictures, of a short run from scratch: below, smaller pictures are seen more often
+SIDE_STEP = 16
+LEAST_SIDE = 64  # pixels that they are not made smaller than
 PAPERS_FROM_EPOCHS, PAPERS_FROM_PICTURES, PAPERS_FROM_CLASSES = 200, 100_000, 10  # pictures seen in the whole run
 
 
@@ -80,6 +84,22 @@ def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
     made = {name: value for name, value in made.items() if name == "epochs" or name not in fixed}
     settled = override(recipe, {name: value for name, (value, _) in made.items()})
     return settled, [Choice(name, value, why) for name, (value, why) in made.items()]
+
+
+def affordable_side(recipe: Recipe, given: Recipe, epochs: float, fixed: dict[str, Any]) -> int | None:
+    """The side of pictures that are seen LEAST_PASSES times where `epochs` passes over those of the recipe fit into its
+    minutes; None where that is enough, the side was asked for, or pictures are small anyway.
+    """
+    if given.derive != "scratch" or "image_size" in fixed or epochs >= LEAST_PASSES:
+        return None
+    side = int(recipe.image_size * sqrt(epochs / LEAST_PASSES)) // SIDE_STEP * SIDE_STEP
+    side = max(LEAST_SIDE, side)
+    return side if side < recipe.image_size else None
+
+
+def at_side(recipe: Recipe, side: int) -> Recipe:
+    """The recipe for pictures of that many pixels a side; of small ones the first are not made smaller still."""
+    return replace(recipe, image_size=side, progressive=recipe.progressive if side >= GROWS_FROM else 1.0)
 
 
 def _is_set(settings: dict[str, Any], name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from typing import Any, Literal
@@ -90,6 +90,11 @@ class Classify:
         self.eval_batch_size = max(1, (self.eval_batch or recipe.eval_batch or derived) // self.views_each)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         self.class_weights = self._class_weights()
+
+    def under(self, recipe: Recipe) -> Classify:
+        """The same pictures under another recipe, shown at its size."""
+        preprocess = replace(Preprocess.for_size(recipe.image_size), levels=self.preprocess.levels)
+        return replace(self, recipe=recipe, preprocess=preprocess)
 
     @property
     def described(self) -> dict[str, str]:

@@ -15,7 +15,18 @@ from convnext.errors import UserError
 from convnext.recipe import Recipe, field_names, from_json, override, to_json
 from convnext.recipes import RECIPES, get_recipe
 from convnext.recipes.folder import Choice, Facts, derive
-from convnext.recipes.length import EMA_SHARE, asked, makes_average, replayed, require_one, settle
+from convnext.recipes.length import (
+    EMA_SHARE,
+    LEAST_PASSES,
+    LEAST_SIDE,
+    affordable_side,
+    asked,
+    at_side,
+    makes_average,
+    replayed,
+    require_one,
+    settle,
+)
 from convnext.training.schedule import schedule_of
 
 RULES = ("scratch", "finetune", "probe")
@@ -269,3 +280,18 @@ def test_what_is_said_of_an_average_beforehand_holds(name: str) -> None:
     plain = replace(given, ema=None)
     settled, _ = settle(plain, given, 1000, 10, {})
     assert (settled.ema is not None) == makes_average(given)
+
+
+def test_a_run_of_few_minutes_sees_smaller_pictures_more_often() -> None:
+    """At 224 pixels one minute was 1.7 passes, 18 points below logistic regression; at 80 it was 11 above."""
+    given = get_recipe("scratch")
+    recipe = replace(given, image_size=224, progressive=0.57)
+    assert affordable_side(recipe, given, 3, {}) == 112  # four times as many passes
+    assert affordable_side(recipe, given, 1.7, {}) == 80
+    assert affordable_side(recipe, given, 0.1, {}) == LEAST_SIDE
+    assert affordable_side(recipe, given, LEAST_PASSES, {}) is None
+    assert affordable_side(recipe, given, 1.7, {"image_size": 224}) is None
+    assert affordable_side(replace(recipe, image_size=LEAST_SIDE), given, 1, {}) is None
+    assert affordable_side(recipe, get_recipe("finetune"), 1, {}) is None  # its weights know one size
+    assert at_side(recipe, 80) == replace(recipe, image_size=80, progressive=1.0)
+    assert at_side(recipe, 112) == replace(recipe, image_size=112)
