@@ -1,6 +1,6 @@
 """Keeps what a page of results needs of finished runs, and draws their curves side by side.
 
-    python benchmarks/curves.py docs/imagenette.png "ConvNeXt-atto=runs/scratch-1" "ResNet-18=runs/scratch-2"
+    python benchmarks/curves.py docs/imagenette.png "ConvNeXt-atto=runs/classify-1" "ResNet-18=runs/classify-2"
 
 Of each run's log (or a .jsonl kept before) the first row, the evaluations and the end go to
 benchmarks/results/<picture>-<n>.jsonl, absolute paths cut to their last part.

@@ -28,6 +28,7 @@ from .recipes import apart, get_recipe, length, roadmap
 from .run_folder import DataRequest, RunResult
 from .session import Session, judged_at_the_end
 from .training import budget, runtime
+from .variants import STARTER
 
 __all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", "import_yolo", "predict", "train",
            "train_folds"]  # fmt: skip
@@ -40,12 +41,12 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
     """Trains on a folder of images (None: the built-in digits) and returns the run.
 
     `recipe` is a name, a recipe.json or a Recipe; by default the everyday one for what the folder holds (data/look.py):
-    `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `scratch`.
+    `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `classify`.
     `fold`: (1, 5) learns from all but the first of five folds of a folder without a split and judges on that, which
     chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `minutes` are
     those since `began` (time.monotonic() when the command started; None: now), the page included. `resume` continues
-    the run in `out`, and takes those `settings` that run_folder.ON_RESUMING names. Raises UserError for whatever the
-    user can mend, before anything is written; engine.NonFiniteLoss when training diverges.
+    the run in `out`, and takes those `settings` that run_folder.ON_RESUMING names. Raises UserError for what the user
+    can mend, before anything is written; engine.NonFiniteLoss when training diverges.
     """
     clock = budget.Clock(called := time.monotonic(), began or called, page=report)
     settings = length.require_one(dict(settings or {}))
@@ -141,7 +142,7 @@ def _chosen(recipe: str | Recipe | None, look: Look, settings: dict[str, Any],
         return given, ""
     require_understood(look)
     task = look.task or "classify"  # of an unknown place its reader says what is missing
-    start = str(settings.get("weights", "none")).lower() not in ("none", "null", "off")
+    start = str(settings.get("weights", "none")).lower() not in ("none", "null", "off", STARTER)
     name = "finetune" if task == "classify" and start else EVERYDAY[task]
     others = f"; {look.others()}" if look.others() else ""
     return get_recipe(name), f"{look}: {TASKS[task]}, by the recipe {name}{others}" if look.task else ""

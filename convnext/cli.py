@@ -74,13 +74,13 @@ def _written_as_it_can(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _how_to_go_on(options: argparse.Namespace) -> str:
-    if options.command != "train":
+    if options.command not in ("train", "pretrain"):
         return ""
     out = getattr(options, "out", None)
     if getattr(options, "folds", None) is not None:
         return "; the same command, with its --out, goes on"
     where = shlex.quote(out) if out else "and the run folder named above"
-    return f"; the run continues with convnext train --resume --out {where}"
+    return f"; the run continues with convnext {options.command} --resume --out {where}"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -101,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--labels", metavar="FILE", help="as for train")
     paper_commands.form_argument(sub, "json")
     _train_arguments(command("train", _train, "train on a folder of images (default: the built-in digits)"))
+    _pretrain_arguments(command("pretrain", _pretrain, "make a start like the one that ships, from drawn pictures"))
     use_commands.add_to(command)
     sub = command("import-yolo", _import_yolo, "COCO annotations for a folder with labels in YOLO's format")
     sub.add_argument("data", metavar="DATA", help="data.yaml, or the folder that holds it")
@@ -129,11 +130,13 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     )
     add("data", metavar="DATA", nargs="?", help=text)
     text = (
-        "default: by what DATA holds, scratch, finetune, detect or segment; or probe, imagenet1k/tiny, …, a recipe.json"
+        "default: by what DATA holds, classify, finetune, detect or segment; or scratch, probe, imagenet1k/tiny, …, "
+        "a recipe.json"
     )
     add("--recipe", help=text)
     add("--model", "-m", help="convnext_atto … convnext_xlarge, torchvision:NAME, timm:NAME")
-    add("--weights", "--finetune", help="start from a checkpoint, a released name (in22k, …) or a hub id")
+    text = "start from a checkpoint, a released name (in22k, …), a hub id, or none; default: what ships, where it helps"
+    add("--weights", "--finetune", help=text)
     add("--out", "--output-dir", metavar="DIR", help="run folder (default: runs/<recipe>-<n>)")
     length = sub.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float)
@@ -164,7 +167,47 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add("--no-report", action="store_true", help="leave out the page at the end")
 
 
+def _pretrain_arguments(sub: argparse.ArgumentParser) -> None:
+    add = sub.add_argument
+    add("--model", "-m", help="convnext_atto … convnext_xlarge (default: convnext_atto)")
+    add("--out", metavar="DIR", help="run folder (default: runs/pretrain-<n>); starter.safetensors is written there")
+    length = sub.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float)
+    length.add_argument("--minutes", type=float)
+    add("--batch-size", "-b", metavar="N", help="total batch over all devices, or auto")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
+    add("--seed", type=int)
+    add("--nproc", type=int, help="processes on this machine (one a GPU)")
+    add("--resume", action="store_true", help="continue the run in --out")
+    sub.set_defaults(data="formulas", recipe="pretrain", weights=None, image_size=None, precision=None, labels=None,
+                     val_fraction=0.2, folds=None, no_report=True)  # fmt: skip
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from .starter import save_starter
+
+    if options.resume:
+        options.data = options.recipe = None
+    result = _trained(options)
+    if isinstance(result, int):
+        return result
+    if int(os.environ.get("RANK", 0)) == 0:
+        path = save_starter(result.path)
+        print("", *result.headline, f"start:   {path} (convnext train DATA --weights {path})", sep="\n")
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
+    result = _trained(options)
+    if isinstance(result, int):
+        return result
+    if int(os.environ.get("RANK", 0)) == 0:
+        _print_result(result)
+    return 0
+
+
+def _trained(options: argparse.Namespace) -> Any:
+    """The run, or the exit code where it was trained otherwise: in other processes, or in folds."""
     began = time.monotonic()  # before the libraries are loaded: --minutes counts that too
     settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
     for name in settings:
@@ -186,12 +229,9 @@ def _train(options: argparse.Namespace) -> int:
         return spread(options.nproc, _without_nproc(options.arguments))
     from .api import train
 
-    result = train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
-                   labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report,
-                   began=began)  # fmt: skip
-    if int(os.environ.get("RANK", 0)) == 0:
-        _print_result(result)
-    return 0
+    return train(options.data, options.recipe, out=options.out, settings=settings, resume=options.resume,
+                 labels=options.labels, val_fraction=options.val_fraction, report=not options.no_report,
+                 began=began)  # fmt: skip
 
 
 def _train_folds(options: argparse.Namespace, settings: dict[str, Any]) -> int:

@@ -30,6 +30,11 @@ def asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
+def asset_path(name: str) -> Path:
+    """Where one of the files in convnext/assets lies; the package is installed as files."""
+    return Path(__file__).parent / "assets" / name
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary file beside `path`; on success it is flushed and renamed, on failure removed.

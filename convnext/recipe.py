@@ -145,7 +145,7 @@ class Recipe:
     name: str = "custom"
     task: Literal["classify", "detect", "segment"] = "classify"
     # which everyday rule still has to fill it in (recipes/folder.py, recipes/dense.py)
-    derive: Literal["none", "finetune", "scratch", "probe", "detect", "segment"] = "none"
+    derive: Literal["none", "classify", "finetune", "scratch", "probe", "detect", "segment"] = "none"
     model: str = "convnext_tiny"
     weights: str | None = None
     depths: tuple[int, ...] | None = None

@@ -22,6 +22,9 @@ CROP_FRACTION = 0.875  # resize the short side to size / 0.875, then crop: 224 <
 WHOLE_BELOW_SIZE = 128  # small images are used whole: a centre crop would throw away what little there is
 
 
+STARTER = "starter"  # the name of the weights that ship with the package (convnext/assets/starter.safetensors)
+
+
 @dataclass(frozen=True)
 class Arch:
     """One network of the family; `isotropic` has a single stage behind a 16 x 16 stem without norm."""

@@ -25,7 +25,7 @@ LEVELS = (
     ("recipe",),
     ("recipes",),
     ("losses", "pixel_loss", "metrics", "intervals", "average_precision", "kernels"),
-    ("data", "models"),
+    ("data", "formulas", "models"),
     ("training", "explain"),
     ("tasks",),
     (
@@ -53,7 +53,7 @@ LEVELS = (
         "folds",
     ),
     ("jobs",),
-    ("session",),
+    ("session", "starter"),
     ("serve",),
     ("api",),
     ("paper_commands",),

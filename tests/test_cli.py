@@ -28,6 +28,7 @@ COMMANDS = {
     "train": {"data", "--recipe", "--model", "--weights", "--out", "--epochs", "--minutes", "--batch-size",
               "--image-size", "--precision", "--set", "--labels", "--val-fraction", "--folds", "--seed", "--nproc",
               "--resume", "--no-report"},
+    "pretrain": {"--model", "--out", "--epochs", "--minutes", "--batch-size", "--set", "--seed", "--nproc", "--resume"},
     "evaluate": {"checkpoint", "data", "--split", "--labels", "--flip", "--crops", "--batch-size",
                  "--test-mode", "--precision", "--per-class", "--form", "--json", "--csv"},
     "import-yolo": {"data", "--out"},

@@ -13,18 +13,21 @@ import numpy as np
 
 from .. import files
 from ..errors import UserError
+from ..formulas import source as formulas
 from .folders import scan
 from .images import readable
 from .labelled import ArrayReader, Source, Splits, as_given, listed, subset
 
 DIGITS_HELD_OUT = 360
-NATIVE = ("digits", "cifar10", "cifar100", "imagenette")
+NATIVE = ("digits", "cifar10", "cifar100", "imagenette", "formulas")
 CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}  # as their archives unpack
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")  # in an .npz file: the names that Keras made common
 
 
 def named(name: str) -> Splits:
     """One of NATIVE. All but the digits are downloaded into the cache folder when they are not there yet."""
+    if name == formulas.NAME:
+        return formulas.splits()
     return digits() if name == "digits" else _imagenette() if name == "imagenette" else _cifar(name)
 
 

@@ -45,6 +45,7 @@ class Source:
     read: Reader = field(repr=False)
     typical_size: int
     multi_label: bool = False
+    groups: tuple[int, ...] = ()  # of several labels: how many classes each question has, one of which is the answer
     native: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)  # files beside the pictures, by their suffix
     merged: tuple[str, ...] = ()  # folders in those of classes, whose pictures are the class's

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..formulas import source as formulas
 from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 from .images import BadImage, open_image
 from .levels import Levels
@@ -100,6 +101,8 @@ def learned_from(source: Any, decoded: Any = None) -> Learned | None:
 
     `decoded` is the same source with its pictures in memory, where it has been read anyway.
     """
+    if is_drawn(source):
+        return _sorted(np.zeros((0, 3), np.uint64))
     names = names_of(source)
     if len(names) > NAMES_UP_TO:
         return None
@@ -117,7 +120,8 @@ def copies(train: Any, held_out: Any) -> int:
 
     Of pictures in memory, and of more than `CONTENTS_UP_TO`, nothing is said: 0.
     """
-    if not 0 < len(held_out) <= len(train) + len(held_out) <= CONTENTS_UP_TO or _arrays_of(train) is not None:
+    few = 0 < len(held_out) <= len(train) + len(held_out) <= CONTENTS_UP_TO
+    if not few or is_drawn(train) or _arrays_of(train) is not None:
         return 0
     sizes = [list(map(_size_of, map(paths_of(part), range(len(part))))) for part in (train, held_out)]
     both = set(sizes[0]) & set(sizes[1])
@@ -352,6 +356,11 @@ def _looks(source: Any, indices: Sequence[int], levels: Levels | None = None) ->
 def _arrays_of(source: Any) -> Sequence[np.ndarray] | None:
     arrays: Sequence[np.ndarray] | None = getattr(getattr(source, "read", None), "arrays", None)
     return arrays
+
+
+def is_drawn(source: Any) -> bool:
+    """Whether the pictures are made by formula as they are asked for: nobody else has one of them."""
+    return getattr(source, "native", None) == formulas.NAME
 
 
 def paths_of(source: Any) -> Callable[[int], Path]:

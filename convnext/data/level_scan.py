@@ -12,7 +12,7 @@ import numpy as np
 
 from .images import BadImage, deep_values, read_header
 from .labelled import ArrayReader
-from .learned import paths_of
+from .learned import is_drawn, paths_of
 from .levels import DEPTHS, Levels, counts, is_deep, usual
 
 SAMPLE = 200  # pictures whose header is read; those of more than 8 bits among them are decoded …
@@ -43,7 +43,7 @@ class _Seen:
 
 def measured_on(source: Any) -> Measured | None:
     """The levels of a source's pictures; None where none of a sample holds more than 8 bits, or they are no files."""
-    if isinstance(getattr(source, "read", None), ArrayReader):
+    if isinstance(getattr(source, "read", None), ArrayReader) or is_drawn(source):
         return None
     return measured(len(source), paths_of(source))
 

@@ -42,7 +42,7 @@ KINDS: dict[Kind, tuple[Task | None, str]] = {
     "unknown": (None, "nothing that is known"),
 }
 TASKS: dict[Task, str] = {"classify": "classification", "detect": "detection", "segment": "segmentation"}
-EVERYDAY: dict[Task, str] = {"classify": "scratch", "detect": "detect", "segment": "segment"}  # recipe without weights
+EVERYDAY: dict[Task, str] = {"classify": "classify", "detect": "detect", "segment": "segment"}  # recipe without weights
 PART = re.compile(r"(train|val|test|images?|imgs?|jpegimages|annotations|labels|masks)(ing|id|idation)?([-_. \d].*)?")
 MOST_FILES = 2000  # of a folder that are looked at, where any will do
 SAMPLE = 100  # pictures whose masks are looked for

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..evidence import gather
 from ..models import create_model
 from ..models.layers import init_fan_in
-from ..models.zoo import starting_point
+from ..models.zoo import pictures_behind, starting_point
 from ..progress import Progress
 from ..recipe import Recipe
 from ..recipes import folder, length
@@ -40,13 +40,15 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     settings |= {name: value for name, value in folder.own_settings(given).items() if name not in settings}
     start: list[folder.Choice] = []
     weights = settings.get("weights", given.weights)
-    if given.derive in ("finetune", "probe") and weights:
+    if given.derive == "finetune" and weights and (seen := pictures_behind(weights)) is not None:
+        given, start = folder.after_few(given, seen)
+    if weights and (given.derive in ("finetune", "probe") or given.name == "finetune"):
         named = settings.get("model")
         size = parse_name(named).variant if named and ":" not in named else None
         for name, value in starting_point(weights, size or given.model).items():
             if name not in settings and (named is None or name == "image_size"):
                 start.append(folder.Choice(name, value, "the weights' own"))
-        settings |= {choice.field: choice.value for choice in start}
+        settings |= {choice.field: choice.value for choice in start if choice.field != "recipe"}
     counts = splits.train.class_counts()
     facts = folder.Facts(
         images=len(splits.train),

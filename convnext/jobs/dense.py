@@ -84,7 +84,7 @@ def _from_weights(given: Recipe, settings: dict[str, Any]) -> list[Choice]:
     settings |= {name: value for name, value in differing(given, dense.RECIPES[given.derive]).items()
                  if name not in settings}  # fmt: skip
     weights = override(given, settings).weights
-    if weights is None or "model" in settings:
+    if weights is None or "weights" not in settings or "model" in settings:
         return []
     try:
         found = starting_point(weights, GPU_MODEL)

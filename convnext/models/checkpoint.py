@@ -29,7 +29,7 @@ from torch import Tensor
 from .. import files
 from ..data.mask_coding import spread_colours
 from ..errors import UserError
-from ..variants import RELEASES, AnyRelease, Release, find_dense, find_release, parse_name
+from ..variants import RELEASES, STARTER, AnyRelease, Release, find_dense, find_release, parse_name
 from .class_names import names_in
 from .foreign import CONFIG, PROCESSOR, Foreign, described_beside
 from .keymaps import BOOKKEEPING, Weights
@@ -102,6 +102,8 @@ def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelea
     path, text = Path(source).expanduser(), str(source)
     if text in TAGS:
         return _released(text, variant)
+    if text == STARTER and not path.exists():
+        return files.asset_path(f"{STARTER}.safetensors"), None
     if path.is_dir():
         inside = [path / name for name in HUB_FILES if (path / name).is_file()]
         if not inside:

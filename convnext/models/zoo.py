@@ -204,6 +204,17 @@ def starting_point(source: Source, variant: str | None = None) -> dict[str, Any]
     return found | {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size}
 
 
+def pictures_behind(source: Source) -> int | None:
+    """How many pictures weights have learned from, as far as their file says: 0 of those drawn by formula; None where
+    it says nothing, as released weights do not.
+    """
+    try:
+        pictures = json.loads(open_checkpoint(source).metadata.get("data", "{}")).get("pictures")
+        return None if pictures is None else int(pictures["count"])
+    except (json.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError):
+        return None  # whoever reads the record for what it is says that it is damaged
+
+
 def carried(source: Source, variant: str | None = None) -> dict[str, str]:
     """What a checkpoint says of itself beside its weights, for a copy of it: classes, protocol, task, licence."""
     opened = open_checkpoint(source, variant=variant)

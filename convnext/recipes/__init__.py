@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..recipe import Recipe, differing, from_json, override
-from . import ade20k, coco, dense, folder, imagenet, roadmap
+from . import ade20k, coco, dense, folder, imagenet, pretrain, roadmap
 
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
 
@@ -24,7 +24,7 @@ def _joined(parts: Iterable[dict[str, Recipe]]) -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = _joined(
-    (folder.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
+    (folder.RECIPES, pretrain.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
 )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from ..recipe import AdamW, Detection, Recipe, Schedule, Segmentation, override
-from .folder import Choice, Made
+from ..variants import STARTER
+from .folder import STARTER_MODEL, Choice, Made
 
 DETECT_LR, SEGMENT_LR = 4e-4, 1e-3  # from scratch at batches of 4 and 8; docs/LOG.md D3 and S1
 DETECT_BATCH, SEGMENT_BATCH = 4, 8
@@ -44,11 +45,11 @@ class DenseFacts:
 
 RECIPES: dict[str, Recipe] = {
     "detect": Recipe(
-        name="detect", task="detect", derive="detect", model="auto", drop_path=0.0,
+        name="detect", task="detect", derive="detect", model="auto", weights=STARTER, drop_path=0.0,
         schedule=Schedule(kind="steps"), detection=Detection(), optim=AdamW(lr=DETECT_LR),
     ),
     "segment": Recipe(
-        name="segment", task="segment", derive="segment", model="auto", drop_path=0.1,
+        name="segment", task="segment", derive="segment", model="auto", weights=STARTER, drop_path=0.1,
         schedule=Schedule(kind="poly", warmup_steps=1500, min_lr=0), segmentation=Segmentation(),
         optim=AdamW(lr=SEGMENT_LR),
     ),
@@ -61,7 +62,7 @@ def derive(recipe: Recipe, facts: DenseFacts, fixed: dict[str, object]) -> tuple
     if recipe.derive not in RECIPES:
         return recipe, []
     made: Made = {}
-    for rule in (_network, _side, _batch, _micro_batch, _start, _rate, _length, _intervals):
+    for rule in (_network, _weights, _side, _batch, _micro_batch, _start, _rate, _length, _intervals):
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
                 recipe = override(recipe, {name: value})
@@ -82,6 +83,15 @@ def _network(recipe: Recipe, facts: DenseFacts) -> Made:
     if recipe.task == "detect" and facts.cpu:
         made["detection.regions"] = (128, few)
     return made
+
+
+def _weights(recipe: Recipe, facts: DenseFacts) -> Made:
+    """Without an accelerator, the weights that ship; nothing is downloaded that was not asked for."""
+    if recipe.weights != STARTER:
+        return {}
+    if recipe.model == STARTER_MODEL and recipe.depths is None and recipe.dims is None:
+        return {"weights": (STARTER, "it has learned from drawn pictures (--weights none starts from nothing)")}
+    return {"weights": (None, "the weights that ship are of another network")}
 
 
 def _side(recipe: Recipe, facts: DenseFacts) -> Made:
@@ -119,7 +129,9 @@ def _micro_batch(recipe: Recipe, facts: DenseFacts) -> Made:
 
 
 def _start(recipe: Recipe, facts: DenseFacts) -> Made:
-    """Fresh weights, unless the user names some: nothing is downloaded that was not asked for."""
+    """What becomes of the network before it learns: trained weights are kept near to where they are."""
+    if recipe.weights == STARTER:
+        return {}
     if recipe.weights is not None:
         layers = (0.95, "layer") if recipe.task == "detect" else (0.9, "stage")
         why = "trained weights move less, the deeper the less"
@@ -129,13 +141,13 @@ def _start(recipe: Recipe, facts: DenseFacts) -> Made:
 
 
 def _rate(recipe: Recipe, facts: DenseFacts) -> Made:
-    if recipe.weights is not None:
+    if recipe.weights not in (None, STARTER):
         base, at = PAPER_LR, PAPER_BATCH
     else:
         base, at = (DETECT_LR, DETECT_BATCH) if recipe.task == "detect" else (SEGMENT_LR, SEGMENT_BATCH)
     rate = float(f"{base * sqrt(recipe.batch_size / at):.3g}")
     made: Made = {"optim.lr": (rate, f"{base:g} at a batch of {at}, with the square root of the batch (Adam's rule)")}
-    if recipe.task == "segment" and recipe.weights is None:
+    if recipe.task == "segment" and recipe.weights in (None, STARTER):
         made["optim.muon"] = (MUON, "from scratch Muon moves the blocks' matrices further (docs/LOG.md)")
     return made
 

@@ -1,6 +1,7 @@
-"""The everyday recipes: finetune, scratch, probe; what they derive from the data set, and why.
+"""The everyday recipes: classify, scratch, finetune, probe; what they derive from the data set, and why.
 
-`convnext train DATA` uses `scratch`, or `finetune` when `--weights` is given. A template here states what does not
+`convnext train DATA` uses `classify`, or `finetune` when `--weights` is given. `classify` is `scratch` from the weights
+that ship with the package, where these help. A template here states what does not
 depend on the data; `derive` fills in the rest once the folder is known, length.py what follows from the number of
 steps. Each choice is a `Choice` with its reason, printed before training and kept in recipe.json. What the user set
 stays.
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..recipe import AdamW, Augment, Recipe, differing, override
-from ..variants import parse_name
+from ..variants import STARTER, parse_name
 
 REFERENCE_BATCH = 128
 SCRATCH_LR = 4e-3  # at the reference batch; docs/LOG.md compares rates on imagenette at 64 pixels
@@ -24,6 +25,10 @@ TINY_LR = 5.7e-3  # the same, for images of up to TINY_SIDE pixels; docs/LOG.md 
 SCRATCH_LAYER_SCALE = 1.0
 FINETUNE_LR = 2e-4
 PROBE_LR = 2e-3
+STARTER_MODEL = "convnext_atto"
+KNOWS_FROM = 500_000  # pictures that weights have learned from, from which on fine-tuning keeps them
+STARTS_UP_TO = 5_000  # images that are learned from; of 9,469 nothing was measured
+STARTER_SIDE = 64  # pixels that it has learned at; smaller images are enlarged to that
 FEW_IMAGES = 5000  # below, fine-tuning is held back more and disturbed less
 GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
 GROWTH = 0.57  # side of the first pictures over the full one
@@ -55,12 +60,14 @@ class Choice:
         return f"  {self.field} = {self.value}: {self.why}"
 
 
+SCRATCH = Recipe(
+    name="scratch", derive="scratch", model="auto",
+    optim=AdamW(lr=SCRATCH_LR, betas=(0.9, 0.99), clip_grad=1.0, muon=MUON),
+    augment=Augment(scale=(0.35, 1.0), randaugment=0.0, erase=0.0, mixup=0.2, cutmix=0.0),
+)  # fmt: skip
 RECIPES: dict[str, Recipe] = {
-    "scratch": Recipe(
-        name="scratch", derive="scratch", model="auto",
-        optim=AdamW(lr=SCRATCH_LR, betas=(0.9, 0.99), clip_grad=1.0, muon=MUON),
-        augment=Augment(scale=(0.35, 1.0), randaugment=0.0, erase=0.0, mixup=0.2, cutmix=0.0),
-    ),
+    "classify": replace(SCRATCH, name="classify", derive="classify", weights=STARTER),
+    "scratch": SCRATCH,
     "finetune": Recipe(
         name="finetune", derive="finetune", model="convnext_tiny",
         optim=AdamW(lr=FINETUNE_LR, weight_decay=0.05, layer_decay=0.8, clip_grad=1.0), head_init_scale=0.001,
@@ -72,6 +79,22 @@ RECIPES: dict[str, Recipe] = {
         augment=Augment(scale=(0.5, 1.0), randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0),
     ),
 }  # fmt: skip
+
+
+LEARNS_ALL = ("classify", "scratch")  # the recipes for networks that are still to learn to see
+
+
+def after_few(given: Recipe, pictures: int) -> tuple[Recipe, list[Choice]]:
+    """How `finetune` goes on from weights that have learned from so few pictures: as `classify` does.
+
+    Weights of a million photographs know more than a folder can teach them, and are kept near to where they are. Those
+    of a few thousand pictures do not: held back as much, they stayed at 14 % where free they reached 91 (docs/LOG.md).
+    """
+    if pictures >= KNOWS_FROM:
+        return given, []
+    why = f"the weights have learned from {pictures:,} pictures: all of the network goes on learning, at full rates"
+    free = replace(RECIPES["classify"], name=given.name, weights=given.weights)
+    return free, [Choice("recipe", "as classify", why)]
 
 
 def own_settings(recipe: Recipe) -> dict[str, Any]:
@@ -92,13 +115,13 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
         )
     if recipe.derive == "none":
         return recipe, []
-    if recipe.derive != "scratch" and recipe.weights is None:
+    if recipe.derive not in LEARNS_ALL and recipe.weights is None:
         raise UserError(
             f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name like in22k, "
             "which downloads them), or use --recipe scratch"
         )
     made: dict[str, tuple[Any, str]] = {}
-    rules = (_size, _model, _patch, _batch, _length, _rate, _augment, _regularise, _loss)
+    rules = (_start, _size, _model, _patch, _batch, _length, _rate, _augment, _regularise, _loss)
     for rule in rules:
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
@@ -110,12 +133,28 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
 Made = dict[str, tuple[Any, str]]
 
 
+def _start(recipe: Recipe, facts: Facts) -> Made:
+    """Whether to start from the weights that ship, or from nothing: then as `scratch` says."""
+    if recipe.derive != "classify" or recipe.weights != STARTER:
+        return {}
+    if recipe.model != "auto" or recipe.depths is not None or recipe.dims is not None:
+        return {"weights": (None, "the weights that ship are of another network")}
+    if facts.size // 8 * 8 <= TINY_SIDE:
+        return {"weights": (None, "the images are tiny")}
+    if facts.images > STARTS_UP_TO:
+        return {"weights": (None, f"{facts.images:,} images are enough to learn to see from")}
+    return {"weights": (STARTER, f"{facts.images:,} images are few to learn to see from: it has learned from drawn "
+                                 "pictures (--weights none starts from nothing)")}  # fmt: skip
+
+
 def _size(recipe: Recipe, facts: Facts) -> Made:
-    if recipe.derive != "scratch":
+    if recipe.derive not in LEARNS_ALL:
         return {"image_size": (224, "the resolution of most released weights")}
     side = facts.size
     if side < 128:
         rounded = max(8, side // 8 * 8)
+        if recipe.weights == STARTER and rounded <= STARTER_SIDE:
+            return {"image_size": (STARTER_SIDE, f"the images are about {side} pixels; the start has learned at this")}
         return {"image_size": (rounded, f"the images are about {side} pixels")}
     return {
         "image_size": (min(224, side // 32 * 32), f"the images are about {side} pixels; larger than 224 rarely pays")
@@ -125,6 +164,8 @@ def _size(recipe: Recipe, facts: Facts) -> Made:
 def _model(recipe: Recipe, facts: Facts) -> Made:
     if recipe.model != "auto":
         return {}
+    if recipe.weights == STARTER:
+        return {"model": (STARTER_MODEL, "the network of the weights that ship")}
     if recipe.image_size <= TINY_SIDE:
         return {
             "model": ("convnext_atto", "the images are tiny"),
@@ -142,7 +183,9 @@ def _model(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _patch(recipe: Recipe, facts: Facts) -> Made:
-    if recipe.derive != "scratch" or ":" in recipe.model or "isotropic" in parse_name(recipe.model).variant:
+    if recipe.derive not in LEARNS_ALL or ":" in recipe.model or "isotropic" in parse_name(recipe.model).variant:
+        return {}
+    if recipe.weights == STARTER:
         return {}
     patch = 1 if recipe.image_size <= TINY_SIDE else 2 if recipe.image_size <= 64 else 4
     return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
@@ -159,7 +202,7 @@ def _batch(recipe: Recipe, facts: Facts) -> Made:
 
 def _length(recipe: Recipe, facts: Facts) -> Made:
     open_length = recipe.minutes is None and recipe.steps is None
-    if recipe.derive == "scratch" and recipe.image_size <= TINY_SIDE:
+    if recipe.derive in LEARNS_ALL and recipe.image_size <= TINY_SIDE:
         made: Made = {"workers": (0, "such pictures are prepared faster than they are handed over")}
         if open_length:
             epochs = int(min(300, max(30, 46_000 // facts.images)))
@@ -169,7 +212,7 @@ def _length(recipe: Recipe, facts: Facts) -> Made:
         return made
     if not open_length:
         return {}
-    if recipe.derive == "scratch":
+    if recipe.derive in LEARNS_ALL:
         epochs = int(min(300, max(30, 1_000_000 // facts.images)))
     else:
         epochs = int(min(50, max(10, 150_000 // facts.images)))
@@ -183,7 +226,7 @@ def root_rule(share: float) -> float:
 
 def _rate(recipe: Recipe, facts: Facts) -> Made:
     scratch = BASELINE_LR if ":" in recipe.model else TINY_LR if recipe.image_size <= TINY_SIDE else SCRATCH_LR
-    base = {"scratch": scratch, "finetune": FINETUNE_LR, "probe": PROBE_LR}[recipe.derive]
+    base = {"finetune": FINETUNE_LR, "probe": PROBE_LR}.get(recipe.derive, scratch)
     lr = float(f"{base * root_rule(recipe.batch_size / REFERENCE_BATCH):.3g}")
     return {
         "optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")
@@ -194,7 +237,7 @@ def _augment(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive == "finetune" and facts.images < FEW_IMAGES:
         why = f"{facts.images:,} images: the weights have seen enough variety, gentle changes keep what they know"
         return {"augment.randaugment": (5.0, why), "augment.erase": (0.0, why)}
-    if recipe.derive != "scratch":
+    if recipe.derive not in LEARNS_ALL:
         return {}
     made: Made = {}
     if recipe.image_size >= GROWS_FROM and facts.few_steps:
@@ -214,7 +257,7 @@ def _regularise(recipe: Recipe, facts: Facts) -> Made:
     if recipe.derive == "finetune":
         rate, few = (0.2, "small set: it") if facts.images < FEW_IMAGES else (0.1, "larger set: a little")
         return {"drop_path": (rate, f"a {few} keeps the network from learning the pictures by heart")}
-    if recipe.derive != "scratch":
+    if recipe.derive not in LEARNS_ALL:
         return {}
     seen = facts.images * recipe.epochs if recipe.steps is None else recipe.batch_size * recipe.steps
     seen = seen if recipe.minutes is None else 0

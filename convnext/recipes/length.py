@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import UserError
 from ..recipe import Augment, Recipe, override
 from .dense import RECIPES as DENSE_RECIPES
-from .folder import GROWS_FROM, TINY_SIDE, Choice, Made, root_rule
+from .folder import GROWS_FROM, LEARNS_ALL, TINY_SIDE, Choice, Made, root_rule
 from .folder import RECIPES as FOLDER_RECIPES
 
 LENGTHS = ("epochs", "minutes", "steps")
@@ -77,7 +77,7 @@ def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
     own = _is_own(recipe, given, steps, per_epoch)
     made |= _rate(recipe, given) | _average(recipe, given, steps, own=own)
     made |= _warm_up(recipe, given, steps, per_epoch, own=own)
-    if given.derive == "scratch" and recipe.image_size > TINY_SIDE:
+    if given.derive in LEARNS_ALL and recipe.image_size > TINY_SIDE:
         made |= _mixing(epochs, steps * recipe.batch_size, recipe.num_classes or 0)
     if given.derive in DENSE_RECIPES and recipe.minutes is not None:
         made["save_every"] = (recipe.eval_every, "saved when it is judged")
@@ -90,7 +90,7 @@ def affordable_side(recipe: Recipe, given: Recipe, epochs: float, fixed: dict[st
     """The side of pictures that are seen LEAST_PASSES times where `epochs` passes over those of the recipe fit into its
     minutes; None where that is enough, the side was asked for, or pictures are small anyway.
     """
-    if given.derive != "scratch" or "image_size" in fixed or epochs >= LEAST_PASSES:
+    if given.derive not in LEARNS_ALL or "image_size" in fixed or epochs >= LEAST_PASSES:
         return None
     side = int(recipe.image_size * sqrt(epochs / LEAST_PASSES)) // SIDE_STEP * SIDE_STEP
     side = max(LEAST_SIDE, side)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
@@ -43,8 +43,13 @@ def mean_area(recipe: Recipe, epochs: float) -> float:
     return sum((size / recipe.image_size) ** 2 for size in sizes) / count
 
 
-def class_probabilities(logits: Tensor, *, several: bool) -> Tensor:
-    """(N, K) logits -> (N, K) probabilities: each on its own where an image may carry `several` labels."""
+def class_probabilities(logits: Tensor, *, several: bool, groups: Sequence[int] = ()) -> Tensor:
+    """(N, K) logits -> (N, K) probabilities: each on its own where an image may carry `several` labels.
+
+    Of classes in `groups` of so many, in which one is the answer, those of a group add up to 1.
+    """
+    if groups:
+        return torch.cat([part.softmax(-1) for part in logits.split(list(groups), -1)], -1)
     return logits.sigmoid() if several else logits.softmax(-1)
 
 
@@ -82,6 +87,7 @@ class Classify:
         self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
         self.num_classes = len(self.val.classes)
         self.multi_label = bool(self.val.multi_label)
+        self.groups = list(self.val.groups)
         recipe = self.recipe
         self.order = Order(len(self.train), recipe.batch_size, recipe.seed, self._sample_weights())
         self.collate = Collate(self.num_classes, self.multi_label)
@@ -133,6 +139,9 @@ class Classify:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.images).float()
         weights = self._weights(batch.targets)
+        if self.groups and self.recipe.loss == "softmax":
+            pairs = zip(logits.split(self.groups, -1), batch.targets.split(self.groups, -1), strict=True)
+            return {f"loss_{i}": soft_cross_entropy(part, targets) for i, (part, targets) in enumerate(pairs)}
         if self.recipe.loss == "softmax":
             return {"loss": soft_cross_entropy(logits, batch.targets, weights)}
         if weights is not None and not self.multi_label:
@@ -168,7 +177,7 @@ class Classify:
         shape = images.shape[:-3]
         with self.run.autocast():
             logits = model(images.flatten(0, -4)).float()
-        values = class_probabilities(logits, several=self.multi_label)
+        values = class_probabilities(logits, several=self.multi_label, groups=self.groups)
         return values.unflatten(0, shape).flatten(1, -2).mean(1) if len(shape) > 1 else values
 
     def _in_parts(self, model: nn.Module, images: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ def test_two_classes_called_images_and_masks_are_said_to_be_that(tmp_path: Path)
     )
     require(look, "classify", "scratch")
     require(look, "segment", "segment")
-    with pytest.raises(UserError, match="is for detection; use --recipe scratch"):
+    with pytest.raises(UserError, match="is for detection; use --recipe classify"):
         require(look, "detect", "coco/mask_rcnn/tiny")
 
 
@@ -194,7 +194,7 @@ def test_boxes_of_pictures_in_folders_of_classes_can_be_read_as_either(tmp_path:
     text(tmp_path / "boxes.json", json.dumps(BOXES))
     look = look_at(tmp_path)
     assert look.kind == "coco"
-    assert "a folder of pictures for each class (its folders hold pictures) by --recipe scratch" in look.others()
+    assert "a folder of pictures for each class (its folders hold pictures) by --recipe classify" in look.others()
     require(look, "classify", "scratch")
     require(look, "detect", "detect")
 
@@ -220,7 +220,7 @@ def test_a_folder_in_a_folder(tmp_path: Path) -> None:
     (masks, "coco/mask_rcnn/tiny", "is for detection; use --recipe segment"),
     (coco, "scratch", "objects in COCO's format .*use --recipe detect"),
     (yolo, "ade20k/upernet/tiny", "objects in YOLO's format .*is for segmentation; use --recipe detect"),
-    (classes, "segment", "a folder of pictures for each class .*use --recipe scratch"),
+    (classes, "segment", "a folder of pictures for each class .*use --recipe classify"),
 ])  # fmt: skip
 def test_a_recipe_of_another_task_is_refused(
     tmp_path: Path, make: Callable[[Path], None], recipe: str, said: str, capsys: pytest.CaptureFixture[str]
@@ -249,14 +249,14 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "task"), [("masked", "segment"), ("annotated", "detect"), ("pictures", "scratch")])
+@pytest.mark.parametrize(("kind", "task"), [("masked", "segment"), ("annotated", "detect"), ("pictures", "classify")])
 def test_train_takes_the_task_from_the_folder_and_evaluate_agrees(
     kind: str, task: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pictures with masks became a classifier of "images against masks" where no recipe was named."""
     make = {name: request.getfixturevalue(name) for name in ("masked", "annotated", "pictures")}
     data = {name: make[name](name, train=6, val=3) for name in make}
-    own = {"segment": {"segmentation.channels": 8}, "detect": {"detection.regions": 16}, "scratch": {}}[task]
+    own = {"segment": {"segmentation.channels": 8}, "detect": {"detection.regions": 16}, "classify": {}}[task]
     api.train(data[kind], out=tmp_path / "run", settings=SMALL | own, report=False)
     assert f"by the recipe {task}" in capsys.readouterr().out.splitlines()[0]
     model = tmp_path / "run" / "model.safetensors"

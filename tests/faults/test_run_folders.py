@@ -200,7 +200,7 @@ def test_results_never_become_a_class(
     assert sorted(path.name for path in data.iterdir()) == ["class 0", "class 1", "class 2"]
     monkeypatch.chdir(data)
     run = api.train(".", settings=tiny, report=False).path
-    assert run == Path("runs/scratch-1")
+    assert run == Path("runs/classify-1")
     assert open_data(".").train.classes == ("class 0", "class 1", "class 2")
     (data / run).rename(data / "run")  # as earlier versions left it
     (data / "run" / "drawn.png").write_bytes((data / "class 0" / "000.png").read_bytes())

@@ -9,6 +9,7 @@ import pytest
 
 from convnext.recipes import length
 from convnext.recipes.dense import RECIPES, DenseFacts, derive
+from convnext.variants import STARTER
 
 STREET = DenseFacts(images=400, classes=3, short=720, object_side=90)
 CITY = DenseFacts(images=367, classes=11, short=240)
@@ -30,8 +31,11 @@ def test_every_choice_has_its_reason_and_the_users_own_stay(name: str) -> None:
 def test_two_cores_get_a_small_network_and_no_download() -> None:
     for name in RECIPES:
         recipe = made(name, STREET)
-        assert (recipe.model, recipe.weights, recipe.init) == ("convnext_atto", None, "fan_in")
+        assert (recipe.model, recipe.weights, recipe.init) == ("convnext_atto", STARTER, "paper")
         assert recipe.image_size <= 320
+        scratch = made(name, STREET, weights=None)
+        assert (scratch.model, scratch.weights, scratch.init) == ("convnext_atto", None, "fan_in")
+        assert scratch.optim.lr == recipe.optim.lr  # drawn pictures teach too little to be held back by
     assert made("segment", CITY).segmentation.channels == 128
     assert made("detect", STREET).detection.regions == 128
 
@@ -39,7 +43,7 @@ def test_two_cores_get_a_small_network_and_no_download() -> None:
 def test_an_accelerator_gets_the_papers_smallest() -> None:
     for name in RECIPES:
         recipe = made(name, replace(STREET, memory=GPU))
-        assert (recipe.model, recipe.batch_size) == ("convnext_tiny", 16)
+        assert (recipe.model, recipe.weights, recipe.batch_size) == ("convnext_tiny", None, 16)
         assert recipe.micro_batch in range(2, 17)
     assert made("segment", replace(STREET, memory=8 * 10**9)).micro_batch < 16
 

@@ -29,12 +29,13 @@ from convnext.recipes.length import (
 )
 from convnext.training.schedule import schedule_of
 
-RULES = ("scratch", "finetune", "probe")
+RULES = ("scratch", "classify", "finetune", "probe")
 PAPER = [name for name, recipe in RECIPES.items() if recipe.derive == "none"]
 FLOWERS = Facts(images=3000, classes=5, size=300, smallest_class=500, largest_class=700)
 # Steps of an epoch in the paper's runs.
 PUBLISHED = {"imagenet1k": 312, "imagenet22k": 3466, "imagenet1k_ft384": 2502, "imagenet22k_ft1k": 2502,
-             "imagenet22k_ft1k_384": 2502, "isotropic": 312, "roadmap": 312, "coco": 7330, "ade20k": 1263}  # fmt: skip
+             "imagenet22k_ft1k_384": 2502, "isotropic": 312, "roadmap": 312, "coco": 7330, "ade20k": 1263,
+             "pretrain": 625}  # fmt: skip
 
 
 def value_of(recipe: Recipe, field: str) -> Any:
@@ -45,7 +46,9 @@ def run(name: str, per_epoch: int, **settings: Any) -> tuple[Recipe, list[Choice
     """The recipe as a run would settle it, on data of so many steps an epoch."""
     mine = {key.replace("__", "."): value for key, value in settings.items()}
     given = get_recipe(name)
-    recipe = asked(derive(given, FLOWERS, mine | ({"weights": "in22k"} if name in RULES[1:] else {}))[0], mine)
+    recipe = asked(
+        derive(given, FLOWERS, mine | ({"weights": "in22k"} if name in ("finetune", "probe") else {}))[0], mine
+    )
     steps = recipe.steps or max(1, round(recipe.epochs * per_epoch))
     return settle(recipe, given, steps, per_epoch, mine)
 

@@ -1,0 +1,193 @@
+"""Learning from few pictures: the default, from scratch and from the start that ships, beside ResNet-18 and others.
+
+    python benchmarks/few_pictures.py [--pictures FOLDER] [--minutes 1] [--each 5 10 20 50] [--seeds 1] [--only WORDS]
+    python benchmarks/few_pictures.py --table         # what was measured so far, as Markdown
+
+Six sets of different kinds, each with so many pictures a class: letters in random colours on random grounds; things of
+one colour, which is the class, whatever their shape; one texture of four grains; scikit-learn's digits; ten classes of
+photographs; cats and dogs. A method is a way of `convnext train FOLDER --minutes M`; beside it is logistic regression
+on the pixels. FOLDER holds imagenette-112/ and cats-vs-dogs-128/. Results go to benchmarks/results, a row for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from stranger_folders import HUES, SHAPES, Folder, digit, digits, photographs, put, shape
+from strangers import PICTURES, Run, command, simple_methods
+
+RESULTS = Path(__file__).parent / "results" / "few_pictures.json"
+EACH = (5, 10, 20, 50)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+WAYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "scratch": ("--weights", "none"),
+    "probe": ("--recipe", "probe", "--weights", "starter"),
+    "ResNet-18": ("--weights", "none", "--model", "torchvision:resnet18"),
+}
+
+Pictures = Iterator[tuple[str, str, Image.Image]]  # split, class, picture
+
+
+def letters(each: int, held_out: int = 20) -> Pictures:
+    """A to Z, 48 pixels, leaning a little, in a random colour on a smooth ground of two others."""
+    rng = random.Random(0)
+    for letter in LETTERS:
+        for split, count in (("train", each), ("val", held_out)):
+            for _ in range(count):
+                yield split, letter, letter_on_ground(letter, rng)
+
+
+def letter_on_ground(letter: str, rng: random.Random, side: int = 48) -> Image.Image:
+    scale = 3
+    first, second, colour = (np.array([rng.randint(0, 255) for _ in range(3)]) for _ in range(3))
+    while min(abs(colour - first).sum(), abs(colour - second).sum()) < 150:
+        colour = np.array([rng.randint(0, 255) for _ in range(3)])
+    slope = np.linspace(0, 1, side * scale)[:, None]
+    slope = slope * rng.random() + slope.T * rng.random()
+    ground = first + (second - first) * np.clip(slope, 0, 1)[..., None]
+    mask = Image.new("L", (side * scale,) * 2)
+    font = ImageFont.load_default(side * scale * rng.uniform(0.5, 0.85))
+    middle = [side * scale * rng.uniform(0.42, 0.58) for _ in range(2)]
+    ImageDraw.Draw(mask).text(middle, letter, fill=255, font=font, anchor="mm")
+    mask = mask.rotate(rng.gauss(0, 9), Image.Resampling.BILINEAR)
+    whole = Image.fromarray(ground.astype(np.uint8))
+    whole.paste(tuple(int(value) for value in colour), mask=mask)
+    return whole.resize((side, side), Image.Resampling.BOX)
+
+
+def hues(each: int, held_out: int = 30) -> Pictures:
+    """The colour of a thing of any shape is its class, 48 pixels."""
+    rng = random.Random(0)
+    for name, colour in HUES.items():
+        for split, count in (("train", each), ("val", held_out)):
+            for _ in range(count):
+                yield split, name, shape(rng.choice(SHAPES), colour, 48, rng)
+
+
+def grains(each: int, held_out: int = 60) -> Pictures:
+    """Filtered noise of four grains, 64 pixels, as `strangers.py` has it."""
+    rng = np.random.default_rng(0)
+    for name, (across, down) in {"fine": (2, 2), "wide": (4, 2), "tall": (2, 4), "coarse": (4, 4)}.items():
+        for split, count in (("train", each), ("val", held_out)):
+            for _ in range(count):
+                small = rng.integers(60, 196, (64 // down + 2, 64 // across + 2), np.uint8)
+                grain = Image.fromarray(small).resize((64 + 2 * across, 64 + 2 * down), Image.Resampling.BICUBIC)
+                yield split, name, grain.crop((across, down, 64 + across, 64 + down))
+
+
+def ten_digits(each: int, held_out: int = 30) -> Pictures:
+    """scikit-learn's digits at 24 pixels."""
+    _, target = digits()
+    order = np.random.default_rng(0).permutation(len(target))
+    for one in range(10):
+        mine = [int(i) for i in order if target[i] == one]
+        for split, part in (("val", mine[:held_out]), ("train", mine[held_out : held_out + each])):
+            yield from ((split, str(one), digit(i, 24)) for i in part)
+
+
+def animals(real: Path, each: int, held_out: int = 200) -> Pictures:
+    """Cats and dogs, short side 128."""
+    for split, count in (("train", each), ("val", held_out)):
+        for folder in sorted((real / "cats-vs-dogs-128" / split).iterdir()):
+            paths = sorted(folder.iterdir())
+            for path in random.Random(f"{split}{folder.name}").sample(paths, min(count, len(paths))):
+                with Image.open(path) as image:
+                    yield split, folder.name, image.convert("RGB")
+
+
+SETS: dict[str, Callable[[Path, int], Pictures]] = {
+    "letters": lambda real, each: letters(each),
+    "hues": lambda real, each: hues(each),
+    "grains": lambda real, each: grains(each),
+    "digits": lambda real, each: ten_digits(each),
+    "photographs": lambda real, each: photographs(real, 10, each, 40),
+    "cats and dogs": animals,
+}
+
+
+def make(name: str, each: int, root: Path, real: Path) -> Folder:
+    """Writes a set with so many training pictures a class below `root`."""
+    for i, (split, label, image) in enumerate(SETS[name](real, each)):
+        put(image, root / split / label / f"{i}.png")
+    return Folder(root)
+
+
+def measure(folder: Folder, way: tuple[str, ...], minutes: float, seed: int, out: Path) -> dict[str, Any]:
+    """The best and the last evaluation of one run."""
+    words = ("train", folder.data, *way, "--minutes", f"{minutes:g}", "--seed", seed, "--no-report", "--out", out)
+    run = Run(out, *command(*words))
+    if run.code or not run.evaluations:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{run.text[-2000:]}")
+    best = [row for row in run.evaluations if row["best"]][-1]
+    last = run.evaluations[-1]
+    return {"best": round(best["value"], 2), "last": round(last["value"], 2), "epochs": round(last["epoch"], 1),
+            "seconds": round(run.seconds)}  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over the seeds of the best evaluation, a row a set and size."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    lines = ["| set | pictures a class | minutes | " + " | ".join(ways) + " |", "|" + "---|" * (3 + len(ways))]
+    for key in dict.fromkeys((row["set"], row["each"], row["minutes"]) for row in rows):
+        cells = []
+        for way in ways:
+            values = [
+                row["best"] for row in rows if (row["set"], row["each"], row["minutes"], row["way"]) == (*key, way)
+            ]
+            spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+            cells.append(f"{mean(values):.1f}{spread}" if values else "")
+        lines.append(f"| {key[0]} | {key[1]} | {key[2]:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, default=PICTURES)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--each", type=int, nargs="+", default=EACH)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="", help="sets whose name holds this")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = json.loads(options.results.read_text()) if options.results.exists() else []
+    if options.table:
+        print(table(rows))
+        return
+    for name in [name for name in SETS if options.only in name]:
+        for each in options.each:
+            with tempfile.TemporaryDirectory() as work:
+                folder = make(name, each, Path(work) / "data", options.pictures)
+                common = {"set": name, "each": each, "minutes": options.minutes}
+                for way in options.ways:
+                    for seed in range(options.seeds):
+                        row = common | {"way": way, "seed": seed}
+                        if any(row.items() <= old.items() for old in rows):
+                            continue
+                        row |= measure(folder, WAYS[way], options.minutes, seed, Path(work) / "run")
+                        shutil.rmtree(Path(work) / "run")
+                        print(row, flush=True)
+                        rows.append(row)
+                row = common | {"way": "logistic regression", "seed": 0}
+                if not any(row.items() <= old.items() for old in rows):
+                    found = simple_methods(replace(folder, task="classify"))
+                    rows.append(row | {"best": round(found["logistic regression"], 2)})
+            options.results.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
