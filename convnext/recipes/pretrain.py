@@ -11,6 +11,6 @@ RECIPES: dict[str, Recipe] = {
         optim=AdamW(lr=5.6e-3, betas=(0.9, 0.99), clip_grad=1.0, muon=MUON), schedule=Schedule(warmup_epochs=0.3),
         # Colours, sides and positions are among what is asked, so pictures are only cut and scaled.
         augment=Augment(scale=(0.35, 1.0), hflip=0.0, randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0),
-        drop_path=0.0, init="fan_in", layer_scale=SCRATCH_LAYER_SCALE, eval_every=0.25, save_every=0.25,
+        drop_path=0.0, init="fan_in", layer_scale=SCRATCH_LAYER_SCALE, eval_every=0.5, save_every=0.5,
     ),
 }  # fmt: skip
