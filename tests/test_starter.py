@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def test_what_ships_is_a_network_without_a_head_and_small() -> None:
         assert not [name for name in held.keys() if name.startswith("head")]  # noqa: SIM118
         assert all(held.get_tensor(name).dtype == torch.float16 for name in held.keys())  # noqa: SIM118
         assert all(held.get_tensor(name).isfinite().all() for name in held.keys())  # noqa: SIM118
+    card = (Path(__file__).parents[1] / "docs" / "starter.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert metadata["variant"] == "convnext_atto"
     assert "no photograph" in metadata["licence"]
     assert pictures_behind(STARTER) == 0  # nobody's

@@ -22,6 +22,7 @@ RUNS = "runs"  # where runs are put that no other place is named for
 RUN_FILES = ({"recipe.json", "log.jsonl"}, {"folds.json"}, {"sweep.json"})  # those of a run, of folds, of a sweep
 SHOWN = 5  # folders that a note names
 MAC_ARCHIVE = "__MACOSX"  # beside what was unpacked: the files' attributes
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")  # as data sets are downloaded
 Identity = tuple[int, int]  # device and inode
 
 
@@ -124,6 +125,9 @@ def scan(root: Path, prefix: str = "") -> Source:
     names = [folder.name for folder in class_folders(root)]
     shown = readable(root)
     if not names:
+        packed = [entry.name for entry in loose_files(root) if entry.name.lower().endswith(ARCHIVES)]
+        if packed:
+            raise UserError(f"{shown} has no class folders; it holds {packed[0]}: unpack it, and pass what was in it")
         loose = sum(entry.is_image for entry in loose_files(root))
         also = f"; name a table of the {loose:,} images in it by --labels, or" if loose else ";"
         raise UserError(f"{shown} has no class folders{also} put the images of each class into a folder of its own")

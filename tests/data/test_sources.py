@@ -103,6 +103,12 @@ def test_pictures_of_a_competition_without_labels_stop_no_run(tmp_path: Path) ->
         open_for_judging(tmp_path, split="test")
 
 
+def test_a_folder_with_an_archive_is_told_to_unpack_it(tmp_path: Path) -> None:
+    (tmp_path / "flowers.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"has no class folders; it holds flowers\.zip: unpack it"):
+        open_data(tmp_path)
+
+
 def test_of_nothing_held_out_all_is_learned_from(tmp_path: Path) -> None:
     make_folder(tmp_path, {"a": 3, "b": 1})
     splits = open_data(tmp_path, val_fraction=0)
