@@ -42,11 +42,10 @@ def train(data: str | Path | None = None, recipe: str | Recipe | None = None, *,
 
     `recipe` is a name, a recipe.json or a Recipe; by default the everyday one for what the folder holds (data/look.py):
     `detect`, `segment`, or for classes `finetune` when `settings` names weights, else `classify`.
-    `fold`: (1, 5) learns from all but the first of five folds of a folder without a split and judges on that, which
-    chooses nothing; `train_folds` trains them all. `settings` override recipe fields by dotted name. `minutes` are
-    those since `began` (time.monotonic() when the command started; None: now), the page included. `resume` continues
-    the run in `out`, and takes those `settings` that run_folder.ON_RESUMING names. Raises UserError for what the user
-    can mend, before anything is written; engine.NonFiniteLoss when training diverges.
+    `fold`: (1, 5) judges on the first of five folds of a folder without a split, which chooses nothing (`train_folds`
+    trains them all). `settings` override recipe fields by dotted name. `minutes` count from `began` (time.monotonic();
+    None: now) to the page. `resume` continues the run in `out`, and takes those `settings` that run_folder.ON_RESUMING
+    names. Raises UserError for what the user can mend, before anything is written; engine.NonFiniteLoss on divergence.
     """
     clock = budget.Clock(called := time.monotonic(), began or called, page=report)
     settings = length.require_one(dict(settings or {}))

@@ -230,7 +230,7 @@ def test_get_recipe_reads_a_file_and_a_run_folder(tmp_path: Path) -> None:
 def test_get_recipe_suggests_the_nearest_name() -> None:
     with pytest.raises(UserError, match="did you mean 'imagenet1k/tiny'"):
         get_recipe("imagnet1k/tiny")
-    with pytest.raises(UserError, match=r"known: scratch, .*imagenet1k/…"):
+    with pytest.raises(UserError, match=r"known: classify, scratch, .*imagenet1k/…"):
         get_recipe("zzzzzz")
 
 

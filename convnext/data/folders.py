@@ -125,9 +125,11 @@ def scan(root: Path, prefix: str = "") -> Source:
     names = [folder.name for folder in class_folders(root)]
     shown = readable(root)
     if not names:
-        packed = [entry.name for entry in loose_files(root) if entry.name.lower().endswith(ARCHIVES)]
+        packed = [entry.path for entry in loose_files(root) if entry.path.lower().endswith(ARCHIVES)]
         if packed:
-            raise UserError(f"{shown} has no class folders; it holds {packed[0]}: unpack it, and pass what was in it")
+            raise UserError(
+                f"{shown} has no class folders; it holds {readable(packed[0])}: unpack it, and pass what was in it"
+            )
         loose = sum(entry.is_image for entry in loose_files(root))
         also = f"; name a table of the {loose:,} images in it by --labels, or" if loose else ";"
         raise UserError(f"{shown} has no class folders{also} put the images of each class into a folder of its own")
