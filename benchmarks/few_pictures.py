@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from stranger_folders import HUES, SHAPES, Folder, digit, digits, photographs, put, shape
+from stranger_folders import HUES, SHAPES, Folder, chosen_digits, digit, grains, photographs, put, shape
 from strangers import PICTURES, Run, command, simple_methods
 
 RESULTS = Path(__file__).parent / "results" / "few_pictures.json"
@@ -76,27 +76,6 @@ def hues(each: int, held_out: int = 30) -> Pictures:
                 yield split, name, shape(rng.choice(SHAPES), colour, 48, rng)
 
 
-def grains(each: int, held_out: int = 60) -> Pictures:
-    """Filtered noise of four grains, 64 pixels, as `strangers.py` has it."""
-    rng = np.random.default_rng(0)
-    for name, (across, down) in {"fine": (2, 2), "wide": (4, 2), "tall": (2, 4), "coarse": (4, 4)}.items():
-        for split, count in (("train", each), ("val", held_out)):
-            for _ in range(count):
-                small = rng.integers(60, 196, (64 // down + 2, 64 // across + 2), np.uint8)
-                grain = Image.fromarray(small).resize((64 + 2 * across, 64 + 2 * down), Image.Resampling.BICUBIC)
-                yield split, name, grain.crop((across, down, 64 + across, 64 + down))
-
-
-def ten_digits(each: int, held_out: int = 30) -> Pictures:
-    """scikit-learn's digits at 24 pixels."""
-    _, target = digits()
-    order = np.random.default_rng(0).permutation(len(target))
-    for one in range(10):
-        mine = [int(i) for i in order if target[i] == one]
-        for split, part in (("val", mine[:held_out]), ("train", mine[held_out : held_out + each])):
-            yield from ((split, str(one), digit(i, 24)) for i in part)
-
-
 def animals(real: Path, each: int, held_out: int = 200) -> Pictures:
     """Cats and dogs, short side 128."""
     for split, count in (("train", each), ("val", held_out)):
@@ -110,8 +89,8 @@ def animals(real: Path, each: int, held_out: int = 200) -> Pictures:
 SETS: dict[str, Callable[[Path, int], Pictures]] = {
     "letters": lambda real, each: letters(each),
     "hues": lambda real, each: hues(each),
-    "grains": lambda real, each: grains(each),
-    "digits": lambda real, each: ten_digits(each),
+    "grains": lambda real, each: grains(each, 60),
+    "digits": lambda real, each: ((split, name, digit(i, 24)) for split, name, i in chosen_digits(each, 30)),
     "photographs": lambda real, each: photographs(real, 10, each, 40),
     "cats and dogs": animals,
 }

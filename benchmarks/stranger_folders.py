@@ -11,6 +11,7 @@ import json
 import math
 import random
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -194,14 +195,30 @@ def _hundredth(root: Path, real: Path) -> Folder:
     return _two_digits(root, 1200, 12)
 
 
-def _ten_digits(root: Path, train: int, val: int = 30, side: int = 24) -> Folder:
+def chosen_digits(train: int, val: int) -> Iterator[tuple[str, str, int]]:
+    """(split, class, place) of so many of each of scikit-learn's digits."""
     _, target = digits()
     order = np.random.default_rng(0).permutation(len(target))
     for one in range(10):
         mine = [int(i) for i in order if target[i] == one]
         for split, part in (("val", mine[:val]), ("train", mine[val : val + train])):
-            for i in part:
-                put(digit(i, side), root / split / str(one) / f"{i}.png")
+            yield from ((split, str(one), i) for i in part)
+
+
+def grains(train: int, val: int) -> Iterator[tuple[str, str, Image.Image]]:
+    """(split, class, picture) of filtered noise; a class is how long its grain is, and in which direction."""
+    rng = np.random.default_rng(0)
+    for name, (across, down) in {"fine": (2, 2), "wide": (4, 2), "tall": (2, 4), "coarse": (4, 4)}.items():
+        for split, count in (("train", train), ("val", val)):
+            for _ in range(count):
+                small = rng.integers(60, 196, (64 // down + 2, 64 // across + 2), np.uint8)
+                grain = Image.fromarray(small).resize((64 + 2 * across, 64 + 2 * down), Image.Resampling.BICUBIC)
+                yield split, name, grain.crop((across, down, 64 + across, 64 + down))
+
+
+def _ten_digits(root: Path, train: int, val: int = 30, side: int = 24) -> Folder:
+    for split, label, i in chosen_digits(train, val):
+        put(digit(i, side), root / split / label / f"{i}.png")
     return Folder(root)
 
 
@@ -398,14 +415,10 @@ def _noise_whole(root: Path, real: Path) -> Folder:
 
 @kind("fine-grained: one texture, four grains")
 def _texture(root: Path, real: Path) -> Folder:
-    """Crops of filtered noise; a class is how long its grain is, and in which direction."""
-    rng = np.random.default_rng(0)
-    for name, (across, down) in {"fine": (2, 2), "wide": (4, 2), "tall": (2, 4), "coarse": (4, 4)}.items():
-        for split, count in (("train", 80), ("val", 40)):
-            for i in range(count):
-                small = rng.integers(60, 196, (64 // down + 2, 64 // across + 2), np.uint8)
-                grain = Image.fromarray(small).resize((64 + 2 * across, 64 + 2 * down), Image.Resampling.BICUBIC)
-                put(grain.crop((across, down, 64 + across, 64 + down)), root / split / name / f"{i}.png")
+    numbers: Counter[tuple[str, str]] = Counter()
+    for split, name, image in grains(80, 40):
+        put(image, root / split / name / f"{numbers[split, name]}.png")
+        numbers[split, name] += 1
     return Folder(root)
 
 

@@ -179,30 +179,26 @@ def _pretrain_arguments(sub: argparse.ArgumentParser) -> None:
     add("--seed", type=int)
     add("--nproc", type=int, help="processes on this machine (one a GPU)")
     add("--resume", action="store_true", help="continue the run in --out")
-    sub.set_defaults(data="formulas", recipe="pretrain", weights=None, image_size=None, precision=None, labels=None,
-                     val_fraction=0.2, folds=None, no_report=True)  # fmt: skip
-
-
-def _pretrain(options: argparse.Namespace) -> int:
-    from .starter import save_starter
-
-    if options.resume:
-        options.data = options.recipe = None
-    result = _trained(options)
-    if isinstance(result, int):
-        return result
-    if int(os.environ.get("RANK", 0)) == 0:
-        path = save_starter(result.path)
-        print("", *result.headline, f"start:   {path} (convnext train DATA --weights {path})", sep="\n")
-    return 0
+    not_asked = dict.fromkeys(("weights", "image_size", "precision", "labels", "folds"))
+    sub.set_defaults(data="formulas", recipe="pretrain", val_fraction=0.2, no_report=True, **not_asked)
 
 
 def _train(options: argparse.Namespace) -> int:
-    result = _trained(options)
+    return _told(_trained(options), _print_result)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    if options.resume:
+        options.data = options.recipe = None
+    return _told(_trained(options), _print_start)
+
+
+def _told(result: Any, tell: Callable[[Any], None]) -> int:
+    """The exit code of `_trained`; on the main process a run is told."""
     if isinstance(result, int):
         return result
     if int(os.environ.get("RANK", 0)) == 0:
-        _print_result(result)
+        tell(result)
     return 0
 
 
@@ -249,6 +245,14 @@ def _train_folds(options: argparse.Namespace, settings: dict[str, Any]) -> int:
                         labels=options.labels, report=not options.no_report)  # fmt: skip
     print(f"\n{as_text(found, data)}")
     return 0
+
+
+def _print_start(result: Any) -> None:
+    """Writes what ships of a run of `pretrain`, and says where it is."""
+    from .starter import save_starter
+
+    path = save_starter(result.path)
+    print("", *result.headline, f"start:   {path} (convnext train DATA --weights {path})", sep="\n")
 
 
 def _print_result(result: Any) -> None:

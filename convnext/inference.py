@@ -25,6 +25,7 @@ from .metrics import SMALLEST, class_rows
 from .models import from_pretrained
 from .models.dense import DenseModel
 from .models.labels import as_folders_name_them
+from .models.metadata import groups_of
 from .models.rcnn import Detector
 from .models.upernet import Segmenter
 from .recipe import Recipe
@@ -249,7 +250,9 @@ def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> 
             logits = model(batch).float().cpu()
         if not bool(logits.isfinite().all()):
             raise UserError(NO_ANSWER.format(model.load_report.source))
-        probabilities = class_probabilities(logits, several=_several(model, default=False))
+        several = _several(model, default=False)
+        groups = groups_of(model.metadata, model.num_classes, model.load_report.source)
+        probabilities = class_probabilities(logits, several=several, groups=groups)
         values, indices = probabilities.topk(min(top, probabilities.shape[1]))
         for path, row, places in zip(tensors, values.tolist(), indices.tolist(), strict=True):
             names = [model.classes[i] if model.classes else str(i) for i in places]

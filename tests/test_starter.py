@@ -16,7 +16,7 @@ from convnext import cli, files
 from convnext.errors import UserError
 from convnext.formulas import source
 from convnext.models import create_model, from_pretrained
-from convnext.models.zoo import pictures_behind
+from convnext.models.zoo import starting_point
 from convnext.recipes import RECIPES
 from convnext.recipes.folder import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, after_few, derive
 from convnext.starter import save_starter
@@ -45,7 +45,7 @@ def test_what_ships_is_a_network_without_a_head_and_small() -> None:
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert metadata["variant"] == "convnext_atto"
     assert "no photograph" in metadata["licence"]
-    assert pictures_behind(STARTER) == 0  # nobody's
+    assert starting_point(STARTER).pictures == 0  # nobody's
     report = create_model("convnext_atto", num_classes=3, weights=STARTER, layer_scale_init_value=1.0).load_report
     assert report.head == "reinitialised"
     with pytest.raises(UserError, match="no head"):
@@ -82,12 +82,24 @@ def test_where_it_does_not_help_training_is_from_scratch(changes: dict[str, Any]
 
 
 def test_weights_of_few_pictures_go_on_learning_at_full_rates() -> None:
-    """Held back as weights of a million photographs are, they stayed at 14 % where free they reached 91."""
+    """Held back as weights of a million photographs are, they stayed at 20.8 % where free they reached 100."""
     given = RECIPES["finetune"]
     free, said = after_few(given, 1_300)
     assert (free.derive, free.name) == ("classify", "finetune")
     assert "1,300 pictures" in str(said[0])
-    assert after_few(given, KNOWS_FROM) == (given, [])
+    for pictures in (KNOWS_FROM, None):
+        assert after_few(given, pictures) == (given, [])
+
+
+def test_released_weights_are_looked_for_at_the_size_that_was_named(
+    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they know much was asked of convnext_tiny's, which would have been downloaded, whatever --model said."""
+    monkeypatch.setenv("CONVNEXT_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "convnext_small_22k_224.pth").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="convnext_small_22k_224"):
+        convnext.train(pictures(), settings={"weights": "in22k", "model": "convnext_small"}, out=tmp_path / "run")
 
 
 def test_training_starts_from_it_and_from_a_run_of_few(pictures: Any, tiny: dict[str, Any], tmp_path: Path,
@@ -113,7 +125,7 @@ def test_a_start_is_made_by_a_command(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cli.main([*words, "--set", "image_size=32"]) == 0
     assert "583 answers" in capsys.readouterr().out
     path = tmp_path / "run" / "starter.safetensors"
-    assert pictures_behind(path) == 0
+    assert starting_point(path).pictures == 0
     assert cli.main(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 0  # finished: as it was
     with pytest.raises(UserError, match="no run of the recipe pretrain"):
         save_starter(_another_run(tmp_path))

@@ -7,7 +7,6 @@ without a shape is all ground. Each question has a block of columns in one list 
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -22,7 +21,7 @@ MOST = 4  # of the same shape
 SUPERSAMPLED = 2
 ON_LEAVES = 0.18  # share of the pictures with a shape whose ground is many things of all sizes and colours
 LEAVES_FIELDS, LEAVES_EACH = 64, 80
-LEAVES_SEED = 20260_1129
+LEAVES_SEED = 202_601_129
 WITHOUT_SHAPE = 0.12  # share of the pictures
 ALONE = 0.75  # share of those with a shape that hold one of it
 
@@ -36,18 +35,6 @@ def questions() -> dict[str, tuple[str, ...]]:
         "shape": shapes.names(), "count": tuple(map(str, range(1, MOST + 1))),
         "surface": surfaces, "colour": COLOURS, "ground": surfaces, "ground colour": COLOURS,
     }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The answers of one picture, as places in those of each question; `shape` None: all ground."""
-
-    shape: int | None
-    count: int
-    surface: int
-    colour: int
-    ground: int
-    ground_colour: int
 
 
 def plans(count: int, rng: Rng) -> np.ndarray:

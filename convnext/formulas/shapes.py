@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-CLASS_SEED = 20260_1127  # of the parameters of every class: other numbers would make other classes
+CLASS_SEED = 202_601_127  # of the parameters of every class: other numbers would make other classes
 CONTOUR_POINTS = 96
 ARC_POINTS = 9
 FRACTAL_POINTS, FRACTAL_STEPS = 800, 10

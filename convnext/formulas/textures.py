@@ -13,7 +13,7 @@ import numpy as np
 
 SIDE = 128  # pixels of a field
 FIELDS = 10  # of each class
-FIELD_SEED = 20260_1128
+FIELD_SEED = 202_601_128
 
 Rng = np.random.Generator
 Formula = Callable[[Rng], np.ndarray]

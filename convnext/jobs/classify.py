@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..evidence import gather
 from ..models import create_model
 from ..models.layers import init_fan_in
-from ..models.zoo import pictures_behind, starting_point
+from ..models.zoo import starting_point
 from ..progress import Progress
 from ..recipe import Recipe
 from ..recipes import folder, length
@@ -40,15 +40,17 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     settings |= {name: value for name, value in folder.own_settings(given).items() if name not in settings}
     start: list[folder.Choice] = []
     weights = settings.get("weights", given.weights)
-    if given.derive == "finetune" and weights and (seen := pictures_behind(weights)) is not None:
-        given, start = folder.after_few(given, seen)
-    if weights and (given.derive in ("finetune", "probe") or given.name == "finetune"):
+    if given.derive in ("finetune", "probe") and weights:
         named = settings.get("model")
         size = parse_name(named).variant if named and ":" not in named else None
-        for name, value in starting_point(weights, size or given.model).items():
+        found = starting_point(weights, size or given.model)
+        for name, value in found.settings.items():
             if name not in settings and (named is None or name == "image_size"):
                 start.append(folder.Choice(name, value, "the weights' own"))
-        settings |= {choice.field: choice.value for choice in start if choice.field != "recipe"}
+        settings |= {choice.field: choice.value for choice in start}
+        if given.derive == "finetune":
+            given, freed = folder.after_few(given, found.pictures)
+            start = freed + start
     counts = splits.train.class_counts()
     facts = folder.Facts(
         images=len(splits.train),
@@ -101,7 +103,7 @@ def make_task(splits: sources.Splits, recipe: Recipe, run: Runtime) -> Classify:
         train_source = sources.cached(train, limit, progress)
     with Progress("decoding the held-out pictures beforehand", quiet=not run.main) as progress:
         val_source = sources.cached(val, limit, progress)
-    if run.main and train_source is train and not isinstance(train_source.read, sources.ArrayReader):
+    if run.main and train_source is train and isinstance(train.read, sources.FileReader):
         print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
     preprocess = replace(Preprocess.for_size(recipe.image_size), levels=recipe.levels)
     return Classify(train_source, val_source, recipe, preprocess, run)

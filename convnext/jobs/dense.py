@@ -90,7 +90,7 @@ def _from_weights(given: Recipe, settings: dict[str, Any]) -> list[Choice]:
         found = starting_point(weights, GPU_MODEL)
     except UserError as error:
         raise UserError(f"{error}; --model says whose weights they are") from None
-    own = [Choice(name, value, "the weights' own") for name, value in found.items() if name != "image_size"]
+    own = [Choice(name, value, "the weights' own") for name, value in found.settings.items() if name != "image_size"]
     settings |= {choice.field: choice.value for choice in own}
     return own
 

@@ -118,6 +118,18 @@ def _numbers(metadata: Mapping[str, str], where: str) -> list[int] | None:
     return numbers
 
 
+def groups_of(metadata: Mapping[str, str], classes: int, where: str) -> list[int]:
+    """How many of the classes each question has, where several are asked; [] where none are.
+
+    Raises UserError unless they make up all the classes.
+    """
+    groups: list[Any] = _json(metadata, "groups", where, list) or []
+    whole = all(isinstance(size, int) and size > 0 for size in groups) and sum(groups) == classes
+    if groups and not whole:
+        raise UserError(f"{where}: its metadata 'groups' do not make up its {classes} classes; take another copy of it")
+    return groups
+
+
 def _json(metadata: Mapping[str, str], key: str, where: str, kind: type = object) -> Any:
     """The value of one entry; None where there is none."""
     if key not in metadata:

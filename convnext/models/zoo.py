@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -185,31 +185,42 @@ def model_for(source: Source, *, name: str | None = None, ema: bool | None = Non
     return model
 
 
-def starting_point(source: Source, variant: str | None = None) -> dict[str, Any]:
-    """What a recipe has to know of weights to start from: `model`, `depths`, `dims`, `patch_size` and `image_size`.
+@dataclass(frozen=True)
+class StartingPoint:
+    """What a recipe has to know of weights to start from."""
 
-    Own depths and dims are left out where they are the variant's. Raises UserError as `load_weights` does.
+    settings: dict[str, Any]  # model, depths, dims, patch_size and image_size, as far as they follow from the file
+    pictures: (
+        int | None
+    )  # that they have learned from, 0 where those were drawn; None: it does not say, as released ones
+
+
+def starting_point(source: Source, variant: str | None = None) -> StartingPoint:
+    """Reads it from a checkpoint, once; own depths and dims are left out where they are the variant's.
+
+    Raises UserError as `load_weights` does.
     """
     opened = open_checkpoint(source, variant=variant)
     size = opened.release.eval_size if opened.release else None
     size = (_stored_protocol(opened) or {}).get("size", size)
     found: dict[str, Any] = {} if size is None else {"image_size": size}
+    return StartingPoint(found | _network_of(opened), _pictures_behind(opened))
+
+
+def _network_of(opened: Checkpoint) -> dict[str, Any]:
     if is_baseline(name := opened.described.variant):
-        return found | {"model": name}
+        return {"model": name}
     arch, _ = as_described(opened)
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
-            return found | {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size})
+            return {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size})
     stand_in = "convnext_isotropic_small" if arch.isotropic else "convnext_atto"
-    return found | {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size}
+    return {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size}
 
 
-def pictures_behind(source: Source) -> int | None:
-    """How many pictures weights have learned from, as far as their file says: 0 of those drawn by formula; None where
-    it says nothing, as released weights do not.
-    """
+def _pictures_behind(opened: Checkpoint) -> int | None:
     try:
-        pictures = json.loads(open_checkpoint(source).metadata.get("data", "{}")).get("pictures")
+        pictures = json.loads(opened.metadata.get("data", "{}")).get("pictures")
         return None if pictures is None else int(pictures["count"])
     except (json.JSONDecodeError, AttributeError, TypeError, KeyError, ValueError):
         return None  # whoever reads the record for what it is says that it is damaged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -105,7 +106,8 @@ class Classify:
     @property
     def described(self) -> dict[str, str]:
         """What a checkpoint's metadata says of the task."""
-        return {"task": "multi_label" if self.multi_label else "classify"}
+        groups = {"groups": json.dumps(self.groups)} if self.groups else {}
+        return {"task": "multi_label" if self.multi_label else "classify"} | groups
 
     @property
     def metric(self) -> tuple[str, Literal["max", "min"]]:

@@ -69,6 +69,10 @@ def stops_and_goes_on(words: list[str], run: Path, victim: Path, breaks: Any, ho
     assert read(run / "log.jsonl")[-1]["kind"] == "end"
 
 
+def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
 @pytest.mark.parametrize(
     ("split", "how", "workers"),
     [("train", "cut short", 0), ("train", "cut short", 2), ("train", "a note", 2), ("val", "cut short", 2),
@@ -95,11 +99,9 @@ def test_a_segmenter_stops_and_goes_on(
 ) -> None:  # fmt: skip
     data = masked()
     victim = sorted((data / folder).iterdir())[1]
-    small = {**tiny_detection, "image_size": 32, "segmentation.channels": 8, "steps": AHEAD, "workers": workers}
-    for name in ("micro_batch", "detection.regions", "weights"):
-        del small[name]
-    stops_and_goes_on([str(data), *as_arguments(small | {"eval_every": 2})], tmp_path / "run", victim, breaks, how,
-                      capsys)  # fmt: skip
+    small = without(tiny_detection, "micro_batch", "detection.regions", "weights")
+    small |= {"image_size": 32, "segmentation.channels": 8, "steps": AHEAD, "workers": workers, "eval_every": 2}
+    stops_and_goes_on([str(data), *as_arguments(small)], tmp_path / "run", victim, breaks, how, capsys)
 
 
 @pytest.mark.parametrize(("split", "how", "workers"), [("train2017", "cut short", 2), ("val2017", "a note", 0)])
@@ -109,9 +111,7 @@ def test_a_detector_stops_and_goes_on(
 ) -> None:  # fmt: skip
     data = annotated()
     victim = sorted((data / split).iterdir())[1]
-    small = {**tiny_detection, "steps": AHEAD, "workers": workers, "eval_every": 2}
-    for name in ("micro_batch", "weights"):
-        del small[name]
+    small = without(tiny_detection, "micro_batch", "weights") | {"steps": AHEAD, "workers": workers, "eval_every": 2}
     stops_and_goes_on([str(data), *as_arguments(small)], tmp_path / "run", victim, breaks, how, capsys)
 
 

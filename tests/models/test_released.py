@@ -55,7 +55,7 @@ def test_a_released_segmenter_on_disk_has_its_protocol(tmp_path: Path) -> None:
     opened = open_checkpoint(path)
     assert opened.release is SEGMENTERS[3]
     assert opened.source == str(path)
-    assert starting_point(path)["image_size"] == 640
+    assert starting_point(path).settings["image_size"] == 640
     assert carried(path)["licence"] == "MIT"
     assert '"size": 640' in carried(path)["preprocess"]
 
