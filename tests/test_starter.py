@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 import convnext
@@ -16,6 +17,7 @@ from convnext import cli, files
 from convnext.errors import UserError
 from convnext.formulas import source
 from convnext.models import create_model, from_pretrained
+from convnext.models.metadata import groups_of
 from convnext.models.zoo import starting_point
 from convnext.recipes import RECIPES
 from convnext.recipes.folder import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, after_few, derive
@@ -127,8 +129,19 @@ def test_a_start_is_made_by_a_command(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "run" / "starter.safetensors"
     assert starting_point(path).pictures == 0
     assert cli.main(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 0  # finished: as it was
+    Image.new("RGB", (40, 40)).save(tmp_path / "picture.png")
+    (answer,) = convnext.predict(tmp_path / "run" / "model.safetensors", [tmp_path / "picture.png"], top=583)
+    assert sum(p for _, p in answer.top) == pytest.approx(6, abs=1e-3)  # one answer to each question
     with pytest.raises(UserError, match="no run of the recipe pretrain"):
         save_starter(_another_run(tmp_path))
+
+
+def test_groups_that_are_not_all_classes_are_refused() -> None:
+    assert groups_of({}, 5, "here") == []
+    assert groups_of({"groups": "[2, 3]"}, 5, "here") == [2, 3]
+    for damaged in ("[2]", "[2, 3, 0]", '["2", 3]', "{}", "nothing"):
+        with pytest.raises(UserError, match="groups"):
+            groups_of({"groups": damaged}, 5, "here")
 
 
 def _another_run(tmp_path: Path) -> Path:

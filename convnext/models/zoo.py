@@ -41,7 +41,8 @@ DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that
 
 DESCRIBED = ("classes", "category_ids", "mask_coding", "preprocess")  # attributes that `from_pretrained` gives a model
 CARRIED = (
-    "classes", "category_ids", "mask_coding", "preprocess", "task", "metric", "which", "precision", "licence", "data"
+    "classes", "category_ids", "mask_coding", "preprocess", "task",
+    "groups", "metric", "which", "precision", "licence", "data"
 )  # fmt: skip
 
 
