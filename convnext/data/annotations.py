@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ..errors import UserError
-from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 from .images import IMAGE_SUFFIXES, BadImage, read_header
 
-SPLIT_NAMES = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 BACKGROUND = "background"  # of an image's entry: it was said to hold nothing, and not forgotten

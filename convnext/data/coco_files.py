@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .annotations import SPLIT_NAMES, Annotations, Fault, Layout
+from .annotations import Annotations, Fault, Layout
 from .coco_entries import REQUIRED
+from .folders import SPLIT_NAMES
 from .images import readable
 from .labelled import listed
 

@@ -17,7 +17,9 @@ from ..errors import UserError
 from .images import IMAGE_SUFFIXES, left_out, readable, require_regular, suffix_of
 from .labelled import FileReader, Source, listed, typical_size
 
-TRAIN_NAMES, VAL_NAMES, TEST_NAMES = ("train", "training"), ("val", "validation", "valid"), ("test", "testing")
+TRAIN_NAMES = ("train", "training")
+SPLIT_NAMES = {"train": TRAIN_NAMES, "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 RUNS = "runs"  # where runs are put that no other place is named for
 RUN_FILES = ({"recipe.json", "log.jsonl"}, {"folds.json"}, {"sweep.json"})  # those of a run, of folds, of a sweep
 SHOWN = 5  # folders that a note names
@@ -52,7 +54,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     """{"train": …, "val": …, "test": …}, or some of them, or none: then `root` itself holds the class folders."""
     names = {folder.name.lower(): folder for folder in class_folders(root)}
     found = {}
-    for split, spellings in (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES)):
+    for split, spellings in SPLIT_NAMES.items():
         if known := [name for name in spellings if name in names]:
             found[split] = names[known[0]]
     if len(found) < len(names) and not any(class_folders(folder) for folder in found.values()):

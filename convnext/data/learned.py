@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..formulas import source as formulas
-from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
+from .folders import SPLIT_OF, TRAIN_NAMES
 from .images import BadImage, open_image
 from .levels import Levels
 from .looks import LOOK_SIGNS, look, thumbnails
@@ -286,7 +286,7 @@ def _what_cannot_be_told(found: Recognised) -> str:
 
 def _in_other_splits(name: str) -> list[str]:
     first, slash, rest = name.partition("/")
-    plain = rest if slash and first.lower() in (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES) else name
+    plain = rest if slash and first.lower() in SPLIT_OF else name
     return [other for other in (plain, *(f"{split}/{plain}" for split in TRAIN_NAMES)) if other != name]
 
 

@@ -11,14 +11,12 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UserError
-from .folders import TRAIN_NAMES
+from .folders import SPLIT_NAMES, SPLIT_OF
 from .images import IMAGE_SUFFIXES, readable
 from .labelled import listed
 
 Pair = tuple[str, Path, Path]  # a picture's name, its file, its mask
 Find = Callable[..., Path | None]  # the folder of these names one inside the other, whatever their case
-VAL_NAMES, TEST_NAMES = ("val", "validation", "valid"), ("test", "testing")
-SPLITS = (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES))
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos", "rgb", "JPEGImages", "leftImg8bit")
 MASK_FOLDERS = ("annotations", "masks", "mask", "labels", "label", "segmentations", "segmentation", "SegmentationClass",
                 "SegmentationClassPNG", "gtFine", "gt", "groundtruth", "ground_truth")  # fmt: skip
@@ -87,7 +85,7 @@ def _only_images(root: Path) -> bool:
     if len(visible) != 1 or visible[0].name not in IMAGE_FOLDERS:
         return False
     inside = {path.name.lower() for path in visible[0].iterdir() if path.is_dir()}
-    return inside <= {name for _, names in SPLITS for name in names}  # others are folders of classes
+    return inside <= SPLIT_OF.keys()  # others are folders of classes
 
 
 def masked_folder(root: Path) -> MaskedFolder:
@@ -98,7 +96,7 @@ def masked_folder(root: Path) -> MaskedFolder:
         return found
     find = _finder(root)
     places: dict[str, tuple[Path, Path]] = {}
-    for split, names in SPLITS:
+    for split, names in SPLIT_NAMES.items():
         for images, masks in (pair for name in names for pair in _candidates(find, name)):
             if split not in places and images is not None and masks is not None and _any_image(masks):
                 places[split] = (images, masks)
@@ -161,7 +159,7 @@ def _has_folders(folder: Path) -> bool:
 def _together(root: Path, find: Find) -> dict[str, tuple[Path, Path]]:
     """Folders in which most pictures have their masks beside them, as Roboflow exports semantic masks."""
     places = {}
-    for split, names in SPLITS:
+    for split, names in SPLIT_NAMES.items():
         for folder in filter(None, map(find, names)):
             if split not in places and _holds_both(folder):
                 places[split] = (folder, folder)
@@ -193,7 +191,7 @@ def _voc(root: Path) -> MaskedFolder | None:
         if not (images.is_dir() and masks.is_dir() and _any_image(masks) and (top / VOC_LISTS).is_dir()):
             continue
         lists = {path.stem.lower(): path for path in sorted((top / VOC_LISTS).glob("*.txt"))}
-        found = {split: lists[name] for split, names in SPLITS for name in names if name in lists}
+        found = {split: lists[name] for split, names in SPLIT_NAMES.items() for name in names if name in lists}
         if "train" not in found and "val" not in found:
             whole = lists.get("trainval") or next(iter(lists.values()), None)
             found = {} if whole is None else {"": whole}
@@ -223,7 +221,7 @@ def _named(path: Path, pictures: dict[str, Path]) -> dict[str, Path]:
 def without_masks(root: Path) -> Path | None:
     """A folder that is called as one of images is and that has no folder of masks."""
     for images in IMAGE_FOLDERS:
-        for split in (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES, ""):
+        for split in (*SPLIT_OF, ""):
             masks = [place for name in MASK_FOLDERS for place in (root / name / split, root / split / name)]
             for folder in (root / images / split, root / split / images):
                 if folder.is_dir() and not any(place.is_dir() for place in masks):

@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import UserError
-from .folders import TEST_NAMES, TRAIN_NAMES, VAL_NAMES, entries
+from .folders import SPLIT_OF, entries
 from .labelled import listed
 
 TABLE_NAME = "labels.csv"
-SPLITS = {**dict.fromkeys(TRAIN_NAMES, "train"), **dict.fromkeys(VAL_NAMES, "val"), **dict.fromkeys(TEST_NAMES, "test")}
 YES_NO = {"1": True, "1.0": True, "true": True, "yes": True,
           "0": False, "0.0": False, "false": False, "no": False, "": False}  # fmt: skip
 PATH_NAMES = ("path", "filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "image_id",
@@ -173,9 +172,9 @@ def _splits(header: Sequence[str], rows: list[Row], table: Path) -> tuple[str, .
     if column is None:
         return None
     for number, row in enumerate(rows, start=2):
-        if row[column].strip().lower() not in SPLITS:
-            raise UserError(f"row {number} of {table}: split is {row[column]!r}, expected {' or '.join(SPLITS)}")
-    return tuple(SPLITS[row[column].strip().lower()] for row in rows)
+        if row[column].strip().lower() not in SPLIT_OF:
+            raise UserError(f"row {number} of {table}: split is {row[column]!r}, expected {' or '.join(SPLIT_OF)}")
+    return tuple(SPLIT_OF[row[column].strip().lower()] for row in rows)
 
 
 def _found(table: LabelTable, root: Path) -> LabelTable:

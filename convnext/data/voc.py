@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .annotations import SPLIT_NAMES, Annotations, Fault, Layout, name_below, sizes_of_pictures, visible_pictures
+from .annotations import Annotations, Fault, Layout, name_below, sizes_of_pictures, visible_pictures
+from .folders import SPLIT_NAMES, SPLIT_OF
 from .images import IMAGE_SUFFIXES, readable
 
 XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
@@ -170,10 +171,9 @@ def _splits(root: Path, paired: Mapping[str, tuple[Path, Path]]) -> tuple[dict[s
     listed = _listed(root, by_stem)
     if not listed:
         folders = {key: os.path.relpath(xml, root).split(os.sep)[0].lower() for key, (xml, _) in paired.items()}
-        split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
         found: dict[str, list[str]] = {}
         for key, folder in folders.items():
-            found.setdefault(split_of.get(folder, "train"), []).append(key)
+            found.setdefault(SPLIT_OF.get(folder, "train"), []).append(key)
         lacking = _without_xml(root, paired)
         note = f"{lacking:,} of {lacking + len(paired):,} pictures have no XML file, and are left out"
         return found, (note,) if lacking else ()
@@ -237,8 +237,7 @@ def _places(root: Path) -> Iterator[Path]:
 
 def _xml_folders(root: Path) -> list[Path]:
     """The folders that may hold XML files: the data set's own, and each split's."""
-    splits = {name for names in SPLIT_NAMES.values() for name in names}
-    inside = [one for one in _folders(root) if one.name.lower() in splits]
+    inside = [one for one in _folders(root) if one.name.lower() in SPLIT_OF]
     places = [root, *inside]
     return places + [one for place in places for one in _folders(place) if one.name.lower() in XML_FOLDERS]
 

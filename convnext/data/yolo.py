@@ -18,7 +18,6 @@ from .. import files
 from ..errors import UserError
 from .annotations import (
     BACKGROUND,
-    SPLIT_NAMES,
     Annotations,
     Fault,
     Layout,
@@ -29,12 +28,12 @@ from .annotations import (
     visible_pictures,
 )
 from .coco_entries import READ_FROM
+from .folders import SPLIT_NAMES, SPLIT_OF
 from .images import readable
 from .labelled import listed
 
 LARGEST_SHARE = 2  # a little over 1 is an object cut by the border; much more are pixels
 LARGEST_CONFIG = 2**20  # bytes that are looked at; the largest known, of 1,203 classes, has 30,000
-SETS = {name for names in SPLIT_NAMES.values() for name in names}
 BOX_NUMBERS = 5  # of a line with a box: the class, centre and sides
 VISIBILITIES = (0.0, 1.0, 2.0)  # of a key point, in COCO's and YOLO's counting
 
@@ -148,7 +147,7 @@ def _names_data(path: Path) -> bool:
     except OSError:
         return False
     keys = {line.partition(":")[0].strip("'\" ") for line in lines if ":" in line and not line.startswith((" ", "#"))}
-    return not path.name.startswith(".") and bool({"names", "nc"} & keys) and bool(SETS & keys)
+    return not path.name.startswith(".") and bool({"names", "nc"} & keys) and bool(SPLIT_OF.keys() & keys)
 
 
 def _config(where: Path) -> Config:

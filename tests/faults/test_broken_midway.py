@@ -104,14 +104,18 @@ def test_a_segmenter_stops_and_goes_on(
     stops_and_goes_on([str(data), *as_arguments(small)], tmp_path / "run", victim, breaks, how, capsys)
 
 
-@pytest.mark.parametrize(("split", "how", "workers"), [("train2017", "cut short", 2), ("val2017", "a note", 0)])
+@pytest.mark.parametrize(
+    ("split", "how", "workers"),
+    [("train2017", "cut short", 2), pytest.param("val2017", "a note", 0, marks=pytest.mark.slow)],
+)
 def test_a_detector_stops_and_goes_on(
     split: str, how: str, workers: int, annotated: Any, tiny_detection: Any, tmp_path: Path, as_arguments: Any,
     breaks: Any, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     data = annotated()
     victim = sorted((data / split).iterdir())[1]
-    small = without(tiny_detection, "micro_batch", "weights") | {"steps": AHEAD, "workers": workers, "eval_every": 2}
+    small = without(tiny_detection, "micro_batch", "weights")
+    small |= {"steps": 20, "workers": workers, "eval_every": 2}
     stops_and_goes_on([str(data), *as_arguments(small)], tmp_path / "run", victim, breaks, how, capsys)
 
 

@@ -24,6 +24,7 @@ from convnext.variants import VARIANTS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 KINDS = ("mask_rcnn", "cascade_mask_rcnn")
+CASCADE_SELDOM = ("mask_rcnn", pytest.param("cascade_mask_rcnn", marks=pytest.mark.slow))  # half a minute each
 DEVICE = "cuda"
 # Our names of the losses, and mmdetection's
 LOSSES = {"rpn_cls": "loss_rpn_cls", "rpn_box": "loss_rpn_bbox", "cls": "loss_cls", "box": "loss_bbox",
@@ -231,7 +232,7 @@ def test_masks_a_few_at_a_time_are_the_same(drawn: Detector, monkeypatch: pytest
         assert torch.equal(torch.cat(parts), whole["masks"])
 
 
-@pytest.mark.parametrize("drawn", KINDS, indirect=True)
+@pytest.mark.parametrize("drawn", CASCADE_SELDOM, indirect=True)
 def test_detections_are_mmdetections(drawn: Detector, theirs: dict[str, Tensor]) -> None:
     """In fp64: in fp32 mmdetection itself differs by 3e-3 pixels from one machine to another."""
     with torch.no_grad():
@@ -301,7 +302,7 @@ def tiny_detector(kind: str = "mask_rcnn") -> Detector:
     return build_detector(kind, ConvNeXt(ARCH, out_norms=True), CLASSES)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CASCADE_SELDOM)
 def test_a_detector_without_masks_is_the_box_part_of_one_with_them(kind: str) -> None:
     whole, alone = tiny_detector(kind), tiny_detector(WITHOUT_MASKS[kind])  # type: ignore[index]
     weights = {name: value for name, value in drawn_weights(whole).items() if "mask_head" not in name}
