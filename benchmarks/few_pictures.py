@@ -1,12 +1,15 @@
 """Learning from few pictures: the default, from scratch and from the start that ships, beside ResNet-18 and others.
 
     python benchmarks/few_pictures.py [--pictures FOLDER] [--minutes 1] [--each 5 10 20 50] [--seeds 1] [--only WORDS]
+    python benchmarks/few_pictures.py --road --each 50 --seen 40000 --results benchmarks/results/few_pictures_road.json
     python benchmarks/few_pictures.py --table         # what was measured so far, as Markdown
 
 Six sets of different kinds, each with so many pictures a class: letters in random colours on random grounds; things of
 one colour, which is the class, whatever their shape; one texture of four grains; scikit-learn's digits; ten classes of
 photographs; cats and dogs. A method is a way of `convnext train FOLDER --minutes M`; beside it is logistic regression
 on the pixels. FOLDER holds imagenette-112/ and cats-vs-dogs-128/. Results go to benchmarks/results, a row for each.
+`--road` takes networks between ResNet and ConvNeXt instead, the paper's steps at a quarter of the width and a third of
+the depth, all from scratch under the recipe that ResNet-18 gets; `--seen` counts the length in pictures, not minutes.
 """
 
 from __future__ import annotations
@@ -35,6 +38,12 @@ WAYS: dict[str, tuple[str, ...]] = {
     "scratch": ("--weights", "none"),
     "probe": ("--recipe", "probe", "--weights", "starter"),
     "ResNet-18": ("--weights", "none", "--model", "torchvision:resnet18"),
+}
+
+ROAD_STEPS = (1, 3, 4, 6, 7, 9, 13, 14, 15, 16)  # those between change one thing more than the one before
+ROAD = {
+    f"step {step}": ("--weights", "none", "--model", f"roadmap:tiny/{step}:width=0.25,depth=0.34")
+    for step in ROAD_STEPS
 }
 
 Pictures = Iterator[tuple[str, str, Image.Image]]  # split, class, picture
@@ -103,9 +112,9 @@ def make(name: str, each: int, root: Path, real: Path) -> Folder:
     return Folder(root)
 
 
-def measure(folder: Folder, way: tuple[str, ...], minutes: float, seed: int, out: Path) -> dict[str, Any]:
+def measure(folder: Folder, way: tuple[str, ...], length: tuple[str, ...], seed: int, out: Path) -> dict[str, Any]:
     """The best and the last evaluation of one run."""
-    words = ("train", folder.data, *way, "--minutes", f"{minutes:g}", "--seed", seed, "--no-report", "--out", out)
+    words = ("train", folder.data, *way, *length, "--seed", seed, "--no-report", "--out", out)
     run = Run(out, *command(*words))
     if run.code or not run.evaluations:
         raise SystemExit(f"{' '.join(map(str, words))}\n{run.text[-2000:]}")
@@ -118,30 +127,48 @@ def measure(folder: Folder, way: tuple[str, ...], minutes: float, seed: int, out
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over the seeds of the best evaluation, a row a set and size."""
     ways = list(dict.fromkeys(row["way"] for row in rows))
-    lines = ["| set | pictures a class | minutes | " + " | ".join(ways) + " |", "|" + "---|" * (3 + len(ways))]
-    for key in dict.fromkeys((row["set"], row["each"], row["minutes"]) for row in rows):
+    lines = ["| set | pictures a class | length | " + " | ".join(ways) + " |", "|" + "---|" * (3 + len(ways))]
+    for key in dict.fromkeys((row["set"], row["each"], length_of(row)) for row in rows):
         cells = []
         for way in ways:
             values = [
-                row["best"] for row in rows if (row["set"], row["each"], row["minutes"], row["way"]) == (*key, way)
+                row["best"] for row in rows if (row["set"], row["each"], length_of(row), row["way"]) == (*key, way)
             ]
             spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
             cells.append(f"{mean(values):.1f}{spread}" if values else "")
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]:g} | " + " | ".join(cells) + " |")
+        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def length_of(row: dict[str, Any]) -> str:
+    return f"{row['minutes']:g} min" if "minutes" in row else f"{row['seen']:,} seen"
+
+
+def limits(folder: Folder, options: argparse.Namespace) -> tuple[str, ...]:
+    """How long a run is, as words of the command; where pictures are counted, every evaluation is a fifth of it."""
+    if options.seen is None:
+        return ("--minutes", f"{options.minutes:g}")
+    images = sum(1 for _ in (Path(folder.data) / "train").glob("*/*"))
+    epochs = max(1, round(options.seen / images))
+    return ("--epochs", str(epochs), "--set", f"eval_every={max(1, epochs // 5)}", "--set", "workers=0")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, default=PICTURES)
     parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seen", type=int, help="pictures that a run is shown, instead of --minutes")
+    parser.add_argument("--road", action="store_true", help="networks between ResNet and ConvNeXt")
     parser.add_argument("--each", type=int, nargs="+", default=EACH)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="sets whose name holds this")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *ROAD])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    ways = {
+        name: way for name, way in (ROAD if options.road else WAYS).items() if name in (options.ways or ROAD | WAYS)
+    }
     rows: list[dict[str, Any]] = json.loads(options.results.read_text()) if options.results.exists() else []
     if options.table:
         print(table(rows))
@@ -150,13 +177,14 @@ def main() -> None:
         for each in options.each:
             with tempfile.TemporaryDirectory() as work:
                 folder = make(name, each, Path(work) / "data", options.pictures)
-                common = {"set": name, "each": each, "minutes": options.minutes}
-                for way in options.ways:
+                common = {"set": name, "each": each}
+                common |= {"minutes": options.minutes} if options.seen is None else {"seen": options.seen}
+                for way, words in ways.items():
                     for seed in range(options.seeds):
                         row = common | {"way": way, "seed": seed}
                         if any(row.items() <= old.items() for old in rows):
                             continue
-                        row |= measure(folder, WAYS[way], options.minutes, seed, Path(work) / "run")
+                        row |= measure(folder, words, limits(folder, options), seed, Path(work) / "run")
                         shutil.rmtree(Path(work) / "run")
                         print(row, flush=True)
                         rows.append(row)
