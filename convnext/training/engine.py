@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,12 @@ class _Pending:
 
 def step(
     task: Task, model: nn.Module, state: TrainState, batches: Sequence[MicroBatch], recipe: Recipe, run: Runtime
-) -> Tensor:
-    """One optimiser step over this process's micro-batches; returns their share of the total batch's mean loss."""
-    total = torch.zeros((), device=run.device)
+) -> dict[str, Tensor]:
+    """One optimiser step over this process's micro-batches; their share of the total batch's mean, as "loss".
+
+    Where it is a sum of several losses, theirs stand beside it, by the names that the task gives them.
+    """
+    means: dict[str, Tensor] = {}
     count = (
         len(batches)
         if run.world == 1
@@ -66,7 +70,10 @@ def step(
             loss = torch.stack([value.float() for value in losses.values()]).sum()
             loss = loss * (weight * run.world / recipe.batch_size)  # gradients are averaged over processes
             loss.backward()
-        total += loss.detach() / run.world
+        shares = {"loss": loss.detach() / run.world}
+        if len(losses) > 1:
+            shares |= {name: value.detach().float() * (weight / recipe.batch_size) for name, value in losses.items()}
+        means = {name: means.get(name, 0.0) + value for name, value in shares.items()}
     if recipe.optim.clip_grad is not None:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad)
     state.optimiser.step()
@@ -74,7 +81,7 @@ def step(
     if recipe.ema is not None:
         state.update_average(recipe.ema)
     state.step += 1
-    return total
+    return means
 
 
 def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish,
@@ -90,7 +97,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     total = recipe.steps or 0
     model = prepared(state.model, recipe, run)
     due = _Due(recipe, per_epoch)
-    window: list[Tensor] = []
+    window: list[dict[str, Tensor]] = []
     pending: deque[_Pending] = deque()
     first, training_s = state.step, 0.0
     with Log(folder / "log.jsonl", total, quiet=not run.main) as log:
@@ -104,18 +111,16 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             lr = schedule.at(state.step)
             set_lr(state.optimiser, lr)
             runtime.seed_step(recipe.seed, state.step, run.rank)
-            loss = step(task, model, state, batches, recipe, run)
-            window.append(loss)
-            pending.append(_Pending(state.step - 1, lr, tuple(i for b in batches for i in b.ids), loss))
+            window.append(step(task, model, state, batches, recipe, run))
+            ids = tuple(i for b in batches for i in b.ids)
+            pending.append(_Pending(state.step - 1, lr, ids, window[-1]["loss"]))
             _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
             training_s += time.perf_counter() - mark
             speed = (state.step - first) * recipe.batch_size / training_s
             log.tick(state.step, speed, first)
             if due.log(state.step):
-                mean = float(run.all_sum(torch.stack(window).sum().cpu().double() / len(window)))
-                log.row(
-                    "train", state.step, epoch=state.step / per_epoch, loss=mean, lr=lr, images_per_s=round(speed, 1)
-                )
+                means = _means(window, run)
+                log.row("train", state.step, epoch=state.step / per_epoch, **means, lr=lr, images_per_s=round(speed, 1))
                 window = []
             if due.checkpoint(state.step):  # before the evaluation: should that fail, nothing is lost
                 _check(pending, 0, run)
@@ -129,7 +134,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
                 run.barrier()
             if not state.evaluated:
                 pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
-                judge(f"loss {mean:.4f}  ", pace)
+                judge(f"loss {means['loss']:.4f}  ", pace)
             stop = _stale(state, recipe)
             if stop:
                 log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
@@ -137,6 +142,16 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             mark = time.perf_counter()
         log.row("end", state.step, steps=total)
     return state
+
+
+def _means(window: Sequence[dict[str, Tensor]], run: Runtime) -> dict[str, Any]:
+    """Of some steps' shares, over all processes: "loss", and where it has several parts "losses" by name."""
+    means = {
+        name: float(run.all_sum(torch.stack([shares[name] for shares in window]).sum().cpu().double() / len(window)))
+        for name in window[0]
+    }
+    loss = means.pop("loss")
+    return {"loss": loss, "losses": means} if means else {"loss": loss}
 
 
 def prepared(model: nn.Module, recipe: Recipe, run: Runtime) -> nn.Module:

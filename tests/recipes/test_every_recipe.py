@@ -14,6 +14,7 @@ from convnext.models import create_model, save_weights
 from convnext.recipes import RECIPES
 
 STEPS = 20
+PARTS = {"detect": {"rpn_cls", "rpn_box"}, "segment": {"main", "auxiliary"}}  # of the loss, in the log
 
 
 def shrunk(name: str, place: Path) -> dict[str, Any]:
@@ -55,7 +56,12 @@ def test_a_shrunk_recipe_trains(name: str, pictures: Any, annotated: Any, masked
     data = make[RECIPES[name].task]()
     settings = shrunk(name, tmp_path)
     result = api.train(data, name, out=tmp_path / "run", settings=settings, report=False)
-    losses = [row["loss"] for row in result.history if row["kind"] == "train"]
+    rows = [row for row in result.history if row["kind"] == "train"]
+    losses = [row["loss"] for row in rows]
+    parts = [row.get("losses", {}) for row in rows]
+    assert parts[0].keys() >= PARTS.get(RECIPES[name].task, set())
+    assert bool(parts[0]) == (RECIPES[name].task in PARTS)
+    assert [sum(part.values()) for part in parts if part] == pytest.approx(losses if parts[0] else [], rel=1e-5)
     assert result.history[-1]["step"] == settings["steps"]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-6:]) < np.mean(losses[:3])

@@ -160,7 +160,7 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         loss = engine.step(
             Sum(), model, now, [_Rows(x) for x in rows.split(parts)], recipe, runtime.Runtime(torch.device("cpu"))
         )
-        weights.append((float(loss), model.weight.detach()))
+        weights.append((float(loss["loss"]), model.weight.detach()))
     for loss, weight in weights[1:]:
         assert loss == pytest.approx(weights[0][0], abs=1e-6)
         torch.testing.assert_close(weight, weights[0][1])

@@ -209,7 +209,7 @@ with runtime.start("fp32") as run:
     batches = [Rows(rows[[i for _, i in part]]) for part in parts]
     for _ in range(3):
         loss = engine.step(Task(), engine.prepared(model, recipe, run), now, batches, recipe, run)
-    print(model.linear.weight.tolist(), float(run.all_sum(loss)))
+    print(model.linear.weight.tolist(), float(run.all_sum(loss["loss"])))
 """
 
 
