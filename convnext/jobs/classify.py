@@ -29,6 +29,7 @@ from ..training import log, optim
 from ..training.runtime import Runtime
 from ..variants import parse_name
 from .first_weights import start_from
+from .mirrors import what_a_mirror_changes
 
 BASELINE_STRIDE = 32  # pixels to a position of a baseline's last map
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
@@ -60,6 +61,7 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
         largest_class=max(counts),
         multi_label=splits.train.multi_label,
         few_steps=run.device.type == "cpu",
+        mirror=what_a_mirror_changes(splits.train) if _may_mirror(given, settings, splits.train) else "",
     )
     resolved, choices = folder.derive(given, facts, settings)
     resolved = length.asked(resolved, settings)
@@ -83,6 +85,12 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
             "pass --set num_classes=none to take the data's"
         )
     return resolved, choices
+
+
+def _may_mirror(given: Recipe, settings: dict[str, Any], train: sources.Source) -> bool:
+    """Whether nothing has decided yet if the pictures are mirrored, and their classes can say."""
+    asked = "augment.hflip" in settings or given.derive == "none"
+    return not asked and not train.multi_label and train.typical_size > folder.TINY_SIDE
 
 
 def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folder.Choice]:

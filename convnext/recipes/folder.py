@@ -45,6 +45,7 @@ class Facts:
     largest_class: int
     multi_label: bool = False
     few_steps: bool = False  # the machine has no accelerator
+    mirror: str = ""  # the reason why pictures are not mirrored, for people
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
             "which downloads them), or use --recipe scratch"
         )
     made: dict[str, tuple[Any, str]] = {}
-    rules = (_start, _size, _model, _patch, _batch, _length, _rate, _augment, _regularise, _loss)
+    rules = (_start, _size, _model, _patch, _batch, _length, _rate, _mirror, _augment, _regularise, _loss)
     for rule in rules:
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
@@ -230,6 +231,10 @@ def _rate(recipe: Recipe, facts: Facts) -> Made:
     return {
         "optim.lr": (lr, f"{base:g} at a batch of {REFERENCE_BATCH}, with the square root of the batch (Adam's rule)")
     }
+
+
+def _mirror(recipe: Recipe, facts: Facts) -> Made:
+    return {"augment.hflip": (0.0, facts.mirror)} if facts.mirror else {}
 
 
 def _augment(recipe: Recipe, facts: Facts) -> Made:
