@@ -151,6 +151,7 @@ class Recipe:
     depths: tuple[int, ...] | None = None
     dims: tuple[int, ...] | None = None
     patch_size: int = 4
+    stem: Literal["patch", "pool"] = "patch"  # the paper's | ResNet's, of the same stride (variants.py: Arch)
     num_classes: int | None = None  # None: what the data has
     # black and white of pictures of more than 8 bits, measured on the data; None: as their type says
     levels: tuple[float, float] | None = None

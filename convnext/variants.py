@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Literal
 
 from .errors import UserError
 
@@ -22,18 +23,24 @@ CROP_FRACTION = 0.875  # resize the short side to size / 0.875, then crop: 224 <
 WHOLE_BELOW_SIZE = 128  # small images are used whole: a centre crop would throw away what little there is
 
 
+POOL_STEM_KERNEL = 7
 STARTER = "starter"  # the name of the weights that ship with the package (convnext/assets/starter.safetensors)
 
 
 @dataclass(frozen=True)
 class Arch:
-    """One network of the family; `isotropic` has a single stage behind a 16 x 16 stem without norm."""
+    """One network of the family; `isotropic` has a single stage behind a 16 x 16 stem without norm.
+
+    `patch_size` is the stem's stride. Its form is the paper's patches, or "pool": ResNet's 7 x 7 convolution of half
+    that stride and max-pooling of 3, with LayerNorm and GELU between (ours, for few pictures: docs/LOG.md).
+    """
 
     depths: tuple[int, ...]
     dims: tuple[int, ...]
     patch_size: int = 4
     isotropic: bool = False
     layer_scale: float = 1e-6
+    stem: Literal["patch", "pool"] = "patch"
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.dims) or len(self.depths) != (1 if self.isotropic else 4):
@@ -43,6 +50,15 @@ class Arch:
             )
         if min((*self.depths, *self.dims, self.patch_size)) < 1:
             raise UserError(f"depths {self.depths}, dims {self.dims} and patch_size {self.patch_size} must be positive")
+        if self.stem not in ("patch", "pool"):
+            raise UserError(f"stem {self.stem!r} must be patch or pool")
+        if self.stem == "pool" and (self.isotropic or self.patch_size % 2):
+            raise UserError("a stem that pools needs four stages behind it and an even patch_size, as it halves twice")
+
+    @property
+    def stem_kernel(self) -> int:
+        """Side of the stem's convolution."""
+        return POOL_STEM_KERNEL if self.stem == "pool" else self.patch_size
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -56,14 +72,17 @@ class Arch:
             depth * (2 * MLP_RATIO * c * c + (KERNEL_SIZE**2 + 1 + 2 + MLP_RATIO + 1 + scale) * c)
             for depth, c in zip(self.depths, self.dims, strict=True)
         )
-        stem = (self.patch_size**2 * in_chans + 1) * self.dims[0] + (0 if self.isotropic else 2 * self.dims[0])
+        stem = (self.stem_kernel**2 * in_chans + 1) * self.dims[0] + (0 if self.isotropic else 2 * self.dims[0])
         downs = sum(2 * a + (4 * a + 1) * b for a, b in zip(self.dims, self.dims[1:], strict=False))
         return stem + downs + block + 2 * self.dims[-1] + (self.dims[-1] + 1) * num_classes
 
     def multiply_adds(self, image_size: int, num_classes: int = CLASSES_1K, in_chans: int = 3) -> int:
         """Multiply-adds of convolutions and linear layers for one square image (the paper's convention)."""
-        side = image_size // self.patch_size
-        total = self.patch_size**2 * in_chans * self.dims[0] * side**2
+        side = first = image_size // self.patch_size
+        if self.stem == "pool":  # padded: a rest of the picture counts
+            first = -(-image_size // (self.patch_size // 2))
+            side = -(-first // 2)
+        total = self.stem_kernel**2 * in_chans * self.dims[0] * first**2
         for i, (depth, c) in enumerate(zip(self.depths, self.dims, strict=True)):
             if i:
                 side //= 2
@@ -285,7 +304,8 @@ def _known(name: str, variant: str, tag: str | None) -> ModelName:
 
 
 def custom(arch: Arch, *, depths: tuple[int, ...] | None = None, dims: tuple[int, ...] | None = None,
-           patch_size: int | None = None, layer_scale: float | None = None) -> Arch:  # fmt: skip
+           patch_size: int | None = None, layer_scale: float | None = None,
+           stem: str | None = None) -> Arch:  # fmt: skip
     """`arch` with the given parts replaced; None keeps the row's own."""
-    given = {"depths": depths, "dims": dims, "patch_size": patch_size, "layer_scale": layer_scale}
+    given = {"depths": depths, "dims": dims, "patch_size": patch_size, "layer_scale": layer_scale, "stem": stem}
     return replace(arch, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None})  # type: ignore[arg-type]

@@ -127,6 +127,7 @@ def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
         layer_scale_init_value=recipe.layer_scale,
         head_init_scale=recipe.head_init_scale,
         patch_size=recipe.patch_size,
+        stem=recipe.stem,
         depths=recipe.depths,
         dims=recipe.dims,
     )

@@ -111,7 +111,8 @@ def backbone_of(recipe: Recipe) -> Any:
     torch.manual_seed(recipe.seed)
     backbone = create_model(
         recipe.model, drop_path_rate=recipe.drop_path, layer_scale_init_value=recipe.layer_scale,
-        depths=recipe.depths, dims=recipe.dims, patch_size=recipe.patch_size, out_norms=True,
+        depths=recipe.depths, dims=recipe.dims, patch_size=recipe.patch_size, stem=recipe.stem,
+        out_norms=True,
     )  # fmt: skip
     if recipe.init == "fan_in":
         init_fan_in(backbone)

@@ -165,8 +165,13 @@ class ConvNeXt(Backbone):
     """
 
     def _build(self, arch: Arch, in_chans: int, drop_paths: list[float]) -> None:
-        dims, patch = arch.dims, arch.patch_size
-        stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], patch, stride=patch), LayerNormFirst(dims[0]))
+        dims, patch, kernel = arch.dims, arch.patch_size, arch.stem_kernel
+        norm = LayerNormFirst(dims[0])
+        if arch.stem == "pool":
+            conv = nn.Conv2d(in_chans, dims[0], kernel, stride=patch // 2, padding=kernel // 2)
+            stem = nn.Sequential(conv, norm, nn.GELU(), nn.MaxPool2d(3, stride=2, padding=1))
+        else:
+            stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], kernel, stride=patch), norm)
         downs = [
             nn.Sequential(LayerNormFirst(before), nn.Conv2d(before, after, 2, stride=2))
             for before, after in pairwise(dims)

@@ -228,6 +228,8 @@ def from_official(weights: Weights, written: str, arch: Arch, dense: bool) -> We
             f"{written} is for detectors and segmenters, and this network is a classifier; use mmpretrain, or build "
             "the model with out_norms=True"
         )
+    if arch.stem == "pool" and written != "official":
+        raise UserError(f"{written} has no ConvNeXt whose stem pools; use the official naming, which convnext reads")
     if arch.isotropic and naming is not OFFICIAL:
         raise UserError(f"{written} has no isotropic ConvNeXt; use the official naming")
     if naming.needs_scale and arch.layer_scale <= 0:

@@ -74,7 +74,7 @@ def _network(shape: Any, where: str, *, baseline: bool) -> tuple[Arch | None, di
         arch = Arch(
             _whole_numbers(given["depths"], MOST_BLOCKS), _whole_numbers(given["dims"], WIDEST),
             _whole_numbers([given["patch_size"]], LARGEST_PATCH)[0], given["isotropic"] is True,
-            float(given["layer_scale"]),
+            float(given["layer_scale"]), shape.get("stem", "patch"),
         )  # fmt: skip
         if not isfinite(arch.layer_scale) or arch.layer_scale < 0 or not isinstance(given["isotropic"], bool):
             raise ValueError("layer_scale and isotropic must be a number and a truth value")

@@ -17,7 +17,7 @@ def as_described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
     said = opened.described
     if said.arch is None:
         return found, settings
-    rows = [(getattr(said.arch, key), getattr(found, key)) for key in ("depths", "dims", "patch_size", "isotropic")]
+    rows = [(getattr(said.arch, key), getattr(found, key)) for key in ("depths", "dims", "stem_kernel", "isotropic")]
     rows.append((said.settings.get("in_chans", settings["in_chans"]), settings["in_chans"]))
     if wrong := next(((says, holds) for says, holds in rows if says != holds), None):
         raise UserError(

@@ -36,6 +36,7 @@ from .upernet import Segmenter
 
 HeadRule = Literal["auto", "drop", "rows"]
 DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
+DEFAULT_STEM = "patch"
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
@@ -55,7 +56,7 @@ def create_model(
     name: str, *, weights: Source | None = None, num_classes: int | None = None, in_chans: int | None = None,
     drop_path_rate: float = 0.0, drop_rate: float = 0.0, layer_scale_init_value: float | None = None,
     head_init_scale: float = 1.0, patch_size: int = DEFAULT_PATCH, depths: Sequence[int] | None = None,
-    dims: Sequence[int] | None = None, out_norms: bool = False, features_only: bool = False,
+    dims: Sequence[int] | None = None, stem: str = DEFAULT_STEM, out_norms: bool = False, features_only: bool = False,
     out_indices: Iterable[int] = (0, 1, 2, 3),
 ) -> nn.Module:  # fmt: skip
     """A network by name, in training mode: (N, in_chans, H, W) -> (N, num_classes) logits, or maps (`Backbone`).
@@ -64,8 +65,9 @@ def create_model(
     says what to load (a released tag such as "in1k", a path, a hub id, a state dict). Or it is a checkpoint's path,
     whose weights are then loaded; or a baseline, "torchvision:resnet18" or "timm:resnet18". `num_classes` and
     `in_chans` are 1000 and 3, or the checkpoint's own. `layer_scale_init_value` None is the size's own start (1e-6;
-    none for isotropic small and base, as for 0). `head_init_scale` means nothing to a baseline. What loading did is
-    kept as `.load_report`. Raises UserError for an unknown name and for options or weights that do not fit.
+    none for isotropic small and base, as for 0). `stem` is "patch" or "pool", `patch_size` its stride (`Arch`).
+    `head_init_scale` means nothing to a baseline. What loading did is kept as `.load_report`. Raises UserError for an
+    unknown name and for options or weights that do not fit.
     """
     opened = open_checkpoint(name) if _is_file(name) else None
     baseline = opened.described.variant if opened else name
@@ -74,6 +76,7 @@ def create_model(
         "dims": _tuple(dims),
         "layer_scale": layer_scale_init_value,
         "patch_size": None if patch_size == DEFAULT_PATCH else patch_size,
+        "stem": None if stem == DEFAULT_STEM else stem,
     }
     maps = {"out_norms": out_norms, "features_only": features_only, "out_indices": tuple(out_indices)}
     given: dict[str, Any] = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
@@ -214,9 +217,10 @@ def _network_of(opened: Checkpoint) -> dict[str, Any]:
     arch, _ = as_described(opened)
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
-            return {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size})
+            return {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size, "stem": arch.stem})
     stand_in = "convnext_isotropic_small" if arch.isotropic else "convnext_atto"
-    return {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size}
+    return {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size,
+            "stem": arch.stem}  # fmt: skip
 
 
 def _pictures_behind(opened: Checkpoint) -> int | None:
@@ -287,6 +291,9 @@ def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] |
         named = str(getattr(model, "variant", "its own"))
         report = LoadReport(opened.source, named, opened.entry, head=fate, notes=tuple(notes))
         return fill(model, weights, report, fresh=fresh, strict=strict)
+    theirs = opened.described.arch.stem if opened.described.arch else DEFAULT_STEM
+    if theirs != model.arch.stem:
+        raise UserError(f"{opened.source} has a stem of another form: build the network with stem={theirs!r}")
     translated = to_official(opened.weights, opened.source)
     weights, notes = dict(translated.weights), [*opened.notes, *translated.notes]
     if opened.release:

@@ -137,7 +137,7 @@ def _start(recipe: Recipe, facts: Facts) -> Made:
     """Whether to start from the weights that ship, or from nothing: then as `scratch` says."""
     if recipe.derive != "classify" or recipe.weights != STARTER:
         return {}
-    if recipe.model != "auto" or recipe.depths is not None or recipe.dims is not None:
+    if recipe.model != "auto" or recipe.depths is not None or recipe.dims is not None or recipe.stem != "patch":
         return {"weights": (None, "the weights that ship are of another network")}
     if facts.size // 8 * 8 <= TINY_SIDE:
         return {"weights": (None, "the images are tiny")}
