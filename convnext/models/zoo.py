@@ -215,12 +215,12 @@ def _network_of(opened: Checkpoint) -> dict[str, Any]:
     if is_baseline(name := opened.described.variant):
         return {"model": name}
     arch, _ = as_described(opened)
+    stem = {"patch_size": arch.patch_size} | ({} if arch.stem == DEFAULT_STEM else {"stem": arch.stem})
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
-            return {"model": name} | ({} if row.isotropic else {"patch_size": arch.patch_size, "stem": arch.stem})
+            return {"model": name} | ({} if row.isotropic else stem)
     stand_in = "convnext_isotropic_small" if arch.isotropic else "convnext_atto"
-    return {"model": stand_in, "depths": arch.depths, "dims": arch.dims, "patch_size": arch.patch_size,
-            "stem": arch.stem}  # fmt: skip
+    return {"model": stand_in, "depths": arch.depths, "dims": arch.dims} | stem
 
 
 def _pictures_behind(opened: Checkpoint) -> int | None:
