@@ -36,11 +36,12 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WAYS: dict[str, tuple[str, ...]] = {
     "default": (),
     "scratch": ("--weights", "none"),
+    "scratch, patches": ("--weights", "none", "--set", "stem=patch"),
     "probe": ("--recipe", "probe", "--weights", "starter"),
     "ResNet-18": ("--weights", "none", "--model", "torchvision:resnet18"),
 }
 
-ROAD_STEPS = (1, 3, 4, 6, 7, 9, 13, 14, 15, 16)  # those between change one thing more than the one before
+ROAD_STEPS = (1, 2, 3, 4, 6, 7, 9, 13, 14, 15, 16)  # those between change one thing more than the one before
 ROAD = {
     f"step {step}": ("--weights", "none", "--model", f"roadmap:tiny/{step}:width=0.25,depth=0.34")
     for step in ROAD_STEPS

@@ -255,6 +255,25 @@ def test_a_baseline_keeps_its_own_stem_and_has_no_drop_path(rule: str) -> None:
     assert "patch_size" not in fields_of(choices)
 
 
+def test_the_stem_pools_where_images_are_few_and_nothing_is_known_of_it() -> None:
+    assert derived(RECIPES["scratch"], FLOWERS)[0].stem == "pool"
+    assert derived(RECIPES["scratch"], CIFAR)[0].stem == "patch"
+    assert derived(RECIPES["scratch"], DIGITS)[0].stem == "patch"  # of single pixels
+    assert derive(RECIPES["classify"], FLOWERS, {})[0].stem == "patch"  # the start's
+    assert derive(RECIPES["classify"], replace(FLOWERS, images=9000), {})[0].stem == "pool"
+    assert derived(RECIPES["scratch"], FLOWERS, {"model": "torchvision:resnet18"})[0].stem == "patch"
+    assert derived(RECIPES["scratch"], FLOWERS, {"model": "convnext_isotropic_small"})[0].stem == "patch"
+    assert derived(RECIPES["scratch"], FLOWERS, {"patch_size": 3})[0].stem == "patch"
+    assert derived(RECIPES["scratch"], FLOWERS, {"weights": "mine.safetensors"})[0].stem == "patch"
+
+
+def test_what_a_mirror_makes_into_others_is_not_mirrored_by_any_recipe() -> None:
+    for rule in (*RULES, "classify"):
+        recipe = derived(RECIPES[rule], replace(FLOWERS, mirror="b is d"))[0]
+        assert recipe.augment.hflip == 0
+        assert derived(RECIPES[rule], FLOWERS)[0].augment.hflip == 0.5
+
+
 def test_probe_trains_the_head_alone() -> None:
     assert derived(RECIPES["probe"], FLOWERS)[0].freeze_backbone
 
