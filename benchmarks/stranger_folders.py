@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 Task = Literal["classify", "segment", "detect"]
 HUES = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 200), "yellow": (220, 200, 40),
@@ -419,6 +419,18 @@ def _texture(root: Path, real: Path) -> Folder:
     for split, name, image in grains(80, 40):
         put(image, root / split / name / f"{numbers[split, name]}.png")
         numbers[split, name] += 1
+    return Folder(root)
+
+
+@kind("signs that a mirror makes into others")
+def _arrows(root: Path, real: Path) -> Folder:
+    """Arrows to the right and to the left, of any colour."""
+    rng = random.Random(0)
+    for split, each in (("train", 25), ("val", 50)):
+        for name in ("left", "right"):
+            for i in range(each):
+                image = shape("arrow", rng.choice(list(HUES.values())), 48, rng)
+                put(ImageOps.mirror(image) if name == "left" else image, root / split / name / f"{i}.png")
     return Folder(root)
 
 

@@ -28,6 +28,7 @@ STARTER_MODEL = "convnext_atto"
 KNOWS_FROM = 500_000  # pictures that weights have learned from, from which on fine-tuning keeps them
 STARTS_UP_TO = 5_000  # images that are learned from; of 9,469 nothing was measured
 POOLS_UP_TO = 10_000  # images; of 50,000 patches were ahead of ResNet, and pooling was not measured
+POOLS_BY_4_FROM, PATCHES_OF_4_FROM = 32, 65  # pixels; the last stage keeps one position
 STARTER_SIDE = 64  # pixels that it has learned at; smaller images are enlarged to that
 FEW_IMAGES = 5000  # below, fine-tuning is held back more and disturbed less
 GROWS_FROM = 96  # pixels from which a run without an accelerator starts on smaller pictures
@@ -122,7 +123,7 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
             "which downloads them), or use --recipe scratch"
         )
     made: dict[str, tuple[Any, str]] = {}
-    rules = (_start, _size, _model, _patch, _stem, _batch, _length, _rate, _mirror, _augment, _regularise, _loss)
+    rules = (_start, _size, _stem, _model, _patch, _batch, _length, _rate, _mirror, _augment, _regularise, _loss)
     for rule in rules:
         for name, (value, why) in rule(recipe, facts).items():
             if name not in fixed:
@@ -183,24 +184,23 @@ def _model(recipe: Recipe, facts: Facts) -> Made:
     return {"model": ("convnext_tiny", f"{facts.images:,} images")}
 
 
-def _own_stem(recipe: Recipe) -> bool:
-    """Whether the stem is free: of a ConvNeXt of four stages that starts from nothing known of it."""
-    learns = recipe.derive in LEARNS_ALL and recipe.weights != STARTER
-    return learns and ":" not in recipe.model and "isotropic" not in parse_name(recipe.model).variant
-
-
-def _patch(recipe: Recipe, facts: Facts) -> Made:
-    if not _own_stem(recipe):
-        return {}
-    patch = 1 if recipe.image_size <= TINY_SIDE else 2 if recipe.image_size <= 64 else 4
-    return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
-
-
 def _stem(recipe: Recipe, facts: Facts) -> Made:
-    if not _own_stem(recipe) or recipe.weights is not None or recipe.patch_size % 2 or facts.images > POOLS_UP_TO:
+    """Of a network that nobody has named: who asks for a ConvNeXt by name gets that one."""
+    tiny, odd = recipe.image_size <= TINY_SIDE, recipe.patch_size % 2  # patches of single pixels; the user's own
+    if recipe.model != "auto" or recipe.weights is not None or tiny or odd or facts.images > POOLS_UP_TO:
         return {}
     why = f"{facts.images:,} images: patches learn outlines from many more, a stem that pools from these (docs/LOG.md)"
     return {"stem": ("pool", why)}
+
+
+def _patch(recipe: Recipe, facts: Facts) -> Made:
+    if recipe.derive not in LEARNS_ALL or ":" in recipe.model or "isotropic" in parse_name(recipe.model).variant:
+        return {}
+    if recipe.weights == STARTER:
+        return {}
+    large = POOLS_BY_4_FROM if recipe.stem == "pool" else PATCHES_OF_4_FROM
+    patch = 1 if recipe.image_size <= TINY_SIDE else 4 if recipe.image_size >= large else 2
+    return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
 
 
 def _batch(recipe: Recipe, facts: Facts) -> Made:

@@ -261,8 +261,8 @@ def test_the_stem_pools_where_images_are_few_and_nothing_is_known_of_it() -> Non
     assert derived(RECIPES["scratch"], DIGITS)[0].stem == "patch"  # of single pixels
     assert derive(RECIPES["classify"], FLOWERS, {})[0].stem == "patch"  # the start's
     assert derive(RECIPES["classify"], replace(FLOWERS, images=9000), {})[0].stem == "pool"
-    assert derived(RECIPES["scratch"], FLOWERS, {"model": "torchvision:resnet18"})[0].stem == "patch"
-    assert derived(RECIPES["scratch"], FLOWERS, {"model": "convnext_isotropic_small"})[0].stem == "patch"
+    for named in ("convnext_tiny", "torchvision:resnet18", "convnext_isotropic_small"):
+        assert derived(RECIPES["scratch"], FLOWERS, {"model": named})[0].stem == "patch"
     assert derived(RECIPES["scratch"], FLOWERS, {"patch_size": 3})[0].stem == "patch"
     assert derived(RECIPES["scratch"], FLOWERS, {"weights": "mine.safetensors"})[0].stem == "patch"
 
