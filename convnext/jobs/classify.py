@@ -61,7 +61,7 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
         largest_class=max(counts),
         multi_label=splits.train.multi_label,
         few_steps=run.device.type == "cpu",
-        mirror=what_a_mirror_changes(splits.train) if _may_mirror(given, settings, splits.train) else "",
+        mirror=_mirror(given, settings, splits.train, run),
     )
     resolved, choices = folder.derive(given, facts, settings)
     resolved = length.asked(resolved, settings)
@@ -87,10 +87,13 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     return resolved, choices
 
 
-def _may_mirror(given: Recipe, settings: dict[str, Any], train: sources.Source) -> bool:
-    """Whether nothing has decided yet if the pictures are mirrored, and their classes can say."""
+def _mirror(given: Recipe, settings: dict[str, Any], train: sources.Source, run: Runtime) -> str:
+    """Why the pictures are not mirrored, where nothing else has decided it and their classes can say."""
     asked = "augment.hflip" in settings or given.derive == "none"
-    return not asked and not train.multi_label and train.typical_size > folder.TINY_SIDE
+    if asked or train.multi_label or train.typical_size <= folder.TINY_SIDE:
+        return ""
+    said: str = run.from_main(what_a_mirror_changes(train) if run.main else "")
+    return said
 
 
 def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folder.Choice]:

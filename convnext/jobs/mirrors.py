@@ -1,8 +1,9 @@
 """Whether a mirror makes pictures of one class into those of another: asked of the start that ships, before training.
 
 Arrows to the left and to the right, b and d, digits, traffic signs: what is learned from their mirror images is wrong.
-Each picture of a sample and its mirror image are told by the nearest class mean of the start's features, of which it is
-no part itself. The start has never been shown a mirrored picture, so it sees the difference (docs/LOG.md).
+Each picture of a sample and its mirror image are told by the nearest class mean of the start's features, of which
+neither it nor a copy of it is a part: frames of one film would tell the picture, and not its mirror image. The start
+has never been shown a mirrored picture, so it sees the difference (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .. import files
 from ..data.labelled import Source
+from ..data.level_scan import measured_on
 from ..data.transforms import Preprocess
 from ..errors import UserError
 from ..models import create_model, load_weights
@@ -27,6 +30,8 @@ MOST, EACH = 400, 20  # pictures of a sample, and of each class
 MOST_PIXELS = 300e6  # that are decoded for it: three seconds
 LEAST_EACH = 2  # one to be told, one to be its class
 AT_ONCE = 64
+SHOWN = Preprocess.for_size(STARTER_SIDE)
+COPY = 0.5  # a picture this much nearer to another than its mirror image is to any is that one's copy
 LOSS = 0.75  # of the pictures that are told right, mirrored fewer than this share are
 CHANCE = 0.01  # that a difference as large as this has no cause
 
@@ -84,6 +89,8 @@ def what_a_mirror_changes(source: Source) -> str:
 
 def tell(source: Source) -> Told | None:
     """What a sample of labelled pictures looks like; None where fewer than two classes have two pictures in it."""
+    seen = measured_on(source)
+    source = source if seen is None else source.within(seen.levels)
     pictures = {label: found for label, some in _sample(source).items() if len(found := _opened(source, some)) > 1}
     if len(pictures) < 2:
         return None
@@ -92,8 +99,12 @@ def tell(source: Source) -> Told | None:
     features = _features([*images, *(one.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for one in images)])
     plain, mirrored = features[: len(images)], features[len(images) :]
     middle, spread = plain.mean(0), plain.std(0) + 1e-6
-    nearest = [_nearest((some - middle) / spread, (plain - middle) / spread, own) for some in (plain, mirrored)]
-    return Told(tuple(source.classes[label] for label in pictures), own.numpy(), *nearest)
+    plain, mirrored = (plain - middle) / spread, (mirrored - middle) / spread
+    mates, copies = _mates(plain, mirrored, own)
+    others = mates & ~copies
+    judged = others.any(1) & ~(copies | copies.T).tril(-1).any(1)  # the first of copies, for all
+    answers = [_nearest(some, plain, own, others)[judged].numpy() for some in (plain, mirrored)]
+    return Told(tuple(source.classes[label] for label in pictures), own[judged].numpy(), *answers)
 
 
 def _sample(source: Source) -> dict[int, list[int]]:
@@ -112,7 +123,7 @@ def _opened(source: Source, positions: list[int]) -> list[Image.Image]:
     found = []
     for i in positions:
         try:
-            found.append(source.read(i))
+            found.append(SHOWN.resize(source.read(i)))
         except UserError:
             continue  # whoever learns from the picture says what is wrong with it
     return found
@@ -121,19 +132,25 @@ def _opened(source: Source, positions: list[int]) -> list[Image.Image]:
 @torch.no_grad()
 def _features(images: list[Image.Image]) -> Tensor:
     """(N, C): the start's, averaged over the picture."""
-    shown = Preprocess.for_size(STARTER_SIDE)
     with torch.random.fork_rng(devices=[]):
         model = cast(Any, create_model(STARTER_MODEL)).eval()
-    load_weights(model, STARTER)
-    parts = [torch.stack([shown(image) for image in images[i : i + AT_ONCE]]) for i in range(0, len(images), AT_ONCE)]
+    load_weights(model, files.asset_path(f"{STARTER}.safetensors"))
+    parts = [torch.stack([SHOWN(image) for image in images[i : i + AT_ONCE]]) for i in range(0, len(images), AT_ONCE)]
     return torch.cat([model.forward_features(part).mean((2, 3)) for part in parts])
 
 
-def _nearest(features: Tensor, plain: Tensor, own: Tensor) -> np.ndarray:
-    """(N,): the class whose mean lies nearest to each picture's features, its own without the picture itself."""
+def _mates(plain: Tensor, mirrored: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, N) each: whether the second is another picture of the first one's class, and whether it is a copy of it."""
+    itself = torch.eye(len(own), dtype=torch.bool)
+    mates = (own[:, None] == own) & ~itself
+    usual = torch.cdist(mirrored, plain).masked_fill(itself, torch.inf).amin(1)
+    return mates, mates & (torch.cdist(plain, plain) < COPY * usual[:, None])
+
+
+def _nearest(features: Tensor, plain: Tensor, own: Tensor, others: Tensor) -> Tensor:
+    """(N,): the class whose mean lies nearest to each picture's features, its own that of its `others`."""
     member = torch.nn.functional.one_hot(own).T.to(plain.dtype)  # (classes, N)
-    sums, counts = member @ plain, member.sum(1)
-    distances = torch.cdist(features, sums / counts[:, None])
-    rest = (sums[own] - plain) / (counts[own] - 1)[:, None]
+    distances = torch.cdist(features, member @ plain / member.sum(1, keepdim=True))
+    rest = others.to(plain.dtype) @ plain / others.sum(1, keepdim=True).clamp(min=1)
     distances[torch.arange(len(own)), own] = (features - rest).norm(dim=1)
-    return distances.argmin(1).numpy()
+    return distances.argmin(1)

@@ -73,7 +73,7 @@ def test_twins_are_found(kinds: Sequence[Draw], each: int) -> None:
     pictures = source_of(drawn(kinds, each))
     told = mirrors.tell(pictures)
     assert told is not None
-    assert len(told.own) == len(kinds) * min(each, mirrors.EACH)
+    assert len(told.own) <= len(kinds) * min(each, mirrors.EACH)
     assert (told.plain == told.own).mean() > 0.8
     assert mirrors.what_a_mirror_changes(pictures)
     if each >= 20:
@@ -85,7 +85,7 @@ def test_letters_lose_what_they_are_without_becoming_another() -> None:
     told = mirrors.tell(pictures)
     assert told is not None
     assert told.lost() is not None
-    assert "60 pictures" in mirrors.what_a_mirror_changes(pictures)
+    assert "look like their own class, mirrored" in mirrors.what_a_mirror_changes(pictures)
 
 
 @pytest.mark.parametrize("each", [2, 5, 20])
@@ -94,12 +94,21 @@ def test_what_is_the_same_in_a_mirror_is_mirrored(each: int, seed: int) -> None:
     assert mirrors.what_a_mirror_changes(source_of(drawn([letter(one) for one in "AHIOTX"], each, seed))) == ""
 
 
-def test_noise_says_nothing() -> None:
-    for seed in range(5):
+@pytest.mark.parametrize("copies", [1, 2, 3, 6])
+def test_noise_says_nothing(copies: int) -> None:
+    """Copies told each picture, and not its mirror image: of noise in pairs 75 % were right, mirrored 17."""
+    for seed in range(3):
         rng = np.random.default_rng(seed)
-        noise = [[Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(12)]
+        noise = [[Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(12 // copies)]
                  for _ in range(4)]  # fmt: skip
-        assert mirrors.what_a_mirror_changes(source_of(noise)) == ""
+        assert mirrors.what_a_mirror_changes(source_of([some * copies for some in noise])) == ""
+
+
+def test_copies_hide_no_twins() -> None:
+    arrows = [[one for one in some for _ in range(3)] for some in drawn((arrow(-1), arrow(1)), 6)]
+    told = mirrors.tell(source_of(arrows))
+    assert told is not None
+    assert told.twins() == ("class 0", "class 1")
 
 
 def test_too_few_pictures_say_nothing() -> None:
@@ -115,9 +124,13 @@ def test_a_sample_is_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told is not None
     assert len(told.own) == 20
     assert len(set(told.own.tolist())) == 10
-    large = mirrors.tell(replace(pictures, typical_size=4000))
+    monkeypatch.undo()
+    whole = mirrors.tell(pictures)
+    large = mirrors.tell(replace(pictures, typical_size=3000))  # of which 300 million pixels are 33
+    assert whole is not None
     assert large is not None
-    assert len(large.own) <= 20
+    assert len(whole.own) == 90
+    assert len(large.own) == 30
 
 
 def test_it_draws_no_random_number() -> None:
@@ -155,3 +168,19 @@ def test_a_picture_that_cannot_be_read_is_left_to_whoever_learns_from_it(arrows:
     told = mirrors.tell(open_data(arrows).train)
     assert told is not None
     assert len(told.own) == 15
+
+
+def test_pictures_of_more_than_8_bits_are_seen_as_they_are_learned_from(tmp_path: Path) -> None:
+    """In 16 bits the arrows' values from 200 to 215 are black, unless it is measured what is black and white."""
+    for name, some in zip(("left", "right"), drawn((arrow(-1), arrow(1)), 12), strict=True):
+        (folder := tmp_path / "train" / name).mkdir(parents=True)
+        for i, image in enumerate(some):
+            grey = 200 + np.asarray(image.convert("L")).astype(np.uint16) // 17
+            Image.fromarray(grey).save(folder / f"{i}.png")
+    assert "'left' look like those of 'right'" in mirrors.what_a_mirror_changes(open_data(tmp_path).train)
+
+
+def test_a_folder_of_the_starts_name_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "starter").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert mirrors.what_a_mirror_changes(source_of(drawn((arrow(-1), arrow(1)), 5)))
