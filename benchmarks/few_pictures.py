@@ -1,7 +1,7 @@
 """Learning from few pictures: the default, from scratch and from the start that ships, beside ResNet-18 and others.
 
     python benchmarks/few_pictures.py [--pictures FOLDER] [--minutes 1] [--each 5 10 20 50] [--seeds 1] [--only WORDS]
-    python benchmarks/few_pictures.py --road --each 50 --seen 40000 --results benchmarks/results/few_pictures_road.json
+    python benchmarks/few_pictures.py --road --each 50 --seen 40000
     python benchmarks/few_pictures.py --table         # what was measured so far, as Markdown
 
 Six sets of different kinds, each with so many pictures a class: letters in random colours on random grounds; things of
@@ -31,6 +31,7 @@ from stranger_folders import HUES, SHAPES, Folder, chosen_digits, digit, grains,
 from strangers import PICTURES, Run, command, simple_methods
 
 RESULTS = Path(__file__).parent / "results" / "few_pictures.json"
+ROAD_RESULTS = RESULTS.with_name("few_pictures_road.json")
 EACH = (5, 10, 20, 50)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WAYS: dict[str, tuple[str, ...]] = {
@@ -163,13 +164,15 @@ def main() -> None:
     parser.add_argument("--each", type=int, nargs="+", default=EACH)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="sets whose name holds this")
-    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *ROAD])
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--ways", nargs="+", metavar="WAY", help=f"{', '.join(WAYS)}; with --road {', '.join(ROAD)}")
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    ways = {
-        name: way for name, way in (ROAD if options.road else WAYS).items() if name in (options.ways or ROAD | WAYS)
-    }
+    ways = ROAD if options.road else WAYS
+    if unknown := [name for name in options.ways or () if name not in ways]:
+        parser.error(f"{', '.join(unknown)}: not among {', '.join(ways)}")
+    ways = {name: ways[name] for name in options.ways or ways}
+    options.results = options.results or (ROAD_RESULTS if options.road else RESULTS)
     rows: list[dict[str, Any]] = json.loads(options.results.read_text()) if options.results.exists() else []
     if options.table:
         print(table(rows))

@@ -122,7 +122,7 @@ def train_folds(data: str | Path, recipe: str | Recipe | None = None, *, folds: 
         if resume:
             train(out=path, resume=True, report=report)
         else:
-            own = fold_runs.of_one_length(folder, settings or {}, say)
+            own = fold_runs.like_the_first(folder, settings or {}, say)
             train(data, recipe, out=path, settings=own, labels=labels, fold=(number, folds), report=report)
 
     return fold_runs.run(folder, plan, folds, execute, say)

@@ -51,14 +51,19 @@ def run(folder: Path, plan: dict[str, Any], count: int, execute: Execute, say: C
     return found
 
 
-def of_one_length(folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """The settings of the next fold: the steps that were measured for the first one, where minutes were asked for.
+def like_the_first(folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """The settings of the next fold, with what was measured for the first one: whether its pictures are mirrored, and
+    the number of steps, where minutes were asked for.
 
-    Measured anew they would be others, on a busy machine by far, and the mean would be of different recipes.
+    Measured anew they could be others, and the mean would be of different recipes.
     """
     first = folder / "fold-1" / "recipe.json"
     recipe = recipes_io.from_json(first.read_text(encoding="utf-8")) if first.exists() else None
-    if recipe is None or recipe.minutes is None:
+    if recipe is None:
+        return settings
+    if recipe.task == "classify":
+        settings = {"augment.hflip": recipe.augment.hflip} | settings
+    if recipe.minutes is None:
         return settings
     say(f"{recipe.steps:,} steps, as many as were measured for the first fold")
     same = {"steps": recipe.steps, "eval_every": recipe.eval_every, "ema": recipe.ema}

@@ -52,8 +52,10 @@ class Arch:
             raise UserError(f"depths {self.depths}, dims {self.dims} and patch_size {self.patch_size} must be positive")
         if self.stem not in ("patch", "pool"):
             raise UserError(f"stem {self.stem!r} must be patch or pool")
-        if self.stem == "pool" and (self.isotropic or self.patch_size % 2):
-            raise UserError("a stem that pools needs four stages behind it and an even patch_size, as it halves twice")
+        if self.stem == "pool" and self.isotropic:
+            raise UserError("an isotropic network has no stem that pools; leave out stem")
+        if self.stem == "pool" and self.patch_size % 2:
+            raise UserError(f"a stem that pools halves twice: patch_size {self.patch_size} must be even, as 2 or 4")
 
     @property
     def stem_kernel(self) -> int:

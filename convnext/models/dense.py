@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .checkpoint import Checkpoint
-from .fitting import some
+from .fitting import require_stem, some
 from .keymaps import Weights, from_official, to_official
 from .loading import LoadReport, fill
 
@@ -90,6 +90,7 @@ def load_dense(model: DenseModel, opened: Checkpoint, head: str, strict: bool, h
     Entries whose names begin as in `without` may be missing from the file.
     """
     translated = to_official(opened.weights, opened.source)
+    require_stem(model.backbone.arch, opened, translated.weights)
     prefix = translated.prefix.removesuffix(BODY)
     weights = {BODY + name: value for name, value in translated.weights.items()}
     weights |= heads.ours({name.removeprefix(prefix): opened.weights[name] for name in translated.outside})

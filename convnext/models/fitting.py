@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..variants import POOL_STEM_KERNEL, Arch
+from .checkpoint import Checkpoint
 from .convnext import Backbone
 from .keymaps import STEMS, Weights
 
@@ -94,6 +96,20 @@ def fit_norms(model: Backbone, weights: Weights, notes: list[str]) -> set[str]:
         notes.append("output norms start fresh: the file has none")
         return own
     return set()
+
+
+def require_stem(arch: Arch, opened: Checkpoint, weights: Weights) -> None:
+    """UserError where a file's stem is of another form than a network's, which its names do not show."""
+    kernel = next((weights[name] for name in STEMS if name in weights), None)
+    own = kernel is not None and kernel.shape[-1] == arch.stem_kernel == POOL_STEM_KERNEL
+    undescribed = arch.stem if own else Arch.stem  # a bare state dict may be this network's own
+    theirs = undescribed if opened.described.arch is None else opened.described.arch.stem
+    if theirs != arch.stem:
+        forms = {"patch": "of patches", "pool": "that pools"}
+        raise UserError(
+            f"{opened.source} has a stem {forms[theirs]} and the network one {forms[arch.stem]}: give it the file's "
+            f"(--set stem={theirs}, or stem={theirs!r} in create_model)"
+        )
 
 
 def fit_stem(model: Backbone, weights: Weights, notes: list[str]) -> None:

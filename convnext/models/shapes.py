@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UserError
-from ..variants import Arch
+from ..variants import POOL_STEM_KERNEL, Arch
 from .checkpoint import Checkpoint
 from .foreign import refuse_named_by_shape
 from .keymaps import STEMS, TIMM, arch_of, to_official
@@ -16,6 +16,11 @@ def as_described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
     found, settings = by_shapes(opened)
     said = opened.described
     if said.arch is None:
+        if found.patch_size == POOL_STEM_KERNEL and not found.isotropic:
+            raise UserError(
+                f"{opened.source} has a stem of {found.patch_size} x {found.patch_size} and does not say whether it "
+                "pools; take the model.safetensors that the run has published"
+            )
         return found, settings
     rows = [(getattr(said.arch, key), getattr(found, key)) for key in ("depths", "dims", "stem_kernel", "isotropic")]
     rows.append((said.settings.get("in_chans", settings["in_chans"]), settings["in_chans"]))

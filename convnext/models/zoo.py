@@ -24,7 +24,7 @@ from .checkpoint import FORMAT, HUB_FILES, Checkpoint, Source, open_checkpoint, 
 from .class_names import fitting_names
 from .convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
 from .detectors import detector_of, detector_weights, load_detector
-from .fitting import fit_baseline_head, fit_head, fit_norms, fit_stem, some
+from .fitting import fit_baseline_head, fit_head, fit_norms, fit_stem, require_stem, some
 from .keymaps import Weights, from_official, to_official
 from .labels import ade20k, coco, names_for
 from .loading import LoadReport, fill, require_whole
@@ -36,7 +36,6 @@ from .upernet import Segmenter
 
 HeadRule = Literal["auto", "drop", "rows"]
 DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
-DEFAULT_STEM = "patch"
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
@@ -56,7 +55,7 @@ def create_model(
     name: str, *, weights: Source | None = None, num_classes: int | None = None, in_chans: int | None = None,
     drop_path_rate: float = 0.0, drop_rate: float = 0.0, layer_scale_init_value: float | None = None,
     head_init_scale: float = 1.0, patch_size: int = DEFAULT_PATCH, depths: Sequence[int] | None = None,
-    dims: Sequence[int] | None = None, stem: str = DEFAULT_STEM, out_norms: bool = False, features_only: bool = False,
+    dims: Sequence[int] | None = None, stem: str = Arch.stem, out_norms: bool = False, features_only: bool = False,
     out_indices: Iterable[int] = (0, 1, 2, 3),
 ) -> nn.Module:  # fmt: skip
     """A network by name, in training mode: (N, in_chans, H, W) -> (N, num_classes) logits, or maps (`Backbone`).
@@ -76,7 +75,7 @@ def create_model(
         "dims": _tuple(dims),
         "layer_scale": layer_scale_init_value,
         "patch_size": None if patch_size == DEFAULT_PATCH else patch_size,
-        "stem": None if stem == DEFAULT_STEM else stem,
+        "stem": None if stem == Arch.stem else stem,
     }
     maps = {"out_norms": out_norms, "features_only": features_only, "out_indices": tuple(out_indices)}
     given: dict[str, Any] = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
@@ -215,7 +214,7 @@ def _network_of(opened: Checkpoint) -> dict[str, Any]:
     if is_baseline(name := opened.described.variant):
         return {"model": name}
     arch, _ = as_described(opened)
-    stem = {"patch_size": arch.patch_size} | ({} if arch.stem == DEFAULT_STEM else {"stem": arch.stem})
+    stem = {"patch_size": arch.patch_size} | ({} if arch.stem == Arch.stem else {"stem": arch.stem})
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
             return {"model": name} | ({} if row.isotropic else stem)
@@ -291,10 +290,8 @@ def _load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] |
         named = str(getattr(model, "variant", "its own"))
         report = LoadReport(opened.source, named, opened.entry, head=fate, notes=tuple(notes))
         return fill(model, weights, report, fresh=fresh, strict=strict)
-    theirs = opened.described.arch.stem if opened.described.arch else DEFAULT_STEM
-    if theirs != model.arch.stem:
-        raise UserError(f"{opened.source} has a stem of another form: build the network with stem={theirs!r}")
     translated = to_official(opened.weights, opened.source)
+    require_stem(model.arch, opened, translated.weights)
     weights, notes = dict(translated.weights), [*opened.notes, *translated.notes]
     if opened.release:
         notes.append(f"licence {opened.release.licence}, from {opened.release.url}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from ..recipe import AdamW, Detection, Recipe, Schedule, Segmentation, override
-from ..variants import STARTER
+from ..variants import STARTER, Arch
 from .folder import STARTER_MODEL, Choice, Made
 
 DETECT_LR, SEGMENT_LR = 4e-4, 1e-3  # from scratch at batches of 4 and 8; docs/LOG.md D3 and S1
@@ -89,7 +89,8 @@ def _weights(recipe: Recipe, facts: DenseFacts) -> Made:
     """Without an accelerator, the weights that ship; nothing is downloaded that was not asked for."""
     if recipe.weights != STARTER:
         return {}
-    if recipe.model == STARTER_MODEL and recipe.depths is None and recipe.dims is None:
+    named = (recipe.model, recipe.depths, recipe.dims, recipe.stem)
+    if named == (STARTER_MODEL, None, None, Arch.stem):
         return {"weights": (STARTER, "it has learned from drawn pictures (--weights none starts from nothing)")}
     return {"weights": (None, "the weights that ship are of another network")}
 

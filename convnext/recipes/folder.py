@@ -199,7 +199,8 @@ def _patch(recipe: Recipe, facts: Facts) -> Made:
     if recipe.weights == STARTER:
         return {}
     large = POOLS_BY_4_FROM if recipe.stem == "pool" else PATCHES_OF_4_FROM
-    patch = 1 if recipe.image_size <= TINY_SIDE else 4 if recipe.image_size >= large else 2
+    least = 2 if recipe.stem == "pool" else 1
+    patch = least if recipe.image_size <= TINY_SIDE else 4 if recipe.image_size >= large else 2
     return {"patch_size": (patch, f"keeps maps of {recipe.image_size // patch} positions a side after the stem")}
 
 

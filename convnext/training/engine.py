@@ -73,7 +73,7 @@ def step(
         shares = {"loss": loss.detach() / run.world}
         if len(losses) > 1:
             shares |= {name: value.detach().float() * (weight / recipe.batch_size) for name, value in losses.items()}
-        means = {name: means.get(name, 0.0) + value for name, value in shares.items()}
+        means |= {name: means.get(name, 0.0) + value for name, value in shares.items()}
     if recipe.optim.clip_grad is not None:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_grad)
     state.optimiser.step()
@@ -146,10 +146,9 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
 
 def _means(window: Sequence[dict[str, Tensor]], run: Runtime) -> dict[str, Any]:
     """Of some steps' shares, over all processes: "loss", and where it has several parts "losses" by name."""
-    means = {
-        name: float(run.all_sum(torch.stack([shares[name] for shares in window]).sum().cpu().double() / len(window)))
-        for name in window[0]
-    }
+    names = list(window[0])  # every batch has the same losses, on every process
+    sums = torch.stack([torch.stack([shares[name] for shares in window]).sum() for name in names])
+    means = dict(zip(names, run.all_sum(sums.cpu().double() / len(window)).tolist(), strict=True))
     loss = means.pop("loss")
     return {"loss": loss, "losses": means} if means else {"loss": loss}
 

@@ -147,7 +147,8 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         steps_per_epoch = 1
 
         def losses(self, model: nn.Module, batch: _Rows) -> dict[str, Tensor]:
-            return {"loss": model(batch.x).square().mean()}
+            found = model(batch.x).square().mean()
+            return {"most": 0.75 * found, "rest": 0.25 * found}
 
     torch.manual_seed(0)
     rows = torch.randn(10, 4)
@@ -160,7 +161,8 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         loss = engine.step(
             Sum(), model, now, [_Rows(x) for x in rows.split(parts)], recipe, runtime.Runtime(torch.device("cpu"))
         )
-        weights.append((float(loss["loss"]), model.weight.detach()))
+        weights.append(({name: float(value) for name, value in loss.items()}, model.weight.detach()))
+    assert weights[0][0]["most"] == pytest.approx(0.75 * weights[0][0]["loss"])
     for loss, weight in weights[1:]:
         assert loss == pytest.approx(weights[0][0], abs=1e-6)
         torch.testing.assert_close(weight, weights[0][1])
