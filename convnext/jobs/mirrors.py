@@ -27,7 +27,7 @@ from ..recipes.folder import STARTER_MODEL, STARTER_SIDE
 from ..variants import STARTER
 
 MOST, EACH = 400, 20  # pictures of a sample, and of each class
-MOST_PIXELS = 300e6  # that are decoded for it: three seconds
+MOST_PIXELS = 150e6  # that are decoded for it: two or three seconds
 LEAST_EACH = 2  # one to be told, one to be its class
 AT_ONCE = 64
 SHOWN = Preprocess.for_size(STARTER_SIDE)

@@ -126,11 +126,11 @@ def test_a_sample_is_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(told.own.tolist())) == 10
     monkeypatch.undo()
     whole = mirrors.tell(pictures)
-    large = mirrors.tell(replace(pictures, typical_size=3000))  # of which 300 million pixels are 33
+    large = mirrors.tell(replace(pictures, typical_size=3000))  # of which 150 million pixels are 16
     assert whole is not None
     assert large is not None
     assert len(whole.own) == 90
-    assert len(large.own) == 30
+    assert len(large.own) == 16
 
 
 def test_it_draws_no_random_number() -> None:
