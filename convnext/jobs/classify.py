@@ -61,7 +61,7 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
         largest_class=max(counts),
         multi_label=splits.train.multi_label,
         few_steps=run.device.type == "cpu",
-        mirror=_mirror(given, settings, splits.train, run),
+        mirror=_mirror(given, settings, splits.train),
     )
     resolved, choices = folder.derive(given, facts, settings)
     resolved = length.asked(resolved, settings)
@@ -87,13 +87,12 @@ def derive(given: Recipe, splits: sources.Splits, settings: dict[str, Any],
     return resolved, choices
 
 
-def _mirror(given: Recipe, settings: dict[str, Any], train: sources.Source, run: Runtime) -> str:
+def _mirror(given: Recipe, settings: dict[str, Any], train: sources.Source) -> str:
     """Why the pictures are not mirrored, where nothing else has decided it and their classes can say."""
     asked = "augment.hflip" in settings or given.derive == "none"
     if asked or train.multi_label or train.typical_size <= folder.TINY_SIDE:
         return ""
-    said: str = run.from_main(what_a_mirror_changes(train) if run.main else "")
-    return said
+    return what_a_mirror_changes(train)  # each process asks: they come here one after another, where none may wait
 
 
 def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folder.Choice]:

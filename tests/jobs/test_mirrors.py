@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +163,18 @@ def test_training_does_not_mirror_them_and_says_why(
     api.train(arrows, out=tmp_path / "asked", settings=settings | {"augment.hflip": 0.5}, report=False)
     assert "augment.hflip" not in capsys.readouterr().out
     assert json.loads((tmp_path / "asked" / "recipe.json").read_text())["augment"]["hflip"] == 0.5
+
+
+def test_two_processes_ask_without_waiting_for_each_other(
+    arrows: Path, tiny: dict[str, Any], tmp_path: Path, as_arguments: Callable[[dict[str, Any]], list[str]]
+) -> None:
+    """The main process is first here; sent from it to the others, the answer was waited for without end."""
+    words = as_arguments(tiny | {"steps": 1, "image_size": 24, "patch_size": 2})
+    command = [sys.executable, "-m", "convnext", "train", str(arrows), "--nproc", "2", "--no-report"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "run"), *words], capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["augment"]["hflip"] == 0
 
 
 def test_a_picture_that_cannot_be_read_is_left_to_whoever_learns_from_it(arrows: Path) -> None:
