@@ -68,12 +68,23 @@ def coco(root: Path) -> None:
             x, y, w, h = int(rng.integers(0, 30)), int(rng.integers(0, 18)), 24, 20
             pixels[y : y + h, x : x + w, i % 2] = 220
             images.append({"id": 100 + i, "file_name": f"{i:03d}.png", "width": 64, "height": 48})
-            objects.append({"id": i + 1, "image_id": 100 + i, "category_id": (3, 17)[i % 2], "bbox": [x, y, w, h],
-                            "area": w * h, "iscrowd": 0,
-                            "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]})  # fmt: skip
+            objects.append(
+                {
+                    "id": i + 1,
+                    "image_id": 100 + i,
+                    "category_id": (3, 17)[i % 2],
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+            )
             Image.fromarray(pixels).save(root / split / f"{i:03d}.png")
-        content = {"images": images, "annotations": objects,
-                   "categories": [{"id": 3, "name": "box"}, {"id": 17, "name": "wedge"}]}  # fmt: skip
+        content = {
+            "images": images,
+            "annotations": objects,
+            "categories": [{"id": 3, "name": "box"}, {"id": 17, "name": "wedge"}],
+        }
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 

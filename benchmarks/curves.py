@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from convnext.figures import plot_curves
+from convnext.reports.figures import plot_curves
 from convnext.training.log import read
 
 KEPT = ("start", "eval", "end", "comparison")

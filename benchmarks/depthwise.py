@@ -16,8 +16,9 @@ from unittest import mock
 
 import torch
 
-from convnext.models import create_model, depthwise
+from convnext.models import depthwise
 from convnext.training import runtime
+from convnext.weights.backbone import create_model
 
 CASES: list[tuple[str, dict[str, Any], int, int]] = [
     ("atto, 112 pixels", {}, 32, 112),

@@ -25,8 +25,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import convnext
-from convnext.models.pooling import Pooler
-from convnext.models.rcnn import build_detector
+from convnext.detection.model.rcnn import build_detector
+from convnext.detection.model.roi_align import Pooler
 from convnext.training import runtime
 
 CLASSES = 2
@@ -55,15 +55,24 @@ class Body(nn.Module):
 def theirs(model: str, height: int, width: int) -> nn.Module:
     sizes = tuple((8 * 4 * 2**i,) for i in range(5))
     return MaskRCNN(
-        Body(convnext.create_model(model, out_norms=True)), CLASSES + 1,
-        min_size=min(height, width), max_size=max(height, width), image_mean=[0.0] * 3, image_std=[1.0] * 3,
+        Body(convnext.create_model(model, out_norms=True)),
+        CLASSES + 1,
+        min_size=min(height, width),
+        max_size=max(height, width),
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
-        rpn_pre_nms_top_n_train=2000, rpn_pre_nms_top_n_test=1000,
-        rpn_post_nms_top_n_train=1000, rpn_post_nms_top_n_test=1000,
+        rpn_pre_nms_top_n_train=2000,
+        rpn_pre_nms_top_n_test=1000,
+        rpn_post_nms_top_n_train=1000,
+        rpn_post_nms_top_n_test=1000,
         box_roi_pool=MultiScaleRoIAlign(NAMES, 7, 0, canonical_scale=224, canonical_level=4),
         mask_roi_pool=MultiScaleRoIAlign(NAMES, 14, 0, canonical_scale=224, canonical_level=4),
-        box_batch_size_per_image=512, box_score_thresh=0.05, box_nms_thresh=0.5, box_detections_per_img=100,
-    )  # fmt: skip
+        box_batch_size_per_image=512,
+        box_score_thresh=0.05,
+        box_nms_thresh=0.5,
+        box_detections_per_img=100,
+    )
 
 
 def target(height: int, width: int, first_label: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext import api
-from convnext.data.coco import open_detection
+from convnext.detection.data import open_detection
 
 CLASSES = ("person", "cat", "dog")
 TRAIN, VAL = 60, 20  # pictures
@@ -53,8 +53,10 @@ def yolo(root: Path, split: str, some: list[Picture], line: Callable[[Row, Row],
 
 def box_line(one: Row, row: Row) -> str:
     x, y, w, h = one["bbox"]
-    return " ".join(f"{v:.6f}" for v in ((x + w / 2) / row["width"], (y + h / 2) / row["height"],
-                                         w / row["width"], h / row["height"]))  # fmt: skip
+    return " ".join(
+        f"{v:.6f}"
+        for v in ((x + w / 2) / row["width"], (y + h / 2) / row["height"], w / row["width"], h / row["height"])
+    )
 
 
 def polygon_line(one: Row, row: Row) -> str:
@@ -77,8 +79,11 @@ def coco(root: Path, split: str, some: list[Picture], *, roboflow: bool) -> None
     for path, row, objects in some:
         shutil.copy(path, folder / path.name)
         images.append(row | {"file_name": path.name})
-        annotations += [{key: value for key, value in one.items() if key != "name"}
-                        | {"category_id": 1 + CLASSES.index(one["name"])} for one in objects]  # fmt: skip
+        annotations += [
+            {key: value for key, value in one.items() if key != "name"}
+            | {"category_id": 1 + CLASSES.index(one["name"])}
+            for one in objects
+        ]
     categories = [{"id": 0, "name": "things", "supercategory": "none"}]
     categories += [{"id": k, "name": name, "supercategory": "things"} for k, name in enumerate(CLASSES, 1)]
     target = folder / "_annotations.coco.json" if roboflow else root / "annotations" / f"instances_{split}2017.json"
@@ -141,8 +146,10 @@ def main() -> None:
             continue
         run = api.train(root, out=options.out / f"{kind}-run", settings={"minutes": options.minutes})
         figures = api.evaluate(run.path / "model.safetensors", root)
-        print(f"{kind}: box AP {figures['box_ap']:.2f}, AP50 {figures['box_ap50']:.2f}; "
-              f"{'nothing was changed' if state(root) == before else 'FILES HAVE CHANGED'}")  # fmt: skip
+        print(
+            f"{kind}: box AP {figures['box_ap']:.2f}, AP50 {figures['box_ap50']:.2f}; "
+            f"{'nothing was changed' if state(root) == before else 'FILES HAVE CHANGED'}"
+        )
         sys.stdout.flush()
 
 

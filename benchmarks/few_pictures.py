@@ -122,8 +122,12 @@ def measure(folder: Folder, way: tuple[str, ...], length: tuple[str, ...], seed:
         raise SystemExit(f"{' '.join(map(str, words))}\n{run.text[-2000:]}")
     best = [row for row in run.evaluations if row["best"]][-1]
     last = run.evaluations[-1]
-    return {"best": round(best["value"], 2), "last": round(last["value"], 2), "epochs": round(last["epoch"], 1),
-            "seconds": round(run.seconds)}  # fmt: skip
+    return {
+        "best": round(best["value"], 2),
+        "last": round(last["value"], 2),
+        "epochs": round(last["epoch"], 1),
+        "seconds": round(run.seconds),
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:

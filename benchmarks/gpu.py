@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
-from convnext import api, bench, figures
-from convnext.paper_commands import numbers
-from convnext.tables import render
+from convnext import api
+from convnext.commands.paper import numbers
+from convnext.paper import costs as bench
+from convnext.reports import figures
+from convnext.system.tables import render
 
 # The road at full size on pictures of 112 pixels: the paper's learning rate brought to this batch by the square-root
 # rule; less mixing than the paper, and no drop path, erasing or RandAugment, as 30 epochs of 10,000 pictures are few.
@@ -49,8 +51,9 @@ def main() -> None:
 def roadmap(options: argparse.Namespace) -> None:
     settings = FULL_WIDTH | {"epochs": options.epochs, "eval_every": options.epochs}
     steps = numbers(options.steps, "--steps")
-    rows = api.ablate(options.data, "roadmap/small", steps=steps, seeds=options.seeds, out=options.out,
-                      settings=settings, say=print)  # fmt: skip
+    rows = api.ablate(
+        options.data, "roadmap/small", steps=steps, seeds=options.seeds, out=options.out, settings=settings, say=print
+    )
     (options.out / "table.md").write_text(render(rows, form="markdown") + "\n", encoding="utf-8")
     print(render(rows))
     print(f"written to {options.out / 'table.md'} and {figures.plot_roadmap(rows, options.out / 'roadmap.png')}")

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from convnext import api
-from convnext.metrics import accuracy_interval
+from convnext.system.shares import accuracy_interval
 
 CLASSES, EACH, SIDE = 3, 60, 24
 TRUTH = 100 / CLASSES
@@ -61,8 +61,11 @@ def main() -> None:
             best, last, page, before = measured(options.out or Path(temporary), seed, options.epochs)
             inside += page[0] <= TRUTH <= page[1]
             plain += before[0] <= TRUTH <= before[1]
-            print(f"seed {seed:2d}: best {best:5.1f}, last {last:5.1f}; the page: {page[0]:4.1f} to {page[1]:5.1f}, "
-                  f"plainly {before[0]:4.1f} to {before[1]:5.1f}", flush=True)  # fmt: skip
+            print(
+                f"seed {seed:2d}: best {best:5.1f}, last {last:5.1f}; the page: {page[0]:4.1f} to {page[1]:5.1f}, "
+                f"plainly {before[0]:4.1f} to {before[1]:5.1f}",
+                flush=True,
+            )
         print(f"{inside} of {options.seeds} intervals hold {TRUTH:.1f} % (before: {plain})")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext import api
-from convnext.data.coco import annotation_files, read_coco
+from convnext.detection.data import open_detection
 
 IMAGES, MOST_OBJECTS, SMALLEST = 20, 4, 24
 SETTINGS: dict[str, Any] = {
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=float, default=120)
     options = parser.parse_args()
-    source = read_coco(annotation_files(options.coco, ("train",))["train"])
+    source = open_detection(options.coco).train
     ids = chosen(source.raw)
     part = source.take([source.image_ids.index(i) for i in ids])
     content = part.raw | {

@@ -25,10 +25,10 @@ from side_by_side import compared
 from torch import Tensor, nn
 
 import convnext
-from convnext.models.upernet import build_segmenter
-from convnext.pixel_loss import pixel_cross_entropy
+from convnext.catalog.variants import VARIANTS
+from convnext.segmentation.loss import pixel_cross_entropy
+from convnext.segmentation.model import build_segmenter
 from convnext.training import runtime
-from convnext.variants import VARIANTS
 
 CLASSES, WIDTH, BATCH = 150, 512, 2
 AUXILIARY = 0.4
@@ -45,10 +45,12 @@ def transformers_model(model: str) -> nn.Module:
     from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
 
     arch = VARIANTS[model]
-    body = ConvNextConfig(depths=list(arch.depths), hidden_sizes=list(arch.dims),
-                          out_features=["stage1", "stage2", "stage3", "stage4"])  # fmt: skip
-    config = UperNetConfig(backbone_config=body, hidden_size=WIDTH, num_labels=CLASSES,
-                           auxiliary_in_channels=arch.dims[2])  # fmt: skip
+    body = ConvNextConfig(
+        depths=list(arch.depths), hidden_sizes=list(arch.dims), out_features=["stage1", "stage2", "stage3", "stage4"]
+    )
+    config = UperNetConfig(
+        backbone_config=body, hidden_size=WIDTH, num_labels=CLASSES, auxiliary_in_channels=arch.dims[2]
+    )
     return UperNetForSemanticSegmentation(config)
 
 
@@ -115,8 +117,20 @@ def resident(what: str) -> float:
 
 def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Namespace) -> list[float]:
     """MiB of three processes of their own, rising."""
-    command = [sys.executable, __file__, "--memory", what, "--of", name, "--model", options.model,
-               "--height", str(options.height), "--width", str(options.width)]  # fmt: skip
+    command = [
+        sys.executable,
+        __file__,
+        "--memory",
+        what,
+        "--of",
+        name,
+        "--model",
+        options.model,
+        "--height",
+        str(options.height),
+        "--width",
+        str(options.width),
+    ]
     command += ["--auxiliary"] * auxiliary
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
     return sorted(round(float(done.stdout.splitlines()[-1]), 1) for done in runs)
@@ -125,8 +139,10 @@ def measured_memory(what: str, name: str, auxiliary: bool, options: argparse.Nam
 def cases(peer: str, auxiliary: bool, options: argparse.Namespace) -> dict[str, dict[str, Callable[[], Any]]]:
     networks = {name: build(name, options.model, auxiliary) for name in ("convnext", peer)}
     images, labels = data(options.height, options.width)
-    return {what: {name: partial(act, what, name, network, images, labels) for name, network in networks.items()}
-            for what in ACTS}  # fmt: skip
+    return {
+        what: {name: partial(act, what, name, network, images, labels) for name, network in networks.items()}
+        for what in ACTS
+    }
 
 
 def loss_cases(height: int, width: int) -> dict[str, Callable[[], Any]]:
@@ -139,8 +155,10 @@ def loss_cases(height: int, width: int) -> dict[str, Callable[[], Any]]:
         whole = nn.functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
         torch.autograd.grad(nn.functional.cross_entropy(whole.float(), labels), logits)
 
-    return {"convnext": lambda: torch.autograd.grad(pixel_cross_entropy(logits, labels), logits),
-            "interpolated first": interpolated_first}  # fmt: skip
+    return {
+        "convnext": lambda: torch.autograd.grad(pixel_cross_entropy(logits, labels), logits),
+        "interpolated first": interpolated_first,
+    }
 
 
 def main() -> None:

@@ -90,8 +90,13 @@ def shape(name: str, colour: tuple[int, int, int], side: int, rng: random.Random
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
-def draw_shape(draw: ImageDraw.ImageDraw, name: str, place: tuple[float, float, float], colour: tuple[int, ...],
-               ground: tuple[int, ...]) -> None:  # fmt: skip
+def draw_shape(
+    draw: ImageDraw.ImageDraw,
+    name: str,
+    place: tuple[float, float, float],
+    colour: tuple[int, ...],
+    ground: tuple[int, ...],
+) -> None:
     """Draws `name` into the square at (left, top) with side `size`."""
     left, top, size = place
 
@@ -101,24 +106,44 @@ def draw_shape(draw: ImageDraw.ImageDraw, name: str, place: tuple[float, float, 
     def box(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:
         return at((x0, y0), (x1, y1))
 
-    star = [(0.5 + r * math.sin(i * math.pi / 5), 0.5 - r * math.cos(i * math.pi / 5))
-            for i in range(10) for r in [0.5 if i % 2 == 0 else 0.2]]  # fmt: skip
+    star = [
+        (0.5 + r * math.sin(i * math.pi / 5), 0.5 - r * math.cos(i * math.pi / 5))
+        for i in range(10)
+        for r in [0.5 if i % 2 == 0 else 0.2]
+    ]
     wave = [(x / 20, 0.4 + 0.25 * math.sin(x / 20 * 2 * math.pi)) for x in range(21)]
     polygons: dict[str, Sequence[tuple[float, float]]] = {
-        "triangle": ((0.5, 0), (1, 1), (0, 1)), "hollow": ((0.5, 0), (1, 1), (0, 1)),
-        "diamond": ((0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)), "star": star,
+        "triangle": ((0.5, 0), (1, 1), (0, 1)),
+        "hollow": ((0.5, 0), (1, 1), (0, 1)),
+        "diamond": ((0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)),
+        "star": star,
         "arrow": ((0, 0.35), (0.5, 0.35), (0.5, 0.1), (1, 0.5), (0.5, 0.9), (0.5, 0.65), (0, 0.65)),
         "corner": ((0, 0), (0.3, 0), (0.3, 0.7), (1, 0.7), (1, 1), (0, 1)),
         "wave": (*wave, *((x, y + 0.25) for x, y in reversed(wave))),
-        "cross": ((0, 0.15), (0.15, 0), (0.5, 0.35), (0.85, 0), (1, 0.15), (0.65, 0.5), (1, 0.85), (0.85, 1),
-                  (0.5, 0.65), (0.15, 1), (0, 0.85), (0.35, 0.5)),
-    }  # fmt: skip
+        "cross": (
+            (0, 0.15),
+            (0.15, 0),
+            (0.5, 0.35),
+            (0.85, 0),
+            (1, 0.15),
+            (0.65, 0.5),
+            (1, 0.85),
+            (0.85, 1),
+            (0.5, 0.65),
+            (0.15, 1),
+            (0, 0.85),
+            (0.35, 0.5),
+        ),
+    }
     boxes: dict[str, Sequence[tuple[float, float, float, float]]] = {
-        "square": ((0, 0, 1, 1),), "frame": ((0, 0, 1, 1),), "plus": ((0.35, 0, 0.65, 1), (0, 0.35, 1, 0.65)),
-        "bar": ((0, 0.35, 1, 0.65),), "pillar": ((0.35, 0, 0.65, 1),),
+        "square": ((0, 0, 1, 1),),
+        "frame": ((0, 0, 1, 1),),
+        "plus": ((0.35, 0, 0.65, 1), (0, 0.35, 1, 0.65)),
+        "bar": ((0, 0.35, 1, 0.65),),
+        "pillar": ((0.35, 0, 0.65, 1),),
         "ladder": ((0, 0, 0.15, 1), (0.85, 0, 1, 1), (0, 0.2, 1, 0.32), (0, 0.68, 1, 0.8)),
         "stripes": ((0, 0, 1, 0.2), (0, 0.4, 1, 0.6), (0, 0.8, 1, 1)),
-    }  # fmt: skip
+    }
     if name in polygons:
         draw.polygon(at(*polygons[name]), fill=colour)
         if name == "hollow":
@@ -553,8 +578,17 @@ def _sixty_masks(root: Path, real: Path) -> Folder:
     return _masked(root, ("ground", *(f"thing{i}" for i in range(1, 60))), 80, 20, 96, 4)
 
 
-def _boxed(root: Path, train: int, val: int, side: int, objects: int, share: tuple[float, float], *,
-           names: Sequence[str] = SHAPES[:3], outlines: bool = True) -> Folder:  # fmt: skip
+def _boxed(
+    root: Path,
+    train: int,
+    val: int,
+    side: int,
+    objects: int,
+    share: tuple[float, float],
+    *,
+    names: Sequence[str] = SHAPES[:3],
+    outlines: bool = True,
+) -> Folder:
     """COCO annotations of shapes; without `outlines` boxes alone."""
     rng = random.Random(0)
     for split, count in (("train", train), ("val", val)):

@@ -92,7 +92,7 @@ def simple_methods(folder: Folder) -> dict[str, float]:
         return {"majority": 0.0}
     if folder.task == "segment":
         return _of_masks(folder)
-    from convnext.data import sources
+    from convnext.classification import data as sources
 
     splits = sources.open_data(folder.data, multi_label_csv=folder.labels)
     return _of_several(splits) if splits.train.multi_label else _of_classes(splits)
@@ -119,7 +119,7 @@ def _of_several(splits: Any) -> dict[str, float]:
 
 
 def _of_masks(folder: Folder) -> dict[str, float]:
-    from convnext.data import masks
+    from convnext.segmentation import data as masks
 
     splits = masks.open_masks(folder.data)
     (x, y), (x_val, y_val) = (_pixels(part) for part in (splits.train, splits.val))
@@ -159,8 +159,11 @@ def _pixels(source: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _miou(true: np.ndarray, found: np.ndarray, count: int) -> float:
     """Mean over the classes that occur."""
-    shares = [((true == c) & (found == c)).sum() / max(1, ((true == c) | (found == c)).sum())
-              for c in range(count) if (true == c).any()]  # fmt: skip
+    shares = [
+        ((true == c) & (found == c)).sum() / max(1, ((true == c) | (found == c)).sum())
+        for c in range(count)
+        if (true == c).any()
+    ]
     return float(np.mean(shares))
 
 
@@ -168,8 +171,14 @@ def measure(name: str, folder: Folder, minutes: float, work: Path, *, resnet: bo
     """One row of the table; runs go below `work`."""
     minutes *= folder.times
     ours = trained(folder, work / "ours", minutes)
-    row: dict[str, Any] = {"kind": name, "task": folder.task, "minutes": minutes, "code": ours.code,
-                           "seconds": round(ours.seconds, 1), "text": ours.text[-3000:]}  # fmt: skip
+    row: dict[str, Any] = {
+        "kind": name,
+        "task": folder.task,
+        "minutes": minutes,
+        "code": ours.code,
+        "seconds": round(ours.seconds, 1),
+        "text": ours.text[-3000:],
+    }
     if ours.code:
         return row | {"verdict": f"exit code {ours.code}"}
     row |= _figures(ours)
@@ -187,8 +196,13 @@ def _figures(run: Run) -> dict[str, Any]:
     if not rows:
         return {}
     best = [row for row in rows if row["best"]][-1]
-    found = {"metric": best["metric"], "best": round(best["value"], 2), "last": round(rows[-1]["value"], 2),
-             "evaluations": len(rows), "epochs": round(rows[-1]["epoch"], 1)}  # fmt: skip
+    found = {
+        "metric": best["metric"],
+        "best": round(best["value"], 2),
+        "last": round(rows[-1]["value"], 2),
+        "evaluations": len(rows),
+        "epochs": round(rows[-1]["epoch"], 1),
+    }
     details = best[best["which"]]
     if "mean_class_accuracy" in details:
         found["mean class accuracy"] = round(details["mean_class_accuracy"], 2)
@@ -226,13 +240,28 @@ def _selected(evaluations: int) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    columns = ("kind", "metric", "judged on", "best", "last", "mean class accuracy", "majority", "logistic regression",
-               "ResNet-18", "verdict")  # fmt: skip
+    columns = (
+        "kind",
+        "metric",
+        "judged on",
+        "best",
+        "last",
+        "mean class accuracy",
+        "majority",
+        "logistic regression",
+        "ResNet-18",
+        "verdict",
+    )
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
         cells = (row.get(column) for column in columns)
-        lines.append("| " + " | ".join("" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell)
-                                       for cell in cells) + " |")  # fmt: skip
+        lines.append(
+            "| "
+            + " | ".join(
+                "" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells
+            )
+            + " |"
+        )
     return "\n".join(lines)
 
 

@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 
 import convnext
-from convnext import robustness, suites
-from convnext.models.labels import imagenet1k
-from convnext.tables import render
+from convnext.catalog.class_lists import imagenet1k
+from convnext.robustness import evaluate as robustness
+from convnext.robustness import suites
+from convnext.system.tables import render
 
 CORRUPTED_CLASSES = 25
 
@@ -53,9 +54,12 @@ def make_suites(sample: Path, work: Path) -> dict[str, Path]:
     pictures = {synset: next((sample / synset).iterdir()) for synset, _ in imagenet1k()}
     synsets = list(pictures)
     layouts = {
-        "val": synsets, "sketch": synsets, "a": [synsets[i] for i in suites.classes_of("a")],
-        "r": [synsets[i] for i in suites.classes_of("r")], "few": synsets[:CORRUPTED_CLASSES],
-    }  # fmt: skip
+        "val": synsets,
+        "sketch": synsets,
+        "a": [synsets[i] for i in suites.classes_of("a")],
+        "r": [synsets[i] for i in suites.classes_of("r")],
+        "few": synsets[:CORRUPTED_CLASSES],
+    }
     for suite, chosen in layouts.items():
         for synset in chosen:
             link(pictures[synset], work / suite / synset / f"ILSVRC2012_val_{synsets.index(synset) + 1:08d}.JPEG")

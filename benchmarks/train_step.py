@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convnext.models import create_model
 from convnext.training import runtime
+from convnext.weights.backbone import create_model
 
 ROUNDS = 7
 CASES: list[tuple[str, int, int]] = [("tiny", 8, 224), ("atto", 32, 112)]

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .variants import VARIANTS
+from .catalog.variants import VARIANTS
+
+if TYPE_CHECKING:  # for tools; below they are imported when they are first used
+    from .api import RunResult as RunResult
+    from .api import check as check
+    from .api import convert as convert
+    from .api import evaluate as evaluate
+    from .api import predict as predict
+    from .api import train as train
+    from .errors import UserError as UserError
+    from .pretrained import from_pretrained as from_pretrained
+    from .pretrained import load_weights as load_weights
+    from .pretrained import save_weights as save_weights
+    from .recipes import get_recipe as get_recipe
+    from .weights.backbone import create_model as create_model
+    from .weights.backbone import list_models as list_models
 
 _HOME = {
-    "create_model": "models", "list_models": "models", "load_weights": "models", "save_weights": "models",
-    "from_pretrained": "models", "get_recipe": "recipes", "train": "api", "evaluate": "api", "predict": "api",
-    "check": "api", "convert": "api", "RunResult": "api", "UserError": "errors",
-    **dict.fromkeys(VARIANTS, "models"),
+    "create_model": "weights.backbone", "list_models": "weights.backbone", "load_weights": "pretrained",
+    "save_weights": "pretrained", "from_pretrained": "pretrained", "get_recipe": "recipes", "train": "api",
+    "evaluate": "api", "predict": "api", "check": "api", "convert": "api", "RunResult": "api", "UserError": "errors",
 }  # fmt: skip
-__all__ = sorted(_HOME)
+__all__ = sorted([*_HOME, *VARIANTS])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in VARIANTS:  # convnext_tiny and its sisters, for those who know the official functions
+        found: Any = import_module(".weights.backbone", __name__).official_function(name)
+    elif name in _HOME:
+        found = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    else:
         raise AttributeError(f"module 'convnext' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .cli import main
+from .commands.main import main
 
 if __name__ == "__main__":  # loader processes import this file again where they are spawned
     code = main()

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import convnext
-from convnext.data.sources import open_data
+from convnext.classification.data import open_data
 
 
 def main() -> None:

@@ -57,9 +57,17 @@ def annotated(tmp_path: Path) -> Callable[..., Path]:
                     outline = [x, y, x + w, y, x + w, y + h, x, y + h] if kind == 0 else [x, y, x + w, y, x, y + h]
                     inside = np.add.outer(np.arange(h) / h, np.arange(w) / w) < (2 if kind == 0 else 1)
                     pixels[y : y + h, x : x + w, kind][inside] = 220
-                    objects.append({"id": len(objects) + 1, "image_id": 100 + i, "category_id": (3, 17)[kind],
-                                    "bbox": [x, y, w, h], "area": w * h / (1 + kind), "iscrowd": 0,
-                                    "segmentation": [outline]})  # fmt: skip
+                    objects.append(
+                        {
+                            "id": len(objects) + 1,
+                            "image_id": 100 + i,
+                            "category_id": (3, 17)[kind],
+                            "bbox": [x, y, w, h],
+                            "area": w * h / (1 + kind),
+                            "iscrowd": 0,
+                            "segmentation": [outline],
+                        }
+                    )
                 Image.fromarray(pixels).save(root / split / f"{i:03d}.png")
             (root / "annotations").mkdir(exist_ok=True)
             content = {"images": images, "annotations": objects, "categories": categories}
@@ -141,10 +149,23 @@ def tiny() -> dict[str, Any]:
 def tiny_detection() -> dict[str, Any]:
     """Settings of a detector and a run that take seconds."""
     return {
-        "model": "convnext_atto", "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "layer_scale": 1.0, "weights": None,
-        "image_size": 64, "batch_size": 2, "micro_batch": None, "steps": 4, "workers": 0, "precision": "fp32",
-        "drop_path": 0.1, "detection.regions": 16, "optim.lr": 1e-3, "eval_every": 0.5, "save_every": 0.5,
-    }  # fmt: skip
+        "model": "convnext_atto",
+        "depths": (1, 1, 1, 1),
+        "dims": (8, 8, 16, 16),
+        "layer_scale": 1.0,
+        "weights": None,
+        "image_size": 64,
+        "batch_size": 2,
+        "micro_batch": None,
+        "steps": 4,
+        "workers": 0,
+        "precision": "fp32",
+        "drop_path": 0.1,
+        "detection.regions": 16,
+        "optim.lr": 1e-3,
+        "eval_every": 0.5,
+        "save_every": 0.5,
+    }
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convnext.models.rcnn import pad
-from convnext.variants import Arch
+from convnext.catalog.variants import Arch
+from convnext.detection.model.rcnn import pad
 
 ARCH = Arch((1, 1, 2, 1), (8, 16, 24, 32), layer_scale=1.0)
 CLASSES = 5

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 import convnext
-from convnext import api, run_folder
+from convnext import api
 from convnext.errors import UserError
-from convnext.models import from_pretrained, load_checkpoint_metadata
+from convnext.pretrained import from_pretrained
+from convnext.training import run_folder
 from convnext.training.log import read
+from convnext.weights.checkpoint import load_checkpoint_metadata
 
 
 def recipe_of(run: Path) -> dict[str, Any]:
@@ -170,8 +172,19 @@ def test_flips_and_crops_are_averaged(pictures: Any, tiny: Any, tmp_path: Path) 
 
 
 def test_the_public_names_are_those_of_the_design() -> None:
-    for name in ("list_models", "create_model", "load_weights", "save_weights", "from_pretrained", "get_recipe",
-                 "train", "evaluate", "predict", "convnext_tiny", "convnext_isotropic_large"):  # fmt: skip
+    for name in (
+        "list_models",
+        "create_model",
+        "load_weights",
+        "save_weights",
+        "from_pretrained",
+        "get_recipe",
+        "train",
+        "evaluate",
+        "predict",
+        "convnext_tiny",
+        "convnext_isotropic_large",
+    ):
         assert callable(getattr(convnext, name))
         assert name in dir(convnext)
     with pytest.raises(AttributeError, match="nothing_such"):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import convnext
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "convnext"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -21,70 +23,51 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Lowest first; modules on one line may import each other as long as there is no circle.
 LEVELS = (
     ("errors",),
-    ("files", "variants", "tables", "machine", "processes", "progress"),
-    ("recipe",),
+    ("files", "system"),
+    ("catalog",),
     ("recipes",),
-    ("losses", "pixel_loss", "metrics", "intervals", "average_precision", "kernels"),
-    ("data", "formulas", "models"),
-    ("training", "explain"),
+    ("data",),
+    ("formulas",),
+    ("models", "kernels"),
+    ("weights",),
+    ("training",),
+    ("reports", "dense"),
+    ("classification", "detection", "segmentation"),
     ("tasks",),
-    (
-        "figures",
-        "inference",
-        "detecting",
-        "segmenting",
-        "drawing",
-        "report",
-        "page",
-        "detection_report",
-        "segmentation_report",
-        "prediction_output",
-        "run_folder",
-        "changes",
-        "evidence",
-        "timing",
-        "bench",
-        "layer_table",
-        "dense_tables",
-        "export",
-        "robustness",
-        "suites",
-        "sweep",
-        "folds",
-    ),
-    ("jobs",),
-    ("session", "starter"),
-    ("serve",),
+    ("pretrained",),
+    ("robustness", "paper", "studies", "export"),
     ("api",),
-    ("paper_commands",),
-    ("use_commands",),
-    ("cli",),
+    ("serve",),
+    ("commands",),
     ("__main__", "__init__"),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 AT_IMPORT = {"torch", "numpy", "PIL", "safetensors", "rich"}  # all else from outside is imported where it is needed
-ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm": "models.peers"}
+ONLY_IN = {"triton": "kernels", "torch.distributed": "training.runtime", "timm": "models.baselines"}
 LIGHT = (
     "errors",
-    "progress",
     "files",
-    "machine",
-    "processes",
-    "variants",
-    "recipe",
+    "system.machine",
+    "system.processes",
+    "system.progress",
+    "system.tables",
+    "catalog.variants",
+    "catalog.releases",
     "recipes",
     "recipes.ade20k",
     "recipes.coco",
     "recipes.dense",
-    "recipes.folder",
+    "recipes.everyday",
     "recipes.imagenet",
     "recipes.length",
+    "recipes.recipe",
     "recipes.roadmap",
-    "recipes.settings",
-    "cli",
-    "paper_commands",
-    "use_commands",
+    "paper.settings_tables",
+    "tasks",
+    "commands.main",
+    "commands.paper",
+    "commands.use",
 )
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
 
@@ -136,6 +119,19 @@ def own(path: Path) -> set[str]:
     return found - {name_of(path)}
 
 
+PUBLIC = set(convnext.__all__)
+
+
+def defined(module: str) -> set[str]:
+    """Names that a module has at its top level."""
+    found = set()
+    for node in tree_of(NAMES[module]).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        found |= {x.id for x in ast.walk(node) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+    return found
+
+
 def part(module: str) -> str:
     return module.split(".")[0]
 
@@ -150,6 +146,60 @@ def test_imports_go_one_way(module: str) -> None:
     assert upwards == set()
 
 
+SLICES = ("classification", "detection", "segmentation")
+ASK_FOR_SLICES = ("tasks", "pretrained", "robustness", "paper", "export", "api", "commands")  # and slices themselves
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_a_slice_is_imported_by_no_other_and_by_few(module: str) -> None:
+    used = {part(other) for other in own(NAMES[module])} & set(SLICES)
+    allowed = {part(module)} if part(module) in SLICES else set(SLICES) if part(module) in ASK_FOR_SLICES else set()
+    assert used - allowed == set()
+
+
+TASK_NAMES = {"classify", "detect", "segment"}
+MODELS_OF_TASKS = {"Detector", "Segmenter", "DenseModel"}
+ROOMS_OF_TASKS = (*SLICES, "tasks", "recipes")
+
+
+@pytest.mark.parametrize("module", [module for module in NAMES if part(module) not in ROOMS_OF_TASKS])
+def test_nobody_else_asks_which_task_it_is(module: str) -> None:
+    """What differs by task is a member of its slice, looked up in tasks/."""
+    asked = []
+    for node in ast.walk(tree_of(NAMES[module])):
+        if isinstance(node, ast.Compare):
+            constants = [x.value for x in ast.walk(node) if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+            asked += [ast.unparse(node)] if TASK_NAMES & set(constants) else []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            names = {x.id for x in ast.walk(node.args[1]) if isinstance(x, ast.Name)}
+            asked += [ast.unparse(node)] if MODELS_OF_TASKS & names else []
+    assert asked == []
+
+
+def test_few_files_lie_loose_and_no_room_is_crowded() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 7
+    folders = {path.parent for path in FILES}
+    assert {
+        folder.name: len(list(folder.glob("*.py"))) for folder in folders if len(list(folder.glob("*.py"))) > 20
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "script", sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")]), ids=lambda p: p.name
+)
+def test_what_a_script_imports_of_the_package_is_there(script: Path) -> None:
+    """One had imported a function that was long gone; nothing runs them all."""
+    missing = []
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "convnext":
+            module = (node.module or "").partition(".")[2]
+            for alias in node.names:
+                inside = f"{module}.{alias.name}".strip(".")
+                named = alias.name in PUBLIC if not module else module in NAMES and alias.name in defined(module)
+                missing += [] if inside in NAMES or named else [f"{module}: {alias.name}"]
+    assert missing == []
+
+
 def test_imports_make_no_circle() -> None:
     graph = {module: own(path) for module, path in NAMES.items() if module != "__init__"}
     try:
@@ -158,13 +208,13 @@ def test_imports_make_no_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_training_knows_neither_models_nor_data_nor_tasks() -> None:
+def test_training_knows_neither_networks_nor_tasks() -> None:
     used = {part(other) for module, path in NAMES.items() if part(module) == "training" for other in own(path)}
-    assert used & {"models", "data", "tasks"} == set()
+    assert used & {"models", "formulas", "classification", "detection", "segmentation", "tasks"} == set()
 
 
 def test_only_the_entry_point_imports_the_command_line() -> None:
-    assert {module for module, path in NAMES.items() if "cli" in own(path)} == {"__main__"}
+    assert {module for module, path in NAMES.items() if "commands.main" in own(path)} == {"__main__"}
 
 
 @pytest.mark.parametrize("module", NAMES)
@@ -194,10 +244,10 @@ def test_what_the_command_line_starts_with_needs_the_standard_library_only(modul
     "code",
     [
         "import convnext; dir(convnext); convnext.UserError",
-        "import convnext.cli",
-        "from convnext.cli import main; main(['--help'])",
-        "from convnext.cli import main; main(['train', '--help'])",
-        "from convnext.cli import main; main(['models'])",
+        "import convnext.commands.main",
+        "from convnext.commands.main import main; main(['--help'])",
+        "from convnext.commands.main import main; main(['train', '--help'])",
+        "from convnext.commands.main import main; main(['models'])",
     ],
 )
 def test_help_and_the_list_of_models_come_without_torch(code: str) -> None:
@@ -240,7 +290,7 @@ def test_only_lower_bounds_are_pinned() -> None:
 
 
 def test_what_is_imported_from_outside_is_declared() -> None:
-    called = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval"}  # fmt: skip
+    called = {"PIL": "pillow", "sklearn": "scikit-learn", "faster_coco_eval": "faster-coco-eval"}
     called["yaml"] = "pyyaml"
     used = {name.split(".")[0] for path in FILES for name in imports(path)} - sys.stdlib_module_names - {"convnext"}
     assert {called.get(name, name) for name in used} <= requirements().keys()

@@ -14,10 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.parametrize(
     ("script", "words", "says"),
-    [
-        ("train_and_predict.py", ["1"], "held-out digits are right"),
-        ("any_checkpoint.py", [], "logits: (2, 5)"),
-    ],
+    [("train_and_predict.py", ["1"], "held-out digits are right"), ("any_checkpoint.py", [], "logits: (2, 5)")],
 )
 def test_example(script: str, words: list[str], says: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(EXAMPLES / script), *words]

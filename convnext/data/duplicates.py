@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from .. import files
-from .findings import Problem
 from .images import BadImage, Header, bands_of, examined, read_bytes
 from .level_scan import measured
 from .levels import Levels, is_deep
 from .looks import LOOK_SIGNS, look, thumbnails
+from .report import Problem
 
 TINY_SIDE = 8  # pixels; the built-in digits have just these
 # Two pictures look the same when few of 64 brightness steps differ in sign and the thumbnails are close. Measured on
@@ -61,8 +61,12 @@ def levels_of(pictures: Sequence[Picture]) -> tuple[Levels | None, list[Problem]
     return (None, []) if found is None else (found.levels, [Problem("levels", ".", found.why)])
 
 
-def inspected(pictures: Sequence[Picture], progress: Progress | None = None, tell: Tell | None = None,
-              levels: Levels | None = None) -> list[Facts]:  # fmt: skip
+def inspected(
+    pictures: Sequence[Picture],
+    progress: Progress | None = None,
+    tell: Tell | None = None,
+    levels: Levels | None = None,
+) -> list[Facts]:
     """What each picture turned out to be, in their order; none raises.
 
     `tell` is told each error as it is found; `levels` are what a run reads pictures of more than 8 bits from.

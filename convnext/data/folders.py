@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .images import IMAGE_SUFFIXES, left_out, readable, require_regular, suffix_of
-from .labelled import FileReader, Source, listed, typical_size
+from .source import FileReader, Source, listed, typical_size
 
 TRAIN_NAMES = ("train", "training")
 SPLIT_NAMES = {"train": TRAIN_NAMES, "val": ("val", "validation", "valid"), "test": ("test", "testing")}
@@ -86,8 +86,11 @@ def passed_over(root: Path, found: dict[str, Path]) -> list[tuple[Path, str]]:
 def remark_on_passed_over(root: Path, found: dict[str, Path]) -> str:
     """The end of a note: those folders, each with its reason; "" where there are none."""
     unused = [f"{readable(os.path.relpath(folder, root))} ({why})" for folder, why in passed_over(root, found)]
-    return f"; left out: {', '.join(unused[:SHOWN])}{f' and {len(unused) - SHOWN} more' * (len(unused) > SHOWN)}" \
-        if unused else ""  # fmt: skip
+    return (
+        f"; left out: {', '.join(unused[:SHOWN])}{f' and {len(unused) - SHOWN} more' * (len(unused) > SHOWN)}"
+        if unused
+        else ""
+    )
 
 
 def _why_never(folder: Path) -> str:
@@ -156,8 +159,15 @@ def scan(root: Path, prefix: str = "") -> Source:
     paths = tuple(entry.path for mine in found for entry in mine)
     ids = tuple(readable(f"{prefix}/{path}" if prefix else path) for path in paths)
     labels = tuple(label for label, mine in enumerate(found) for _ in mine)
-    return Source(tuple(map(readable, names)), labels, ids, FileReader(root, paths), typical_size(root, paths),
-                  left_out=lost, merged=tuple(name for mine in found for name in merged(mine)))  # fmt: skip
+    return Source(
+        tuple(map(readable, names)),
+        labels,
+        ids,
+        FileReader(root, paths),
+        typical_size(root, paths),
+        left_out=lost,
+        merged=tuple(name for mine in found for name in merged(mine)),
+    )
 
 
 def merged(mine: Sequence[Entry]) -> list[str]:

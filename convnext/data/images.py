@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from .. import machine
 from ..errors import UserError
+from ..system import machine
 from .levels import BAND_PIXELS, Levels, is_deep, to_8_bit
 
 IMAGE_SUFFIXES = frozenset({
@@ -47,8 +47,6 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HOLDS_EXIF = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG
 
 CUT_SHORT = ("truncat", "broken data stream", "end of file")  # how decoders speak of a file that ends too early
-
-
 Fault = Literal["missing", "not regular", "empty", "truncated", "bomb", "corrupt"]
 
 _process_wide = threading.Lock()  # Python's warning filters and Pillow's limit; pictures are opened by several threads
@@ -74,8 +72,13 @@ class Header:
     orientation: int  # EXIF, 1 = upright
 
 
-def open_image(source: str | Path | bytes | Image.Image, *, name: str | None = None, upright: bool = True,
-               levels: Levels | None = None) -> Image.Image:  # fmt: skip
+def open_image(
+    source: str | Path | bytes | Image.Image,
+    *,
+    name: str | None = None,
+    upright: bool = True,
+    levels: Levels | None = None,
+) -> Image.Image:
     """A file, its bytes or an opened picture -> an RGB image, turned upright unless told otherwise.
 
     `levels` are black and white of greyscale of more than 8 bits; None: as `to_8_bit` reads its type.
@@ -92,8 +95,9 @@ def open_image(source: str | Path | bytes | Image.Image, *, name: str | None = N
 
 
 @contextlib.contextmanager
-def examined(source: str | Path | bytes, *, name: str | None = None,
-             levels: Levels | None = None) -> Iterator[tuple[Header, Image.Image]]:  # fmt: skip
+def examined(
+    source: str | Path | bytes, *, name: str | None = None, levels: Levels | None = None
+) -> Iterator[tuple[Header, Image.Image]]:
     """What a file says of its picture, and the picture as `open_image` gives it, from one reading.
 
     Raises BadImage as `open_image` does, also for what is done to the picture inside.
@@ -143,8 +147,9 @@ def read_header(path: str | Path) -> Header:
         return _header(image)
 
 
-def to_rgb(image: Image.Image, *, upright: bool = True, levels: Levels | None = None,
-           release: bool = False) -> Image.Image:  # fmt: skip
+def to_rgb(
+    image: Image.Image, *, upright: bool = True, levels: Levels | None = None, release: bool = False
+) -> Image.Image:
     """Any mode -> RGB, turned as EXIF says; greyscale of more than 8 bits is scaled, where Pillow would clip it.
 
     `release` says that the image is not needed any more: it is closed as soon as another takes its place, so that never

@@ -16,22 +16,22 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import UserError
-from ..formulas import source as formulas
 from .folders import SPLIT_OF, TRAIN_NAMES
 from .images import BadImage, open_image
 from .levels import Levels
 from .looks import LOOK_SIGNS, look, thumbnails
+from .splits import Pictures
 
 NAMES_UP_TO, CONTENTS_UP_TO, LOOKS_UP_TO = 2_000_000, 50_000, 20_000  # pictures
 HASH_BYTES = 5  # of a name or of contents: of a million pictures, one in a million others is taken for one of them
@@ -60,8 +60,12 @@ class Learned:
         """Both models' pictures: of one that goes on from the weights of the other."""
         if other is None:
             return self
-        columns = np.concatenate([np.stack([self.names, self.contents, self.looks], 1),
-                                  np.stack([other.names, other.contents, other.looks], 1)])  # fmt: skip
+        columns = np.concatenate(
+            [
+                np.stack([self.names, self.contents, self.looks], 1),
+                np.stack([other.names, other.contents, other.looks], 1),
+            ]
+        )
         return replace(_sorted(np.unique(columns, axis=0)), levels=self.levels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,43 +100,44 @@ class Recognised:
     blind: bool  # whether a copy that was both renamed and re-encoded would have gone unnoticed
 
 
-def learned_from(source: Any, decoded: Any = None) -> Learned | None:
+def learned_from(source: Pictures, decoded: Pictures | None = None) -> Learned | None:
     """What a checkpoint keeps of the pictures of `source`; None when they are too many even for their names.
 
     `decoded` is the same source with its pictures in memory, where it has been read anyway.
     """
-    if is_drawn(source):
+    if source.drawn:
         return _sorted(np.zeros((0, 3), np.uint64))
-    names = names_of(source)
+    names = source.names
     if len(names) > NAMES_UP_TO:
         return None
     columns = np.zeros((len(names), 3), np.uint64)
     columns[:, 0] = [_name_key(name) for name in names]
     if len(names) <= CONTENTS_UP_TO:
         columns[:, 1] = _contents(source, range(len(names)))
-    if len(names) <= LOOKS_UP_TO and (arrays := _arrays_of(decoded if decoded is not None else source)) is not None:
-        columns[:, 2] = _looks(decoded if decoded is not None else source, range(len(arrays)))
+    read = source if decoded is None else decoded
+    if len(names) <= LOOKS_UP_TO and read.arrays is not None:
+        columns[:, 2] = _looks(read, range(len(read)))
     return _sorted(columns)
 
 
-def copies(train: Any, held_out: Any) -> int:
+def copies(train: Pictures, held_out: Pictures) -> int:
     """How many of the `held_out` files are, byte for byte, a training file, too; files of other sizes are not read.
 
     Of pictures in memory, and of more than `CONTENTS_UP_TO`, nothing is said: 0.
     """
     few = 0 < len(held_out) <= len(train) + len(held_out) <= CONTENTS_UP_TO
-    if not few or is_drawn(train) or _arrays_of(train) is not None:
+    if not few or train.drawn or train.arrays is not None:
         return 0
-    sizes = [list(map(_size_of, map(paths_of(part), range(len(part))))) for part in (train, held_out)]
+    sizes = [list(map(_size_of, map(part.path, range(len(part))))) for part in (train, held_out)]
     both = set(sizes[0]) & set(sizes[1])
     alike = [[i for i, size in enumerate(own) if size in both] for own in sizes]
     learned, judged = (_contents(part, own) for part, own in zip((train, held_out), alike, strict=True))
     return int((np.isin(judged, learned) & (judged != UNKNOWN)).sum())
 
 
-def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Recognised:
+def recognise(known: Learned, source: Pictures, everywhere: Iterable[str] = ()) -> Recognised:
     """The pictures of `source` among the `known` ones; `everywhere` are names of others in the same folder."""
-    names = names_of(source)
+    names = source.names
     contents = _contents(source, range(len(names))) if known.contents.any() else np.zeros(len(names), np.uint64)
     row_of_content = {int(value): i for i, value in enumerate(known.contents) if value != UNKNOWN}
     row_of_name = {int(value): i for i, value in enumerate(known.names)}
@@ -163,8 +168,9 @@ def recognise(known: Learned, source: Any, everywhere: Iterable[str] = ()) -> Re
     )
 
 
-def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
-             everywhere: Iterable[str] = ()) -> tuple[list[int], str]:  # fmt: skip
+def to_judge(
+    known: Learned, source: Pictures, split: str, place: str, whole: str, everywhere: Iterable[str] = ()
+) -> tuple[list[int], str]:
     """Positions of the pictures to judge a model on, and a sentence that says which they are.
 
     They are those that the model did not learn from; with the split "train" those that it did. `whole` is the sentence
@@ -181,11 +187,15 @@ def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
         others = f"; the other {len(rest):,} are left out" if rest else ""
         return sorted(learned), f"the {len(learned):,} images of {place} that it learned from{others}"
     if not rest:
-        raise UserError(f"the model learned from all {count:,} images of {place}, so none is left to judge it on; "
-                        "pass other pictures, or --split train to see how well it knows these")  # fmt: skip
+        raise UserError(
+            f"the model learned from all {count:,} images of {place}, so none is left to judge it on; "
+            "pass other pictures, or --split train to see how well it knows these"
+        )
     if not (rest := [i for i in rest if i not in set(found.alike)]):
-        raise UserError(f"all {count:,} images of {place} are ones that the model learned from, or look like them, so "
-                        "none is left to judge it on; pass other pictures")  # fmt: skip
+        raise UserError(
+            f"all {count:,} images of {place} are ones that the model learned from, or look like them, so "
+            "none is left to judge it on; pass other pictures"
+        )
     if not learned:
         judged = f"the {len(rest):,} images of {place} that look like none it learned from" if in_doubt else whole
         return rest, judged + in_doubt + _what_cannot_be_told(found)
@@ -196,19 +206,9 @@ def to_judge(known: Learned, source: Any, split: str, place: str, whole: str,
     return rest, said + left_out + in_doubt + _what_cannot_be_told(found)
 
 
-def names_of(source: Any) -> list[str]:
-    """A name for each picture that tells splits apart: where ids do not hold it, their folder's name comes first."""
-    if hasattr(source, "read"):
-        return list(source.ids)
-    if hasattr(source, "folder"):
-        return [f"{source.folder.name}/{name}" for name in source.ids]
-    depth = [len(PurePosixPath(name).parts) for name in source.ids]
-    return [f"{path.parents[n - 1].name}/{name}"
-            for path, name, n in zip(source.images, source.ids, depth, strict=True)]  # fmt: skip
-
-
-def _by_name(known: Learned, source: Any, by_content: dict[int, int], by_name: dict[int, int],
-             contents: np.ndarray) -> tuple[dict[int, int], dict[int, int]]:  # fmt: skip
+def _by_name(
+    known: Learned, source: Pictures, by_content: dict[int, int], by_name: dict[int, int], contents: np.ndarray
+) -> tuple[dict[int, int], dict[int, int]]:
     """Of the pictures with a learned one's name, but not its contents: those that are it, and those in doubt.
 
     The look decides where it is known. Where it is not, a folder most of whose names have kept their contents is the
@@ -232,19 +232,28 @@ def _by_name(known: Learned, source: Any, by_content: dict[int, int], by_name: d
     )
 
 
-def _moved_and_recoded(known: Learned, source: Any, candidates: Sequence[int],
-                       row_of_name: dict[int, int]) -> dict[int, int]:  # fmt: skip
+def _moved_and_recoded(
+    known: Learned, source: Pictures, candidates: Sequence[int], row_of_name: dict[int, int]
+) -> dict[int, int]:
     """Pictures with the look of a learned one that had their name in another split."""
-    names = names_of(source)
-    rows = {i: row_of_name[key] for i in candidates for other in _in_other_splits(names[i])
-            if (key := _name_key(other)) in row_of_name and known.looks[row_of_name[key]] != UNKNOWN}  # fmt: skip
+    names = source.names
+    rows = {
+        i: row_of_name[key]
+        for i in candidates
+        for other in _in_other_splits(names[i])
+        if (key := _name_key(other)) in row_of_name and known.looks[row_of_name[key]] != UNKNOWN
+    }
     own = _looks(source, list(rows), known.levels)
-    return {i: row for (i, row), mine in zip(rows.items(), own, strict=True)
-            if mine != UNKNOWN and _distance(mine, known.looks[row]) <= SAME_NAME_SIGNS}  # fmt: skip
+    return {
+        i: row
+        for (i, row), mine in zip(rows.items(), own, strict=True)
+        if mine != UNKNOWN and _distance(mine, known.looks[row]) <= SAME_NAME_SIGNS
+    }
 
 
-def _by_look(known: Learned, source: Any, candidates: Sequence[int],
-             missing: np.ndarray, signs: int) -> tuple[dict[int, int], bool]:  # fmt: skip
+def _by_look(
+    known: Learned, source: Pictures, candidates: Sequence[int], missing: np.ndarray, signs: int
+) -> tuple[dict[int, int], bool]:
     """Pictures that look like a learned one that is missing, each like another; and whether some could not be compared.
 
     In sets of like pictures several resemble one that is gone: the nearest is it, and the others are new.
@@ -302,12 +311,12 @@ def _hash(*parts: bytes) -> int:
     return int.from_bytes(digest.digest(), "little") or 1
 
 
-def _contents(source: Any, indices: Sequence[int]) -> np.ndarray:
-    arrays, paths = _arrays_of(source), paths_of(source)
+def _contents(source: Pictures, indices: Sequence[int]) -> np.ndarray:
+    arrays = source.arrays
     if arrays is not None:
         return np.array([_hash(str(arrays[i].shape).encode(), arrays[i].tobytes()) for i in indices], np.uint64)
     with ThreadPoolExecutor() as pool:
-        return np.array(list(pool.map(lambda i: _content_of(paths(i)), indices)), np.uint64)
+        return np.array(list(pool.map(lambda i: _content_of(source.path(i)), indices)), np.uint64)
 
 
 def _size_of(path: Path) -> int:
@@ -333,15 +342,17 @@ def _content_of(path: Path) -> int:
         return UNKNOWN
 
 
-def _looks(source: Any, indices: Sequence[int], levels: Levels | None = None) -> np.ndarray:
+def _looks(source: Pictures, indices: Sequence[int], levels: Levels | None = None) -> np.ndarray:
     """(M,) words of signs; UNKNOWN for flat pictures and for those that cannot be read."""
     if not len(indices):
         return np.zeros(0, np.uint64)
-    arrays, paths = _arrays_of(source), paths_of(source)
+    arrays = source.arrays
 
     def one(index: int) -> bytes | None:
         try:
-            return look(source.read(index) if arrays is not None else open_image(paths(index), levels=levels))
+            if arrays is not None:
+                return look(Image.fromarray(arrays[index]))
+            return look(open_image(source.path(index), levels=levels))
         except BadImage:
             return None
 
@@ -351,25 +362,6 @@ def _looks(source: Any, indices: Sequence[int], levels: Levels | None = None) ->
     if sound := [i for i, value in enumerate(found) if value is not None]:
         words[sound] = thumbnails([value for value in found if value is not None])[1]
     return words
-
-
-def _arrays_of(source: Any) -> Sequence[np.ndarray] | None:
-    arrays: Sequence[np.ndarray] | None = getattr(getattr(source, "read", None), "arrays", None)
-    return arrays
-
-
-def is_drawn(source: Any) -> bool:
-    """Whether the pictures are made by formula as they are asked for: nobody else has one of them."""
-    return getattr(source, "native", None) == formulas.NAME
-
-
-def paths_of(source: Any) -> Callable[[int], Path]:
-    """The file of each picture of a source of files."""
-    if hasattr(source, "read"):
-        return lambda i: Path(source.read.root / source.read.paths[i])
-    if hasattr(source, "folder"):
-        return lambda i: Path(source.folder / source.ids[i])
-    return partial(source.images.__getitem__)
 
 
 def _distance(one: np.uint64, other: np.uint64) -> int:

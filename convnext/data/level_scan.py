@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .images import BadImage, deep_values, read_header
-from .labelled import ArrayReader
-from .learned import is_drawn, paths_of
 from .levels import DEPTHS, Levels, counts, is_deep, usual
+from .splits import Pictures
 
 SAMPLE = 200  # pictures whose header is read; those of more than 8 bits among them are decoded …
 LEAST, MOST_PIXELS = 20, 100_000_000  # … but of large pictures only so many as have these pixels, and at least LEAST
@@ -41,11 +39,11 @@ class _Seen:
     high: float
 
 
-def measured_on(source: Any) -> Measured | None:
+def measured_on(source: Pictures) -> Measured | None:
     """The levels of a source's pictures; None where none of a sample holds more than 8 bits, or they are no files."""
-    if isinstance(getattr(source, "read", None), ArrayReader) or is_drawn(source):
+    if source.arrays is not None or source.drawn:
         return None
-    return measured(len(source), paths_of(source))
+    return measured(len(source), source.path)
 
 
 def measured(count: int, path_of: Callable[[int], str | Path]) -> Measured | None:

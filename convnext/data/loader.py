@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .. import processes
 from ..errors import UserError
-from ..recipe import micro_batches
+from ..recipes.recipe import micro_batches
+from ..system import processes
 from . import Batch
 from .images import explained
+from .source import Source
 
 Label = int | tuple[int, ...]
 Key = tuple[int, ...]  # (epoch, index into the source), and from a sample's second draw in an epoch on, its number
@@ -89,7 +90,7 @@ def share(batch: Sequence[Key], rank: int, world: int, micro_batch: int) -> list
 class Augmented(Dataset[tuple[Tensor, Label, str]]):
     """A source seen through a training transform; its randomness follows from the key."""
 
-    def __init__(self, source: Any, transform_of: Callable[[int], Callable[..., Tensor]], seed: int) -> None:
+    def __init__(self, source: Source, transform_of: Callable[[int], Callable[..., Tensor]], seed: int) -> None:
         self.source, self.transform_of, self.seed = source, transform_of, seed  # the transform may depend on the epoch
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Label, str]:
@@ -106,7 +107,7 @@ class Augmented(Dataset[tuple[Tensor, Label, str]]):
 class Plain(Dataset[tuple[Tensor, Label, str]]):
     """A source seen through an evaluation transform."""
 
-    def __init__(self, source: Any, transform: Callable[..., Tensor]) -> None:
+    def __init__(self, source: Source, transform: Callable[..., Tensor]) -> None:
         self.source, self.transform = source, transform
 
     def __getitem__(self, index: int) -> tuple[Tensor, Label, str]:
@@ -141,10 +142,15 @@ def load(
 ) -> Iterator[Any]:
     """Batches in the given order; `workers` processes prepare them ahead, 0 does it in this one."""
     loader = DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
-        prefetch_factor=4 if workers else None, multiprocessing_context="fork" if workers else None,
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
         worker_init_fn=_end_with_parent,
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():
         # Forking beside torch's threads draws a notice from 3.12 on; the workers run no torch operator in parallel.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")

@@ -32,9 +32,13 @@ def questions() -> dict[str, tuple[str, ...]]:
     """The answers to each question, in the order of their columns."""
     surfaces = (PLAIN, *textures.names())
     return {
-        "shape": shapes.names(), "count": tuple(map(str, range(1, MOST + 1))),
-        "surface": surfaces, "colour": COLOURS, "ground": surfaces, "ground colour": COLOURS,
-    }  # fmt: skip
+        "shape": shapes.names(),
+        "count": tuple(map(str, range(1, MOST + 1))),
+        "surface": surfaces,
+        "colour": COLOURS,
+        "ground": surfaces,
+        "ground colour": COLOURS,
+    }
 
 
 def plans(count: int, rng: Rng) -> np.ndarray:
@@ -158,8 +162,17 @@ def _leaves(side: int, rng: Rng) -> np.ndarray:
     return np.array(image, np.float32)
 
 
-def _add(canvas: np.ndarray, shape: int, size: float, surface: int, colour: np.ndarray, rng: Rng, *,
-         place: np.ndarray | None = None, blurred: bool = False) -> None:  # fmt: skip
+def _add(
+    canvas: np.ndarray,
+    shape: int,
+    size: float,
+    surface: int,
+    colour: np.ndarray,
+    rng: Rng,
+    *,
+    place: np.ndarray | None = None,
+    blurred: bool = False,
+) -> None:
     """Draws one thing of half-side `size` (share of the picture) over the canvas, in place."""
     side = len(canvas)
     place = rng.uniform(0.05, 0.95, 2) if place is None else place

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.labelled import Source, Splits
+from ..data.source import DRAWN, Source
+from ..data.splits import Splits
 from . import scenes
 
-NAME = "formulas"
+NAME = DRAWN
 SIDE = 72  # pixels; training shows cuts of it
 PICTURES, HELD_OUT = 160_000, 1_000
 
@@ -37,7 +38,7 @@ class FormulaReader:
         return self
 
 
-def splits(pictures: int = PICTURES, held_out: int = HELD_OUT, seed: int = 0) -> Splits:
+def splits(pictures: int = PICTURES, held_out: int = HELD_OUT, seed: int = 0) -> Splits[Source]:
     """So many pictures to learn from and to judge on; other numbers of pictures leave the first ones as they are."""
     train, val = _source(pictures, (seed, 0), "train"), _source(held_out, (seed, 1), "val")
     note = (

@@ -161,6 +161,8 @@ def names() -> tuple[str, ...]:
 @lru_cache(1)
 def bank() -> np.ndarray:
     """(T, F, S, S) uint8, F fields of each of the T classes."""
-    fields = [[formula(np.random.default_rng((FIELD_SEED, t, f))) for f in range(FIELDS)]
-              for t, formula in enumerate(formulas().values())]  # fmt: skip
+    fields = [
+        [formula(np.random.default_rng((FIELD_SEED, t, f))) for f in range(FIELDS)]
+        for t, formula in enumerate(formulas().values())
+    ]
     return (np.clip(np.array(fields), 0, 1) * 255).astype(np.uint8)

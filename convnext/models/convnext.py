@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..catalog.variants import KERNEL_SIZE, MLP_RATIO, Arch
 from ..errors import UserError
-from ..variants import KERNEL_SIZE, MLP_RATIO, Arch
 from .depthwise import DepthwiseConv
 from .layers import DropPath, LayerNormFirst, LayerNormLast, drop_path_ramp, init_weights, make_head
 
@@ -51,9 +51,19 @@ class Backbone(nn.Module, ABC):
     `out_indices`; `out_norms` normalises each one, as the released detection and segmentation files expect.
     """
 
-    def __init__(self, arch: Arch, *, num_classes: int = 1000, in_chans: int = 3, drop_path_rate: float = 0.0,
-                 drop_rate: float = 0.0, head_init_scale: float = 1.0, features_only: bool = False,
-                 out_norms: bool = False, out_indices: Iterable[int] = (0, 1, 2, 3)) -> None:  # fmt: skip
+    def __init__(
+        self,
+        arch: Arch,
+        *,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_path_rate: float = 0.0,
+        drop_rate: float = 0.0,
+        head_init_scale: float = 1.0,
+        features_only: bool = False,
+        out_norms: bool = False,
+        out_indices: Iterable[int] = (0, 1, 2, 3),
+    ) -> None:
         super().__init__()
         self.arch, self.in_chans = arch, in_chans
         self.depths, self.dims = arch.depths, arch.dims

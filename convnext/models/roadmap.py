@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..catalog.variants import MLP_RATIO
 from ..recipes.roadmap import Design, Reading, design, parse
-from ..variants import MLP_RATIO
 from .depthwise import DepthwiseConv
 from .layers import DropPath, LayerNormFirst, LayerNormLast, drop_path_ramp, init_weights, make_head
 
@@ -41,8 +41,9 @@ class Shortcut(nn.Sequential):
 class Bottleneck(nn.Module):
     """1x1, k x k, 1x1 (paper Figure 3 a and b): the middle layer carries the stride and may be depthwise."""
 
-    def __init__(self, before: int, hidden: int, after: int, stride: int, plan: Design, reading: Reading,
-                 drop_path: float) -> None:  # fmt: skip
+    def __init__(
+        self, before: int, hidden: int, after: int, stride: int, plan: Design, reading: Reading, drop_path: float
+    ) -> None:
         super().__init__()
         groups = hidden if plan.depthwise else 1
         self.conv1 = nn.Conv2d(before, hidden, 1, bias=False)
@@ -95,8 +96,15 @@ class MovedUp(nn.Module):
 class RoadmapNet(nn.Module):
     """(N, 3, H, W) -> (N, K) logits. `downsample_layers`: the stem and, in the last step, what lies between stages."""
 
-    def __init__(self, plan: Design, reading: Reading | None = None, *, num_classes: int = 1000,
-                 drop_path_rate: float = 0.0, drop_rate: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        plan: Design,
+        reading: Reading | None = None,
+        *,
+        num_classes: int = 1000,
+        drop_path_rate: float = 0.0,
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
         plan, reading = _scaled(plan, reading or Reading()), reading or Reading()
         dims = tuple(plan.width * 2**i for i in range(len(plan.depths)))
@@ -134,9 +142,15 @@ class RoadmapNet(nn.Module):
 
 
 def build(
-    regime: str, step: int | str, *, num_classes: int = 1000, layer_scale_init_value: float | None = None,
-    reading: Reading | None = None, drop_path_rate: float = 0.0, drop_rate: float = 0.0,
-) -> nn.Module:  # fmt: skip
+    regime: str,
+    step: int | str,
+    *,
+    num_classes: int = 1000,
+    layer_scale_init_value: float | None = None,
+    reading: Reading | None = None,
+    drop_path_rate: float = 0.0,
+    drop_rate: float = 0.0,
+) -> nn.Module:
     """The network of a step of "tiny" or "base", by index or name; `layer_scale_init_value` replaces the reading's.
 
     Raises UserError for a regime or a step that does not exist.

@@ -7,11 +7,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..catalog.variants import STARTER
 from ..errors import UserError
-from ..recipe import Recipe, differing, from_json, override
-from . import ade20k, coco, dense, folder, imagenet, pretrain, roadmap
+from . import ade20k, coco, dense, everyday, imagenet, pretrain, roadmap
+from .recipe import Recipe, TaskName, differing, from_json, override
 
+EVERYDAY: dict[TaskName, str] = {"classify": "classify", "detect": "detect", "segment": "segment"}
+FROM_WEIGHTS: dict[TaskName, str] = {"classify": "finetune"}  # where that is another one
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
+
+
+def everyday_name(task: TaskName, weights: object) -> str:
+    """The recipe for a task where the user names none; `weights` are what the user wants to start from."""
+    own = str("none" if weights is None else weights).lower() not in ("none", "null", "off", STARTER)
+    return FROM_WEIGHTS.get(task, EVERYDAY[task]) if own else EVERYDAY[task]
 
 
 def _joined(parts: Iterable[dict[str, Recipe]]) -> dict[str, Recipe]:
@@ -24,7 +33,7 @@ def _joined(parts: Iterable[dict[str, Recipe]]) -> dict[str, Recipe]:
 
 
 RECIPES: dict[str, Recipe] = _joined(
-    (folder.RECIPES, pretrain.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
+    (everyday.RECIPES, pretrain.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import AdamW, Recipe, Schedule
+from .recipe import AdamW, Recipe, Schedule
 
 BASE = Recipe(
     task="segment", steps=160_000, epochs=126.7, batch_size=16, micro_batch=2, image_size=512, layer_scale=1.0,

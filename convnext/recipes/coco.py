@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import AdamW, Detection, Recipe, Schedule
+from .recipe import AdamW, Detection, Recipe, Schedule
 
 BASE = Recipe(
     task="detect", epochs=36, batch_size=16, micro_batch=2, image_size=800, drop_path=0.4, layer_scale=1.0,

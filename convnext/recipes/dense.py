@@ -1,6 +1,6 @@
 """The everyday recipes for boxes and masks, `detect` and `segment`: what they derive from the pictures and the machine.
 
-`convnext train DATA` uses them where DATA holds objects or masks. As in folder.py a template states what does not
+`convnext train DATA` uses them where DATA holds objects or masks. As in everyday.py a template states what does not
 depend on the data, each derived field is a `Choice` with its reason, and what the user set stays.
 """
 
@@ -9,23 +9,45 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from ..recipe import AdamW, Detection, Recipe, Schedule, Segmentation, override
-from ..variants import STARTER, Arch
-from .folder import STARTER_MODEL, Choice, Made
+from ..catalog.variants import STARTER, Arch
+from .everyday import STARTER_MODEL, Choice, Made
+from .recipe import AdamW, Detection, Recipe, Schedule, Segmentation, override
 
-DETECT_LR, SEGMENT_LR = 4e-4, 1e-3  # from scratch at batches of 4 and 8; docs/LOG.md D3 and S1
-DETECT_BATCH, SEGMENT_BATCH = 4, 8
 PAPER_LR, PAPER_BATCH = 1e-4, 16  # onto trained weights
 MUON = 4.0  # the rate of the blocks' matrices over that of all else; docs/LOG.md S1
 STEP = 32  # pixels: sides are multiples of the network's stride
 SEEN = 48  # pixels that a typical object should have for the detector, whose smallest anchors have 32
-CPU_SIDE, GPU_SIDE = {"detect": 256, "segment": 256}, {"detect": 800, "segment": 512}
-LEAST_SIDE = {"detect": 160, "segment": 64}
-CPU_SEEN = {"detect": 6_000, "segment": 15_000}  # pictures learned from in all: about an hour of two cores
-GPU_SEEN = {"detect": 150_000, "segment": 300_000}
-EPOCHS = {"detect": (12, 100), "segment": (20, 200)}  # at least, at most
 EVALUATIONS = 10
-GPU_PICTURE = {"detect": 5e9, "segment": 3e9}  # bytes that learning from one takes at these sides, roughly
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What differs by task. Sides in pixels; "seen" are pictures learned from in all."""
+
+    lr: float  # from scratch, at `batch`
+    batch: int
+    muon: float | None
+    cpu_side: int
+    gpu_side: int
+    least_side: int
+    cpu_seen: int  # about an hour of two cores
+    gpu_seen: int
+    epochs: tuple[int, int]  # at least, at most
+    gpu_picture: float  # bytes that learning from one takes at `gpu_side`, roughly
+    layers: tuple[float, str]  # decay of trained weights by depth, and how depth is counted
+    small: tuple[str, int]  # the field of the heads that is made smaller without an accelerator
+
+
+RULES: dict[str, Rules] = {
+    "detect": Rules(
+        lr=4e-4, batch=4, muon=None, cpu_side=256, gpu_side=800, least_side=160, cpu_seen=6_000, gpu_seen=150_000,
+        epochs=(12, 100), gpu_picture=5e9, layers=(0.95, "layer"), small=("detection.regions", 128),
+    ),
+    "segment": Rules(
+        lr=1e-3, batch=8, muon=MUON, cpu_side=256, gpu_side=512, least_side=64, cpu_seen=15_000, gpu_seen=300_000,
+        epochs=(20, 200), gpu_picture=3e9, layers=(0.9, "stage"), small=("segmentation.channels", 128),
+    ),
+}  # fmt: skip  # rates and batches: docs/LOG.md D3 and S1
 
 
 @dataclass(frozen=True)
@@ -46,12 +68,12 @@ class DenseFacts:
 RECIPES: dict[str, Recipe] = {
     "detect": Recipe(
         name="detect", task="detect", derive="detect", model="auto", weights=STARTER, drop_path=0.0,
-        schedule=Schedule(kind="steps"), detection=Detection(), optim=AdamW(lr=DETECT_LR),
+        schedule=Schedule(kind="steps"), detection=Detection(), optim=AdamW(lr=RULES["detect"].lr),
     ),
     "segment": Recipe(
         name="segment", task="segment", derive="segment", model="auto", weights=STARTER, drop_path=0.1,
         schedule=Schedule(kind="poly", warmup_steps=1500, min_lr=0), segmentation=Segmentation(),
-        optim=AdamW(lr=SEGMENT_LR),
+        optim=AdamW(lr=RULES["segment"].lr),
     ),
 }  # fmt: skip
 
@@ -77,11 +99,9 @@ def _network(recipe: Recipe, facts: DenseFacts) -> Made:
             made["model"] = ("convnext_atto", "no accelerator: the smallest network")
         else:
             made["model"] = ("convnext_tiny", "the paper's smallest, which an accelerator carries")
-    few = "no accelerator: the heads would take most of the time"
-    if recipe.task == "segment" and facts.cpu:
-        made["segmentation.channels"] = (128, few)
-    if recipe.task == "detect" and facts.cpu:
-        made["detection.regions"] = (128, few)
+    if facts.cpu:
+        field, value = RULES[recipe.task].small
+        made[field] = (value, "no accelerator: the heads would take most of the time")
     return made
 
 
@@ -97,7 +117,8 @@ def _weights(recipe: Recipe, facts: DenseFacts) -> Made:
 
 def _side(recipe: Recipe, facts: DenseFacts) -> Made:
     """As large as typical objects need, and never larger than the pictures or what the machine carries."""
-    most = CPU_SIDE[recipe.task] if facts.cpu else GPU_SIDE[recipe.task]
+    rules = RULES[recipe.task]
+    most = rules.cpu_side if facts.cpu else rules.gpu_side
     machine = "more would take long without an accelerator" if facts.cpu else "as in the paper"
     wanted, why = float(most), machine
     if facts.object_side:
@@ -107,25 +128,29 @@ def _side(recipe: Recipe, facts: DenseFacts) -> Made:
             wanted, why = most, machine
     if wanted > facts.short:
         wanted, why = facts.short, f"the pictures' short side is {facts.short}"
-    side, least = int(wanted / STEP + 0.5) * STEP, LEAST_SIDE[recipe.task]
+    side, least = int(wanted / STEP + 0.5) * STEP, rules.least_side
     if side < least:
         side, why = least, f"{why}; below {least} too few positions would be left"
     return {"image_size": (side, why)}
 
 
 def _batch(recipe: Recipe, facts: DenseFacts) -> Made:
-    size = (DETECT_BATCH if recipe.task == "detect" else SEGMENT_BATCH) if facts.cpu else PAPER_BATCH
+    size = RULES[recipe.task].batch if facts.cpu else PAPER_BATCH
     fits = max(2, min(size, facts.images // 4))
-    why = f"{facts.images:,} training images: several steps in an epoch" if fits < size else (
-        "small batches learn more from each picture" if facts.cpu else "as in the paper")  # fmt: skip
+    why = (
+        f"{facts.images:,} training images: several steps in an epoch"
+        if fits < size
+        else ("small batches learn more from each picture" if facts.cpu else "as in the paper")
+    )
     return {"batch_size": (fits, why)}
 
 
 def _micro_batch(recipe: Recipe, facts: DenseFacts) -> Made:
     if facts.memory is None:
         return {}
-    share = (recipe.image_size / GPU_SIDE[recipe.task]) ** 2
-    room = max(2, int(facts.memory / (GPU_PICTURE[recipe.task] * share)))
+    rules = RULES[recipe.task]
+    share = (recipe.image_size / rules.gpu_side) ** 2
+    room = max(2, int(facts.memory / (rules.gpu_picture * share)))
     return {"micro_batch": (min(recipe.batch_size, room), f"what {facts.memory / 1e9:.0f} GB should hold")}
 
 
@@ -134,7 +159,7 @@ def _start(recipe: Recipe, facts: DenseFacts) -> Made:
     if recipe.weights == STARTER:
         return {}
     if recipe.weights is not None:
-        layers = (0.95, "layer") if recipe.task == "detect" else (0.9, "stage")
+        layers = RULES[recipe.task].layers
         why = "trained weights move less, the deeper the less"
         return {"optim.layer_decay": (layers[0], why), "optim.layer_rule": (layers[1], why)}
     why = "no --weights: blocks start at full strength, as short runs from scratch need it (docs/LOG.md)"
@@ -142,22 +167,21 @@ def _start(recipe: Recipe, facts: DenseFacts) -> Made:
 
 
 def _rate(recipe: Recipe, facts: DenseFacts) -> Made:
-    if recipe.weights not in (None, STARTER):
-        base, at = PAPER_LR, PAPER_BATCH
-    else:
-        base, at = (DETECT_LR, DETECT_BATCH) if recipe.task == "detect" else (SEGMENT_LR, SEGMENT_BATCH)
+    rules, trained = RULES[recipe.task], recipe.weights not in (None, STARTER)
+    base, at = (PAPER_LR, PAPER_BATCH) if trained else (rules.lr, rules.batch)
     rate = float(f"{base * sqrt(recipe.batch_size / at):.3g}")
     made: Made = {"optim.lr": (rate, f"{base:g} at a batch of {at}, with the square root of the batch (Adam's rule)")}
-    if recipe.task == "segment" and recipe.weights in (None, STARTER):
-        made["optim.muon"] = (MUON, "from scratch Muon moves the blocks' matrices further (docs/LOG.md)")
+    if rules.muon is not None and not trained:
+        made["optim.muon"] = (rules.muon, "from scratch Muon moves the blocks' matrices further (docs/LOG.md)")
     return made
 
 
 def _length(recipe: Recipe, facts: DenseFacts) -> Made:
     if recipe.minutes is not None or recipe.steps is not None:
         return {}
-    seen = (CPU_SEEN if facts.cpu else GPU_SEEN)[recipe.task]
-    least, most = EPOCHS[recipe.task]
+    rules = RULES[recipe.task]
+    seen = rules.cpu_seen if facts.cpu else rules.gpu_seen
+    least, most = rules.epochs
     epochs = min(most, max(least, seen // facts.images))
     return {"epochs": (epochs, f"about {epochs * facts.images:,} images in all")}
 

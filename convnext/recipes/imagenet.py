@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import AdamW, Augment, Recipe, Schedule
-from ..variants import CLASSES_22K
+from ..catalog.variants import CLASSES_22K
+from .recipe import AdamW, Augment, Recipe, Schedule
 
 # Table 5, ImageNet-1K. What the table leaves out (min_lr, eps, crop and flip) are the official code's values, which are
 # the defaults of Recipe's parts.

@@ -12,10 +12,10 @@ from math import sqrt
 from typing import Any
 
 from ..errors import UserError
-from ..recipe import Augment, Recipe, override
 from .dense import RECIPES as DENSE_RECIPES
-from .folder import GROWS_FROM, LEARNS_ALL, TINY_SIDE, Choice, Made, root_rule
-from .folder import RECIPES as FOLDER_RECIPES
+from .everyday import GROWS_FROM, LEARNS_ALL, TINY_SIDE, Choice, Made, root_rule
+from .everyday import RECIPES as FOLDER_RECIPES
+from .recipe import Augment, Recipe, override
 
 LENGTHS = ("epochs", "minutes", "steps")
 SHARE = 0.1  # of the run, at most: the warm-up, and the horizon of the average
@@ -62,8 +62,9 @@ def replayed(recipe: Recipe, settings: dict[str, Any], *, same_data: bool) -> tu
     return replace(recipe, steps=None, minutes=None), [Choice("epochs", recipe.epochs, why)]
 
 
-def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int,
-           fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:  # fmt: skip
+def settle(
+    recipe: Recipe, given: Recipe, steps: int, per_epoch: int, fixed: dict[str, Any]
+) -> tuple[Recipe, list[Choice]]:
     """`recipe` with its number of steps, and with what follows from it.
 
     `given` is the recipe before settings and data changed it, `fixed` are the user's settings, by dotted name.

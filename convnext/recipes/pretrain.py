@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..recipe import AdamW, Augment, Recipe, Schedule
-from .folder import MUON, SCRATCH_LAYER_SCALE
+from .everyday import MUON, SCRATCH_LAYER_SCALE
+from .recipe import AdamW, Augment, Recipe, Schedule
 
 RECIPES: dict[str, Recipe] = {
     "pretrain": Recipe(

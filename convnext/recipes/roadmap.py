@@ -20,8 +20,8 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from ..errors import UserError
-from ..recipe import AdamW, Augment, Recipe, Schedule, convert
 from .imagenet import RECIPES as IMAGENET
+from .recipe import AdamW, Augment, Recipe, Schedule, convert
 
 PREFIX = "roadmap:"
 
@@ -86,8 +86,13 @@ _MISPRINT_LAST = (
 )
 
 
-def _steps(ratio: Step, width: int, rows: tuple[tuple[float, float, float | None], ...], first: tuple[Step, Step],
-           misprints: dict[int, tuple[str, float]]) -> tuple[Step, ...]:  # fmt: skip
+def _steps(
+    ratio: Step,
+    width: int,
+    rows: tuple[tuple[float, float, float | None], ...],
+    first: tuple[Step, Step],
+    misprints: dict[int, tuple[str, float]],
+) -> tuple[Step, ...]:
     """The steps that both regimes share, with their published (GFLOPs, top-1, std)."""
     shared: tuple[tuple[str, int, dict[str, Any]], ...] = (
         ("patchify stem", 2, {"stem": "patchify"}),
@@ -138,7 +143,9 @@ SWIN = {"tiny": ("Swin-T", 4.50, 81.30), "base": ("Swin-B", 15.43, 83.50)}  # pr
 # Appendix A.1: one recipe for every step, Table 5 without the average. Stochastic depth of the sizes they lead to.
 RECIPES: dict[str, Recipe] = {
     f"roadmap/{regime}": replace(
-        IMAGENET[f"imagenet1k/{regime}"], name=f"roadmap/{regime}", ema=None,
+        IMAGENET[f"imagenet1k/{regime}"],
+        name=f"roadmap/{regime}",
+        ema=None,
         model=f"{PREFIX}{regime}/16:layer_scale=1e-06",
     )
     for regime in STEPS
@@ -146,12 +153,20 @@ RECIPES: dict[str, Recipe] = {
     # Ours, for an evening on two cores: a quarter of the widths, a third of the depths, pictures of 64 pixels. AdamW
     # alone, as in the paper: Muon would favour the steps whose weights are matrices.
     "roadmap/small": Recipe(
-        name="roadmap/small", model=f"{PREFIX}tiny/16:width=0.25,depth=0.34", image_size=64, batch_size=128, epochs=5,
-        optim=AdamW(lr=2e-3, weight_decay=0.05, clip_grad=1.0), schedule=Schedule(warmup_epochs=0.5),
+        name="roadmap/small",
+        model=f"{PREFIX}tiny/16:width=0.25,depth=0.34",
+        image_size=64,
+        batch_size=128,
+        epochs=5,
+        optim=AdamW(lr=2e-3, weight_decay=0.05, clip_grad=1.0),
+        schedule=Schedule(warmup_epochs=0.5),
         augment=Augment(scale=(0.35, 1.0), randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0),
-        drop_path=0.0, init="fan_in", eval_every=5, save_every=1,
+        drop_path=0.0,
+        init="fan_in",
+        eval_every=5,
+        save_every=1,
     )
-}  # fmt: skip
+}
 
 
 def find_step(regime: str, step: int | str) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from .. import machine
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipes.recipe import Recipe
+from ..system import machine
 from . import Task
 from .engine import prepared, step, train_mode
 from .optim import make_optimiser
@@ -67,7 +67,7 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime, *, withi
         times.append(time.perf_counter() - mark)
         mark = time.perf_counter()
         over = (time.perf_counter() - began) / max(STEPS_SHARE * within_s, 1e-9)
-        if run.from_main(over > 1 and (len(times) >= LEAST_STEPS or over > LEAST_STEPS)):
+        if run.broadcast(over > 1 and (len(times) >= LEAST_STEPS or over > LEAST_STEPS)):
             break
     kept = times[WARM_STEPS:] or times[1:] or times
     trial.eval()
@@ -147,8 +147,17 @@ class Clock:
         return max(LEAST_PAGE_S, PAGE_SHARE * (self.called - self.began)) if self.page else 0.0
 
 
-def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s: float, judged_after: float,
-         relative_cost: Callable[[float], float], eval_every: float | None) -> Plan:  # fmt: skip
+def plan(
+    recipe: Recipe,
+    speed: Speed,
+    per_epoch: int,
+    *,
+    gone_s: float,
+    page_s: float,
+    judged_after: float,
+    relative_cost: Callable[[float], float],
+    eval_every: float | None,
+) -> Plan:
     """Steps and evaluations for what is left of the recipe's minutes once `gone_s` are over.
 
     At the end the page takes `page_s` to draw, and as long as `judged_after` evaluations to judge for. Training has
@@ -168,8 +177,10 @@ def plan(recipe: Recipe, speed: Speed, per_epoch: int, *, gone_s: float, page_s:
         steps, chosen = least, replace(chosen, eval_every=eval_every or ceil(1000 * least / per_epoch) / 1000)
     judged = ceil(steps / max(1, round(chosen.eval_every * per_epoch))) * (1 if recipe.ema is None else 2)
     needs = gone_s + speed.start_s + steps * speed.step_s * cost + judged * speed.evaluation_s + reserve
-    why = (f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s at the end, at "
-           f"{speed.step_s * cost:.2g} s a step and {speed.evaluation_s:.2g} s an evaluation")  # fmt: skip
+    why = (
+        f"{recipe.minutes:g} minutes, less {gone_s:.0f} s until now and {reserve:.0f} s at the end, at "
+        f"{speed.step_s * cost:.2g} s a step and {speed.evaluation_s:.2g} s an evaluation"
+    )
     return Plan(steps, chosen.eval_every, recipe.ema is not None, needs, why)
 
 

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..recipe import Recipe, micro_batches
+from ..recipes.recipe import Recipe, micro_batches
 from . import MicroBatch, Task, runtime
 from .log import Log
 from .optim import set_lr
@@ -84,8 +83,9 @@ def step(
     return means
 
 
-def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish,
-        choose: bool = True) -> TrainState:  # fmt: skip
+def fit(
+    task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish, choose: bool = True
+) -> TrainState:
     """Trains from `state.step` to `recipe.steps`, evaluating, logging and saving as the recipe says.
 
     `publish` is called on the main process whenever the best metric improves; where the evaluations are not to
@@ -100,8 +100,9 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
     window: list[dict[str, Tensor]] = []
     pending: deque[_Pending] = deque()
     first, training_s = state.step, 0.0
-    with Log(folder / "log.jsonl", total, quiet=not run.main) as log:
-        judge = partial(_evaluate, task, state, recipe, run, log, publish, choose, folder)
+    with Log(folder / "log.jsonl", total, quiet=not run.is_main) as log:
+        judge = _Judge(task, state, recipe, run, log, publish, choose, folder)
+        loss = ""  # of the last window, for people
         if not state.evaluated:  # a run that was killed in this evaluation
             judge()
         end = state.step if _stale(state, recipe) else total  # one that was killed after it may have nothing to do
@@ -121,7 +122,7 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
             if due.log(state.step):
                 means = _means(window, run)
                 log.row("train", state.step, epoch=state.step / per_epoch, **means, lr=lr, images_per_s=round(speed, 1))
-                window = []
+                window, loss = [], f"loss {means['loss']:.4f}  "
             if due.checkpoint(state.step):  # before the evaluation: should that fail, nothing is lost
                 _check(pending, 0, run)
                 _check_weights(state, lr)
@@ -129,12 +130,12 @@ def fit(task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtim
                 if not state.evaluated:
                     run.broadcast_buffers(state.model.buffers())
                     run.broadcast_buffers(state.averaged_buffers())
-                if run.main:
+                if run.is_main:
                     save(state, folder)
                 run.barrier()
             if not state.evaluated:
                 pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
-                judge(f"loss {means['loss']:.4f}  ", pace)
+                judge(loss, pace)  # every evaluation is at the end of a window
             stop = _stale(state, recipe)
             if stop:
                 log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
@@ -148,7 +149,7 @@ def _means(window: Sequence[dict[str, Tensor]], run: Runtime) -> dict[str, Any]:
     """Of some steps' shares, over all processes: "loss", and where it has several parts "losses" by name."""
     names = list(window[0])  # every batch has the same losses, on every process
     sums = torch.stack([torch.stack([shares[name] for shares in window]).sum() for name in names])
-    means = dict(zip(names, run.all_sum(sums.cpu().double() / len(window)).tolist(), strict=True))
+    means = dict(zip(names, run.all_reduce_sum(sums.cpu().double() / len(window)).tolist(), strict=True))
     loss = means.pop("loss")
     return {"loss": loss, "losses": means} if means else {"loss": loss}
 
@@ -196,7 +197,9 @@ def _check(pending: deque[_Pending], lag: int, run: Runtime) -> None:
         entry = pending.popleft()
         # Every process must agree to stop, or the others would wait for this one for ever.
         bad = (
-            run.all_sum((~torch.isfinite(entry.loss)).to(torch.int64)) if run.world > 1 else ~torch.isfinite(entry.loss)
+            run.all_reduce_sum((~torch.isfinite(entry.loss)).to(torch.int64))
+            if run.world > 1
+            else ~torch.isfinite(entry.loss)
         )
         if bool(bad):
             parts = run.gather((float(entry.loss), entry.ids))
@@ -219,32 +222,59 @@ def _check_weights(state: TrainState, lr: float) -> None:
         )
 
 
-def _evaluate(task: Task, state: TrainState, recipe: Recipe, run: Runtime, log: Log, publish: Publish, choose: bool,
-              folder: Path, loss: str = "", pace: str = "") -> None:  # fmt: skip
+@dataclass(frozen=True)
+class _Judge:
     """Judges the weights, publishes them if they are the best, and records it in the log and the checkpoint."""
-    state.model.eval()
-    results = {"raw": task.evaluate(state.model)}
-    if state.ema is not None:
-        with state.averaged() as model:
-            results["ema"] = task.evaluate(model)
-    name, direction = task.metric
-    sign = 1 if direction == "max" else -1
-    which = max(results, key=lambda key: sign * results[key][name]) if choose else list(results)[-1]
-    value = results[which][name]
-    better = not choose or state.best is None or sign * value > sign * state.best.value
-    state.stale = 0 if better else state.stale + 1
-    if better:
-        state.best = Best(state.step, value, which)
-        if run.main:
-            publish(state, results[which])
-    epoch, total = state.step / task.steps_per_epoch, (recipe.steps or 0) / task.steps_per_epoch
-    judged = results["raw"].get("count", 1) > 0  # else no picture was held out
-    log.row("eval", state.step, epoch=epoch, raw=results["raw"], ema=results.get("ema"), metric=name,
-            value=value if judged else None, which=which, best=better, chosen=choose)  # fmt: skip
-    if run.main:  # last: a run that is killed before this evaluates once more
-        record(state, folder)
-    state.evaluated = True
-    run.barrier()
-    average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
-    scores = f"{name} {results['raw'][name]:6.2f}{average}{' *' if better and choose else '  '}" if judged else "saved"
-    log.say(f"epoch {epoch:6.1f}/{total:.1f}  {loss}{scores}  {pace}".rstrip())
+
+    task: Task
+    state: TrainState
+    recipe: Recipe
+    run: Runtime
+    log: Log
+    publish: Publish
+    choose: bool
+    folder: Path
+
+    def __call__(self, loss: str = "", pace: str = "") -> None:
+        """`loss` and `pace` are what is said of the steps before."""
+        task, state, run = self.task, self.state, self.run
+        state.model.eval()
+        results = {"raw": task.evaluate(state.model)}
+        if state.ema is not None:
+            with state.averaged() as model:
+                results["ema"] = task.evaluate(model)
+        name, direction = task.metric
+        sign = 1 if direction == "max" else -1
+        which = max(results, key=lambda key: sign * results[key][name]) if self.choose else list(results)[-1]
+        value = results[which][name]
+        better = not self.choose or state.best is None or sign * value > sign * state.best.value
+        state.stale = 0 if better else state.stale + 1
+        if better:
+            state.best = Best(state.step, value, which)
+            if run.is_main:
+                self.publish(state, results[which])
+        epoch, total = state.step / task.steps_per_epoch, (self.recipe.steps or 0) / task.steps_per_epoch
+        judged = results["raw"].get("count", 1) > 0  # else no picture was held out
+        self.log.row(
+            "eval",
+            state.step,
+            epoch=epoch,
+            raw=results["raw"],
+            ema=results.get("ema"),
+            metric=name,
+            value=value if judged else None,
+            which=which,
+            best=better,
+            chosen=self.choose,
+        )
+        if run.is_main:  # last: a run that is killed before this evaluates once more
+            record(state, self.folder)
+        state.evaluated = True
+        run.barrier()
+        average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
+        scores = (
+            f"{name} {results['raw'][name]:6.2f}{average}{' *' if better and self.choose else '  '}"
+            if judged
+            else "saved"
+        )
+        self.log.say(f"epoch {epoch:6.1f}/{total:.1f}  {loss}{scores}  {pace}".rstrip())

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import files
 from ..errors import UserError
-from ..progress import clock
+from ..system.progress import clock
 
 FORECAST_S = 4.0  # and three steps, until it is said that hours lie ahead
 LONG_S = 3600.0
@@ -35,8 +35,13 @@ class Log:
 
     def __enter__(self) -> Log:
         if not self.quiet and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                       TextColumn("{task.fields[speed]}"))  # fmt: skip
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[speed]}"),
+            )
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.start()
             self._task = self._bar.add_task("training", total=self.total_steps, speed="")
@@ -65,8 +70,10 @@ class Log:
         if not self._forecast and time.perf_counter() - self.began > FORECAST_S and step > since + 2:
             self._forecast = True
             if (seconds := self.seconds_left(step, since)) > LONG_S:
-                self.say(f"about {in_words(seconds)} to go on this machine at {speed:,.3g} images/s, evaluations not "
-                         "counted; --minutes 60 makes a run that fits into an hour")  # fmt: skip
+                self.say(
+                    f"about {in_words(seconds)} to go on this machine at {speed:,.3g} images/s, evaluations not "
+                    "counted; --minutes 60 makes a run that fits into an hour"
+                )
         if self._bar is not None:
             self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} images/s")
         elif time.perf_counter() - self._said >= LINE_S:

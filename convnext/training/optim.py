@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..recipe import AdamW
+from ..recipes.recipe import AdamW
 
 LayerId = Callable[[str], int]
 HEADS = ("head.", "heads.", "fc.", "classifier.")  # how the classifiers of ours and of the baselines are called
@@ -28,7 +28,7 @@ class Group:
     muon: bool = False
 
 
-class Together:
+class CombinedOptimizer:
     """AdamW and Muon behind one optimiser's face; each moves its own groups."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -54,7 +54,7 @@ class Together:
             part.load_state_dict(values)
 
 
-Optimiser = torch.optim.Optimizer | Together
+Optimiser = torch.optim.Optimizer | CombinedOptimizer
 
 
 def is_head(name: str) -> bool:
@@ -101,7 +101,11 @@ def make_optimiser(model: nn.Module, settings: AdamW) -> Optimiser:
         row = {"params": parameters, "lr_scale": group.lr_scale, "weight_decay": group.weight_decay}
         (muon if group.muon else adamw).append(row)
     first = torch.optim.AdamW(adamw, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
-    return Together(first, torch.optim.Muon(muon, lr=settings.lr, adjust_lr_fn="match_rms_adamw")) if muon else first
+    return (
+        CombinedOptimizer(first, torch.optim.Muon(muon, lr=settings.lr, adjust_lr_fn="match_rms_adamw"))
+        if muon
+        else first
+    )
 
 
 def set_lr(optimiser: Optimiser, lr: float) -> None:

@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .. import machine, processes
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipes.recipe import Recipe
+from ..system import machine, processes
 
 Precision = Literal["bf16", "fp32"]
 Say = Callable[[str], None]
@@ -36,13 +36,13 @@ class Runtime:
     precision: Precision = "fp32"
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def all_sum(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """Sum over all processes; counters are integers or float64, so the result does not depend on the order."""
         if self.world > 1:
             values = values.to(self.device)
@@ -53,7 +53,7 @@ class Runtime:
         if self.world > 1:
             dist.barrier()
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The main process's `value`, everywhere."""
         box = [value]
         if self.world > 1:
@@ -82,14 +82,14 @@ class Runtime:
             dist.broadcast(buffer, src=0)
 
     @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The body runs on the main process, then on the others, which find what it has downloaded."""
-        if not self.main:
+        if not self.is_main:
             self.barrier()
         try:
             yield
         finally:
-            if self.main:
+            if self.is_main:
                 self.barrier()
 
     def synchronise(self) -> None:
@@ -106,7 +106,7 @@ def start(precision: str = "auto") -> Iterator[Runtime]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     _keep_memory(device)
     runtime = Runtime(device, rank, world)
-    chosen = runtime.from_main(native_precision(device)[0] if precision == "auto" else _known(precision))
+    chosen = runtime.broadcast(native_precision(device)[0] if precision == "auto" else _known(precision))
     try:
         yield Runtime(device, rank, world, chosen)
     except BaseException:
@@ -128,8 +128,8 @@ def start_judging(model: Any, precision: str = "auto", say: Say | None = None) -
         why = "as asked"
         if precision == "auto":
             chosen, why = _judged_in(model, run.device)
-            run = Runtime(run.device, run.rank, run.world, run.from_main(chosen))
-        if say is not None and run.main:
+            run = Runtime(run.device, run.rank, run.world, run.broadcast(chosen))
+        if say is not None and run.is_main:
             say(f"computed in {run.precision}: {why}")
         yield run
 
@@ -171,8 +171,17 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or machine.out_of_memory(error)
 
 
+@dataclass(frozen=True)
+class Batching:
+    """What a task's batches can be divided into, for messages."""
+
+    least: int = 1  # pictures that a part must have
+    measured: bool = False  # whether --batch-size auto measures what fits
+    same: str = "the same steps"  # what smaller parts leave as it was
+
+
 @contextlib.contextmanager
-def memory_explained(recipe: Recipe, run: Runtime, path: Path | None = None) -> Iterator[None]:
+def memory_explained(recipe: Recipe, run: Runtime, batching: Batching, path: Path | None = None) -> Iterator[None]:
     """Makes of memory that runs out in training a UserError that says what to make smaller.
 
     `path` is the run's folder, where it can be resumed.
@@ -187,17 +196,15 @@ def memory_explained(recipe: Recipe, run: Runtime, path: Path | None = None) -> 
         size = (
             f"out of memory on {run.device} with {micro} image{'s' * (micro > 1)} of {recipe.image_size} pixels at once"
         )
-        raise UserError(f"{size}; {_less_memory(recipe, micro, path)}") from error
+        raise UserError(f"{size}; {_less_memory(recipe, micro, batching, path)}") from error
 
 
-def _less_memory(recipe: Recipe, micro: int, path: Path | None) -> str:
+def _less_memory(recipe: Recipe, micro: int, batching: Batching, path: Path | None) -> str:
     """What to do about steps that do not fit; an evaluation goes on in halves by itself."""
     take = "pass" if path is None else f"go on with --resume --out {path}"
-    least = 2 if recipe.task == "segment" else 1  # BatchNorm needs two pictures
-    if micro > least:
-        auto = " --batch-size auto to measure what fits, or" if path is None and recipe.task == "classify" else ""
-        same = "as many images a step" if recipe.task == "detect" else "the same steps"  # a detector's are grouped
-        return f"{take}{auto} --set micro_batch={max(least, micro // 2)}: {same}, computed in smaller parts"
+    if micro > (least := batching.least):
+        auto = " --batch-size auto to measure what fits, or" if path is None and batching.measured else ""
+        return f"{take}{auto} --set micro_batch={max(least, micro // 2)}: {batching.same}, computed in smaller parts"
     smaller = "start a new run with a smaller --image-size or --model"
     if recipe.grad_checkpointing:
         return smaller
@@ -218,9 +225,13 @@ def describe() -> dict[str, str]:
     """The machine and the versions, for logs, reports and `convnext doctor`."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "python": sys.version.split()[0], "torch": torch.__version__, "platform": platform.platform(),
-        "cpu": f"{machine.processor()}, {os.cpu_count()} cores", "gpu": cuda, "threads": str(torch.get_num_threads()),
-    }  # fmt: skip
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": f"{machine.processor()}, {os.cpu_count()} cores",
+        "gpu": cuda,
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def default_device() -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
-from ..recipe import Recipe
+from ..recipes.recipe import Recipe
 
 FALL = 0.1  # mmcv's gamma
 STEPS_START, POLY_START = 0.001, 1e-6  # mmcv's warmup_ratio in the detection and segmentation configs

@@ -11,10 +11,11 @@ from PIL import Image
 
 import convnext
 from convnext import api
+from convnext.classification.data import open_data, open_for_judging
 from convnext.data import learned
-from convnext.data.coco import open_detection, open_detection_for_judging
 from convnext.data.learned import Learned, learned_from, recognise
-from convnext.data.sources import cached, open_data, open_for_judging
+from convnext.data.source import cached
+from convnext.detection.data import open_detection, open_detection_for_judging
 from convnext.errors import UserError
 
 

@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from convnext import UserError, api
-from convnext.cli import main
-from convnext.data.check import check
-from convnext.data.corrupted import corrupt_folder
+from convnext.api import check
+from convnext.commands.main import main
 from convnext.data.images import open_image
 from convnext.data.level_scan import Measured, measured
 from convnext.data.levels import Levels
-from convnext.models import from_pretrained, load_checkpoint_metadata
+from convnext.pretrained import from_pretrained
+from convnext.robustness.corrupt_folder import corrupt_folder
+from convnext.weights.checkpoint import load_checkpoint_metadata
 
 RAMP = np.arange(1024).reshape(32, 32) / 1023  # from 0 to 1
 
@@ -121,9 +122,14 @@ def deepened(folder: Path, suffix: str, most: float, spread: float) -> list[Path
 
 @pytest.mark.parametrize(("suffix", "most", "white"), [(".png", 4095, 4095), (".tif", 65_535, 65_535)])
 def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
-    suffix: str, most: int, white: int, pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path,
+    suffix: str,
+    most: int,
+    white: int,
+    pictures: Callable[..., Path],
+    tiny: dict[str, Any],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     data = pictures()
     held_out = deepened(data, suffix, most, spread=30)
     with shown() as in_training:
@@ -145,8 +151,9 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
     assert brightness[-1] - brightness[0] > 0.5  # by its own range each would be as bright
 
 
-def test_ordinary_pictures_train_as_they_did(pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path,
-                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_ordinary_pictures_train_as_they_did(
+    pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     assert "levels" not in capsys.readouterr().out
     assert "levels" not in load_checkpoint_metadata(tmp_path / "run" / "model.safetensors")["preprocess"]
@@ -170,7 +177,7 @@ def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, A
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(
     pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convnext.tasks.classify import Classify
+    from convnext.classification.task import Classify
 
     data, plain, calls = pictures(), Classify.losses, iter(range(100))
     deepened(data, ".png", 4095, spread=2)
@@ -213,8 +220,12 @@ def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
             assert any(torch.equal(picture, one) for one in in_training)
 
 
-def test_check_says_what_it_saw(pictures: Callable[..., Path], annotated: Callable[..., Path],
-                                masked: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_check_says_what_it_saw(
+    pictures: Callable[..., Path],
+    annotated: Callable[..., Path],
+    masked: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for data in (pictures(), annotated(), masked()):
         deepened(data, ".png", 4095, spread=30)
         report = check(data)

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from convnext.data import Batch
-from convnext.data.labelled import ArrayReader, Source
 from convnext.data.loader import Augmented, Collate, Order, Plain, earlier_draws, load, share
+from convnext.data.source import ArrayReader, Source
 from convnext.errors import UserError
-from convnext.recipe import micro_batches
+from convnext.recipes.recipe import micro_batches
 
 SIZES = [(24, 8), (25, 8), (31, 8), (7, 7), (9, 4), (5, 1)]
 
@@ -60,9 +60,7 @@ def test_the_seed_decides_the_order_and_every_epoch_has_its_own() -> None:
 
 def test_the_ones_who_sit_out_differ_between_epochs() -> None:
     order = Order(11, 5, seed=0)
-    left_out = {
-        frozenset(range(11)) - {i for s in indices(order, 2 * e, 2 * e + 2) for i in s} for e in range(8)
-    }  # fmt: skip
+    left_out = {frozenset(range(11)) - {i for s in indices(order, 2 * e, 2 * e + 2) for i in s} for e in range(8)}
     assert len(left_out) > 1
 
 
@@ -86,8 +84,10 @@ def test_a_shuffled_epoch_has_the_keys_and_the_numbers_it_always_had() -> None:
     """Runs of earlier versions must resume, and be repeated, bit for bit."""
     steps = [[(0, 3), (0, 4), (0, 0)], [(1, 4), (1, 2), (1, 0)], [(1, 3), (1, 6), (1, 5)]]
     assert list(Order(7, 3, seed=2).steps(1, 4)) == steps
-    seen = [float((Augmented(pictures(), Noisy, 7)[key][0] - as_tensor(pictures()[5].image)).mean())
-            for key in ((0, 5), (3, 5))]  # fmt: skip
+    seen = [
+        float((Augmented(pictures(), Noisy, 7)[key][0] - as_tensor(pictures()[5].image)).mean())
+        for key in ((0, 5), (3, 5))
+    ]
     assert seen == pytest.approx([0.372800, 30.972658], abs=1e-5)
     large = 2**62 + 5  # a seed of two words, after which numpy's padding would end
     value = float((Augmented(pictures(), Noisy, large)[0, 5][0] - as_tensor(pictures()[5].image)).mean())

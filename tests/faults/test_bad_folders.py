@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.check import check
+from convnext.api import check
+from convnext.classification.data import open_data
 from convnext.data.folders import entries
-from convnext.data.sources import cached, fingerprint, open_data
+from convnext.data.source import cached
+from convnext.data.splits import fingerprint
 from convnext.errors import UserError
 
 pytestmark = pytest.mark.fault
@@ -99,7 +101,7 @@ def test_a_share_that_is_none(fraction: float, two: Path) -> None:
 
 def test_a_pipe_in_the_folder_is_named_and_never_opened(two: Path) -> None:
     os.mkfifo(two / "a" / "pipe.jpg")
-    code = "import sys; from convnext.data.sources import open_data; open_data(sys.argv[1])"
+    code = "import sys; from convnext.classification.data import open_data; open_data(sys.argv[1])"
     run = subprocess.run([sys.executable, "-c", code, str(two)], capture_output=True, text=True, timeout=60)
     assert "pipe.jpg is not a regular file" in run.stderr
     report = check(two)
@@ -133,8 +135,13 @@ def test_a_class_folder_or_picture_may_be_a_link(two: Path) -> None:
     (two / "a" / "z.png").symlink_to(two.parent / "store" / "x.png")
     (two.parent / "store" / "up").symlink_to(two)
     assert {name for name in found_in(two) if not name.startswith("b/")} == {
-        "a/0.png", "a/1.png", "a/2.png", "a/z.png", "c/x.png", "c/y.png"
-    }  # fmt: skip
+        "a/0.png",
+        "a/1.png",
+        "a/2.png",
+        "a/z.png",
+        "c/x.png",
+        "c/y.png",
+    }
 
 
 def test_a_folder_named_like_a_picture_is_a_folder(two: Path) -> None:
@@ -199,18 +206,24 @@ def test_check_describes_what_training_refuses(two: Path) -> None:
     report = check(two)
     assert not report.ok
     assert {Path(p.path).name: p.kind for p in report.problems} == {
-        "cut.png": "truncated", "empty.jpg": "empty", "text.jpg": "corrupt", "bomb.png": "bomb"
-    }  # fmt: skip
+        "cut.png": "truncated",
+        "empty.jpg": "empty",
+        "text.jpg": "corrupt",
+        "bomb.png": "bomb",
+    }
 
 
 def test_a_folder_that_may_not_be_listed_is_named(two: Path) -> None:
     # Pillow's plug-ins are loaded before the change of user, who may not reach where they are installed.
-    code = ("import os\nfrom PIL import Image\nImage.init()\n"
-            "from convnext.data.check import check\nfrom convnext.data.sources import open_data\n"
-            "if os.getuid() == 0: os.setuid(65534)\n"
-            "print([(p.kind, p.path) for p in check('data').problems])\n"
-            "try: open_data('data')\nexcept ValueError as error: print(error)\n"
-            "try: open_data('closed')\nexcept ValueError as error: print(error)")  # fmt: skip
+    code = (
+        "import os\nfrom PIL import Image\nImage.init()\n"
+        "from convnext.api import check\nfrom convnext.classification.data import open_data\n"
+        "from convnext.tasks import all_slices\nlist(all_slices())\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "print([(p.kind, p.path) for p in check('data').problems])\n"
+        "try: open_data('data')\nexcept ValueError as error: print(error)\n"
+        "try: open_data('closed')\nexcept ValueError as error: print(error)"
+    )
     (two / "b").chmod(0)
     (two.parent / "closed" / "a").mkdir(parents=True)
     (two.parent / "closed").chmod(0o644)  # its names can be listed, what they stand for cannot be reached

@@ -138,9 +138,11 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     path.chmod(0)
     tmp_path.chmod(0o755)
     # Pillow's plug-ins are loaded before the change of user, who may not reach where they are installed.
-    code = ("import os\nfrom PIL import Image\nImage.init()\nfrom convnext.data.images import open_image\n"
-            "if os.getuid() == 0: os.setuid(65534)\n"
-            "try: open_image('locked.png')\nexcept ValueError as error: print(error)")  # fmt: skip
+    code = (
+        "import os\nfrom PIL import Image\nImage.init()\nfrom convnext.data.images import open_image\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try: open_image('locked.png')\nexcept ValueError as error: print(error)"
+    )
     # Run inside the folder: the folders above are closed to others, and not ours to open.
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert run.stdout.startswith("locked.png cannot be read (Permission denied)"), run.stderr

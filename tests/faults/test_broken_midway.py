@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from convnext.cli import main
-from convnext.jobs import classify
+from convnext.classification import setup as classify
+from convnext.commands.main import main
 from convnext.training import engine, state
 from convnext.training.log import read
 
@@ -48,8 +48,9 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
     return arrange
 
 
-def stops_and_goes_on(words: list[str], run: Path, victim: Path, breaks: Any, how: str,
-                      capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def stops_and_goes_on(
+    words: list[str], run: Path, victim: Path, breaks: Any, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The run ends with one sentence that names the file, keeps what it has, and ends well once the file is back."""
     sound = victim.read_bytes()
     breaks(victim, how)
@@ -79,9 +80,16 @@ def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
      ("val", "a note", 0)],
 )  # fmt: skip
 def test_a_classifier_stops_and_goes_on(
-    split: str, how: str, workers: int, pictures: Any, tiny: Any, tmp_path: Path, as_arguments: Any, breaks: Any,
+    split: str,
+    how: str,
+    workers: int,
+    pictures: Any,
+    tiny: Any,
+    tmp_path: Path,
+    as_arguments: Any,
+    breaks: Any,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     data = pictures()
     victim = sorted((data / split).rglob("*.png"))[3]
     words = [str(data), *as_arguments(tiny | {"workers": workers, "steps": AHEAD, "eval_every": 2})]
@@ -94,9 +102,16 @@ def test_a_classifier_stops_and_goes_on(
      ("annotations/val", "cut short", 0)],
 )  # fmt: skip
 def test_a_segmenter_stops_and_goes_on(
-    folder: str, how: str, workers: int, masked: Any, tiny_detection: Any, tmp_path: Path, as_arguments: Any,
-    breaks: Any, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    folder: str,
+    how: str,
+    workers: int,
+    masked: Any,
+    tiny_detection: Any,
+    tmp_path: Path,
+    as_arguments: Any,
+    breaks: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     data = masked()
     victim = sorted((data / folder).iterdir())[1]
     small = without(tiny_detection, "micro_batch", "detection.regions", "weights")
@@ -109,9 +124,16 @@ def test_a_segmenter_stops_and_goes_on(
     [("train2017", "cut short", 2), pytest.param("val2017", "a note", 0, marks=pytest.mark.slow)],
 )
 def test_a_detector_stops_and_goes_on(
-    split: str, how: str, workers: int, annotated: Any, tiny_detection: Any, tmp_path: Path, as_arguments: Any,
-    breaks: Any, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    split: str,
+    how: str,
+    workers: int,
+    annotated: Any,
+    tiny_detection: Any,
+    tmp_path: Path,
+    as_arguments: Any,
+    breaks: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     data = annotated()
     victim = sorted((data / split).iterdir())[1]
     small = without(tiny_detection, "micro_batch", "weights")
@@ -121,9 +143,14 @@ def test_a_detector_stops_and_goes_on(
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_what_is_taken_out_midway_is_named_and_done_without(
-    split: str, pictures: Any, tiny: Any, tmp_path: Path, as_arguments: Any, breaks: Any,
+    split: str,
+    pictures: Any,
+    tiny: Any,
+    tmp_path: Path,
+    as_arguments: Any,
+    breaks: Any,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     data, run = pictures(), tmp_path / "run"
     victim = sorted((data / split).rglob("*.png"))[3]
     breaks(victim, "gone")

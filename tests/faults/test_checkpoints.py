@@ -15,7 +15,7 @@ from torch import nn
 
 from convnext import create_model, from_pretrained, load_weights, save_weights
 from convnext.errors import UserError
-from convnext.models import load_checkpoint_metadata
+from convnext.weights.checkpoint import load_checkpoint_metadata
 
 pytestmark = pytest.mark.fault
 
@@ -133,7 +133,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("convnext.models.checkpoint.save_file", full)
+    monkeypatch.setattr("convnext.weights.checkpoint.save_file", full)
     with pytest.raises(UserError, match="disk is full"):
         save_weights(small(), path)
     assert path.read_bytes() == before

@@ -17,8 +17,8 @@ from torch import nn
 
 from convnext import api, from_pretrained, save_weights
 from convnext.errors import UserError
-from convnext.models.zoo import create_model
 from convnext.training import state
+from convnext.weights.backbone import create_model
 
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system of Linux")]
 MIB = 1 << 20

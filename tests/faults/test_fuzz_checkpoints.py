@@ -8,7 +8,6 @@ process.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convnext
-from convnext.data.transforms import Preprocess
-from convnext.run_folder import learned_by
+from convnext.data.preprocess import Preprocess
+from convnext.system.machine import peak_memory
+from convnext.training.run_folder import learned_by
 
 pytestmark = pytest.mark.fault
 
@@ -68,7 +68,7 @@ def written(model: Any, path: Path) -> Path:
 
 
 def changed_metadata(draw: st.DrawFn, path: Path) -> None:
-    from convnext.models.checkpoint import read, write
+    from convnext.weights.checkpoint import read, write
 
     weights, metadata = read(path)
     weights = dict(weights.get("model", weights))
@@ -88,7 +88,7 @@ def changed_metadata(draw: st.DrawFn, path: Path) -> None:
 
 
 def changed_tensors(draw: st.DrawFn, path: Path) -> None:
-    from convnext.models.checkpoint import read, write
+    from convnext.weights.checkpoint import read, write
 
     weights, metadata = read(path)
     weights = dict(weights.get("model", weights))
@@ -181,9 +181,13 @@ def main(count: int) -> None:
     [right] = convnext.predict(written(model, folder / "sound.safetensors"), [folder / "picture.png"], precision="fp32")
 
     @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(mutants(), st.data())
     def use(mutant: tuple[str, str], data: st.DataObject) -> None:
         kind, suffix = mutant
@@ -209,15 +213,16 @@ def main(count: int) -> None:
         outcomes[f"{kind} answered"] += 1
 
     use()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"outcomes": outcomes, "peak": peak, "sentences": sentences}))
+    print(json.dumps({"outcomes": outcomes, "peak": peak_memory(), "sentences": sentences}))
 
 
 def test_every_mutant_is_refused_in_a_sentence_or_answers_rightly() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", __file__, str(MUTANTS)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["peak"] < MOST_BYTES

@@ -21,7 +21,7 @@ from PIL import Image
 
 import convnext
 from convnext.data.images import BadImage, examined, open_image
-from convnext.data.transforms import Preprocess
+from convnext.data.preprocess import Preprocess
 
 pytestmark = pytest.mark.fault
 
@@ -137,14 +137,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READ = """
-import json, resource, sys
+import json, sys
 import convnext
+from convnext.system.machine import peak_memory  # of this program, not of the one that started it
 report = convnext.check(sys.argv[1])
 answers = convnext.predict(sys.argv[2], [sys.argv[1]], top=1)
 bad = [answer.path for answer in answers if answer.error]
 errors = [problem.path for problem in report.problems if problem.severity == "error"]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"total": report.total, "answers": len(answers), "bad": bad, "errors": errors, "peak": peak}))
+print(json.dumps({"total": report.total, "answers": len(answers), "bad": bad, "errors": errors, "peak": peak_memory()}))
 """
 
 

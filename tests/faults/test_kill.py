@@ -99,11 +99,16 @@ module.{name} = dying
 @pytest.mark.parametrize(
     ("processes", "module", "name", "call"),
     [
-        (1, "convnext.metrics", "ClassificationCounter.result", 5),  # the raw weights' third evaluation
-        (1, "convnext.metrics", "ClassificationCounter.result", 8),  # the averaged weights' fourth, the last of all
+        (1, "convnext.classification.metrics", "ClassificationCounter.result", 5),  # the raw weights' third evaluation
+        (
+            1,
+            "convnext.classification.metrics",
+            "ClassificationCounter.result",
+            8,
+        ),  # the averaged weights' fourth, the last of all
         (1, "convnext.training.engine", "record", 2),  # the log has it, the checkpoint has not
         (1, "convnext.training.engine", "record", 4),
-        (2, "convnext.metrics", "ClassificationCounter.result", 3),
+        (2, "convnext.classification.metrics", "ClassificationCounter.result", 3),
     ],
 )
 def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_one(
@@ -137,11 +142,16 @@ def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkey
     data = pictures()
     api.train(data, settings=tiny, out=tmp_path / "whole", report=False)
     with monkeypatch.context() as patch:
-        patch.setattr("convnext.tasks.classify.Classify.evaluate", fails)
+        patch.setattr("convnext.classification.task.Classify.evaluate", fails)
         for resume in (False, True):
             with pytest.raises(RuntimeError, match="no room"):
-                api.train(None if resume else data, settings=None if resume else tiny, out=tmp_path / "cut",
-                          resume=resume, report=False)  # fmt: skip
+                api.train(
+                    None if resume else data,
+                    settings=None if resume else tiny,
+                    out=tmp_path / "cut",
+                    resume=resume,
+                    report=False,
+                )
             assert [path.name for path in state.checkpoints(tmp_path / "cut")] == ["step-3"]
     api.train(out=tmp_path / "cut", resume=True, report=False)
     same_run(tmp_path / "whole", tmp_path / "cut")

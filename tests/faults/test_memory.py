@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from convnext.cli import main
+from convnext.commands.main import main
 
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")]
 
@@ -18,7 +18,7 @@ LIMITED = """
 import os, resource, sys
 import torch
 from convnext import api
-from convnext.cli import main
+from convnext.commands.main import main
 torch.zeros(8, 8) @ torch.zeros(8, 8)
 used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes} * 2**20,) * 2)
@@ -57,16 +57,18 @@ def test_a_measurement_that_does_not_fit_says_the_same(
     words = ["train", pictures(train=64, classes=2), "--out", tmp_path / "run", "--no-report", *as_arguments(wide)]
     done = limited("sys.exit(main(sys.argv[1:]))", 1200, *words)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.endswith("at once; pass --batch-size auto to measure what fits, or --set micro_batch=32: the "
-                                "same steps, computed in smaller parts\n")  # fmt: skip
+    assert done.stderr.endswith(
+        "at once; pass --batch-size auto to measure what fits, or --set micro_batch=32: the "
+        "same steps, computed in smaller parts\n"
+    )
 
 
 EVALUATE = """
-from convnext.data.sources import open_data
-from convnext.data.transforms import Preprocess
-from convnext.models import create_model
-from convnext.recipe import Recipe
-from convnext.tasks.classify import Classify
+from convnext.classification.data import open_data
+from convnext.data.preprocess import Preprocess
+from convnext.weights.backbone import create_model
+from convnext.recipes.recipe import Recipe
+from convnext.classification.task import Classify
 from convnext.training.runtime import Runtime
 import json
 val = open_data(sys.argv[1]).val

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from convnext import api, files
-from convnext.cli import main
-from convnext.data.sources import open_data
+from convnext.classification import setup as classify
+from convnext.classification.data import open_data
+from convnext.commands.main import main
 from convnext.errors import UserError
-from convnext.jobs import classify
 from convnext.training import state
 
 pytestmark = pytest.mark.fault

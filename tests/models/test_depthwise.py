@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.models import create_model
 from convnext.models.depthwise import DepthwiseConv, weight_gradient
+from convnext.weights.backbone import create_model
 
 SHAPES = [
     (2, 3, 28, 28),

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.models import create_model
 from convnext.models.layers import INIT_STD, init_fan_in
+from convnext.weights.backbone import create_model
 
 
 def test_fan_in_initialisation_has_the_variance_it_names_and_leaves_the_head() -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from convnext import bench, create_model, load_weights, save_weights
+from convnext import create_model, load_weights, save_weights
 from convnext.errors import UserError
 from convnext.models.roadmap import build
+from convnext.paper import costs as bench
 from convnext.recipes.roadmap import STEPS, Design, Reading, design, find_step, name_of, parse
 
 # Multiply-adds in 10^9 and parameters, with norms on stem and shortcuts and without bias before the last step.

@@ -13,17 +13,11 @@ from timm.data import auto_augment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms as tv
 
-from convnext.data.randaugment import APPLY_PROBABILITY, NAMES, OPERATIONS, RandAugment, apply_op
-from convnext.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocess,
-    TrainTransform,
-    erase,
-    random_crop,
-    to_tensor,
-)
-from convnext.recipe import Augment
+from convnext.classification.randaugment import APPLY_PROBABILITY, NAMES, OPERATIONS, RandAugment, apply_op
+from convnext.classification.transforms import TrainTransform, erase, random_crop
+from convnext.data.normalise import IMAGENET_MEAN, IMAGENET_STD, to_tensor
+from convnext.data.preprocess import Preprocess
+from convnext.recipes.recipe import Augment
 
 FILL = (124, 116, 104)
 LEVELS = (0.0, 0.7, 2.5, 5.0, 7.3, 7.5, 8.9, 9.0, 9.9, 10.0)

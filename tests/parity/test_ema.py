@@ -9,8 +9,8 @@ import torch
 from timm.utils import ModelEma, ModelEmaV3
 from torch import Tensor, nn
 
-from convnext.models import create_model
 from convnext.training.state import TrainState
+from convnext.weights.backbone import create_model
 
 DECAYS = [0.5, 0.9, 0.9999]
 UPDATES = 5

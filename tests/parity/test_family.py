@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextForImageClassification
 
 from convnext import create_model, load_weights
-from convnext.models.keymaps import from_official, to_official
-from convnext.variants import VARIANTS
+from convnext.catalog.variants import VARIANTS
+from convnext.weights.keymaps import from_official, to_official
 
 CLASSES = 10
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from timm.data import mixup as timm_mixup
 
-from convnext.data.mixing import mix, random_box
-from convnext.recipe import Augment
+from convnext.classification.mixing import mix, random_box
+from convnext.recipes.recipe import Augment
 
 PAPER = Augment()
 CENTRES = [(0, 0), (31, 23), (10, 20), (16, 0)]

@@ -8,9 +8,9 @@ import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from convnext.models import create_model
-from convnext.recipe import AdamW
+from convnext.recipes.recipe import AdamW
 from convnext.training.optim import parameter_groups
+from convnext.weights.backbone import create_model
 
 NAMES = ["convnext_tiny", "convnext_base", "convnext_isotropic_small", "torchvision:resnet18"]
 

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import ConvNextBackbone, ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 
 from convnext import create_model, load_weights, save_weights
-from convnext.models.keymaps import WRITTEN, from_official, to_official
-from convnext.variants import VARIANTS
+from convnext.catalog.variants import VARIANTS
+from convnext.weights.keymaps import WRITTEN, from_official, to_official
 
 CLASSES = 10
 
@@ -83,8 +83,12 @@ def test_round_trip_of_an_isotropic_model_is_bit_exact(tmp_path: Path) -> None:
     assert equal(model, back)
 
 
-SHAPES = [(naming, name) for naming in CLASSIFIERS for name, arch in VARIANTS.items()
-          if naming == "official" or not arch.isotropic]  # fmt: skip
+SHAPES = [
+    (naming, name)
+    for naming in CLASSIFIERS
+    for name, arch in VARIANTS.items()
+    if naming == "official" or not arch.isotropic
+]
 
 
 @pytest.mark.parametrize(("naming", "name"), SHAPES)

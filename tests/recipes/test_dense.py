@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from convnext.models import create_model, rcnn, rpn
-from convnext.models.roi import POSITIVE_SHARE, SAMPLES, Stage
+from convnext.detection.model import rcnn, rpn
+from convnext.detection.model.roi_head import POSITIVE_SHARE, SAMPLES, Stage
 from convnext.recipes import get_recipe
 from convnext.training.schedule import FALL, STEPS_START, Poly, Steps, schedule_of
+from convnext.weights.backbone import create_model
 
 TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.json"
 PUBLISHED = {  # the extracted name of a model -> our recipe
@@ -58,11 +59,15 @@ def test_every_published_detector_has_a_recipe(settings: dict[str, Any]) -> None
 def test_a_detectors_settings_are_the_published_ones(settings: dict[str, Any], model: str) -> None:
     recipe, theirs = get_recipe(PUBLISHED[model]), settings["per_model"][model]
     ours = {
-        "optimizer": type(recipe.optim).__name__, "lr": recipe.optim.lr, "betas": list(recipe.optim.betas),
-        "weight_decay": recipe.optim.weight_decay, "layer_decay_rate": recipe.optim.layer_decay,
-        "decay_type": f"{recipe.optim.layer_rule}_wise", "drop_path": recipe.drop_path,
+        "optimizer": type(recipe.optim).__name__,
+        "lr": recipe.optim.lr,
+        "betas": list(recipe.optim.betas),
+        "weight_decay": recipe.optim.weight_decay,
+        "layer_decay_rate": recipe.optim.layer_decay,
+        "decay_type": f"{recipe.optim.layer_rule}_wise",
+        "drop_path": recipe.drop_path,
         "apex_fp16": recipe.precision == "auto",
-    }  # fmt: skip
+    }
     assert ours == {name: value for name, value in theirs.items() if name != "num_layers"}
     with torch.device("meta"):
         backbone = create_model(recipe.model, out_norms=True)
@@ -95,22 +100,33 @@ def test_the_heads_are_the_published_ones(settings: dict[str, Any]) -> None:
     assert [list(stage.stds) for stage in rcnn.CASCADE] == heads["stds"]
     assert [stage.positive for stage in rcnn.CASCADE] == heads["pos_iou"]
     assert [stage.weight for stage in rcnn.CASCADE] == heads["stage_loss_weights"]
-    assert {stage.low_quality for stage in rcnn.CASCADE} == {heads["match_low_quality"]}
+    assert {stage.allow_low_quality_matches for stage in rcnn.CASCADE} == {heads["match_low_quality"]}
     single, rules = Stage(), settings["mask_rcnn_head"]
-    assert (list(single.stds), single.positive, single.low_quality) == (
-        rules["stds"], rules["pos_iou"], rules["match_low_quality"])  # fmt: skip
+    assert (list(single.stds), single.positive, single.allow_low_quality_matches) == (
+        rules["stds"],
+        rules["pos_iou"],
+        rules["match_low_quality"],
+    )
     assert rules["sampler"] == heads["sampler"] == {"num": SAMPLES, "pos_fraction": POSITIVE_SHARE, "add_gt": True}
     for kind in ("mask_rcnn", "cascade_mask_rcnn"):
         with torch.device("meta"):
             detector = rcnn.build_detector(kind, create_model("convnext_atto", out_norms=True))
         shown, proposals = detector.roi_head.test, detector.rpn_head.settings
         assert (shown.score, shown.nms, shown.most, shown.mask) == (
-            test["score_thr"], test["nms"], test["max_per_img"], test["mask_thr"])  # fmt: skip
+            test["score_thr"],
+            test["nms"],
+            test["max_per_img"],
+            test["mask_thr"],
+        )
         assert (
             proposals.train_proposals == region["train_max_mask_rcnn" if kind == "mask_rcnn" else "train_max_cascade"]
         )
         assert (proposals.train_candidates, proposals.test_candidates, proposals.test_proposals, proposals.nms) == (
-            region["train_nms_pre"], region["test_nms_pre"], region["test_max"], region["nms"])  # fmt: skip
+            region["train_nms_pre"],
+            region["test_nms_pre"],
+            region["test_max"],
+            region["nms"],
+        )
         assert proposals.inside_only == (kind == "cascade_mask_rcnn")
         assert (region["anchor_scales"][0], tuple(region["ratios"])) == (rpn.SCALE, rpn.RATIOS)
         assert list(detector.rpn_head.strides) == region["strides"]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from convnext import api
-from convnext.models import create_model, save_weights
+from convnext.pretrained import save_weights
 from convnext.recipes import RECIPES
+from convnext.weights.backbone import create_model
 
 STEPS = 20
 PARTS = {"detect": {"rpn_cls", "rpn_box"}, "segment": {"main", "auxiliary"}}  # of the loss, in the log
@@ -27,9 +28,21 @@ def shrunk(name: str, place: Path) -> dict[str, Any]:
     model = recipe.model if recipe.model != "auto" else "convnext_atto"
     if recipe.model.startswith("roadmap:"):  # its shape is in its name
         model, shape = recipe.model.replace("1e-06", "1,width=0.1,depth=0.3"), {}
-    settings = {**shape, "model": model, "image_size": 32, "batch_size": 12, "micro_batch": None, "steps": STEPS,
-                "num_classes": None, "workers": 0, "precision": "fp32", "eval_every": 100, "save_every": 100,
-                "optim.lr": 5e-3, "schedule.warmup_epochs": 0}  # fmt: skip
+    settings = {
+        **shape,
+        "model": model,
+        "image_size": 32,
+        "batch_size": 12,
+        "micro_batch": None,
+        "steps": STEPS,
+        "num_classes": None,
+        "workers": 0,
+        "precision": "fp32",
+        "eval_every": 100,
+        "save_every": 100,
+        "optim.lr": 5e-3,
+        "schedule.warmup_epochs": 0,
+    }
     if shape:
         settings["layer_scale"] = 1.0
     settings["weights"] = None
@@ -46,7 +59,7 @@ def shrunk(name: str, place: Path) -> dict[str, Any]:
 
 
 # They differ in numbers alone, and even shrunk a cascade has 80 million weights, most of which Mask R-CNN has too: the
-# losses of tests/models/test_rcnn.py are for every day.
+# losses of tests/detection/model/test_rcnn.py are for every day.
 BIG = [name for name in RECIPES if "cascade" in name or (name.startswith("ade20k") and not name.endswith("/tiny"))]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from convnext.catalog.variants import STARTER
 from convnext.recipes import length
 from convnext.recipes.dense import RECIPES, DenseFacts, derive
-from convnext.variants import STARTER
 
 STREET = DenseFacts(images=400, classes=3, short=720, object_side=90)
 CITY = DenseFacts(images=367, classes=11, short=240)

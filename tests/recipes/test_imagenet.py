@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from convnext.recipe import Recipe
+from convnext.catalog.releases import RELEASES, find_release, parse_name
+from convnext.catalog.variants import VARIANTS
 from convnext.recipes import RECIPES, get_recipe
-from convnext.variants import RELEASES, VARIANTS, find_release, parse_name
+from convnext.recipes.recipe import Recipe
 
 # The folder of extracted tables lies beside the repository where it is at hand; the literal tables below always count.
 TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.json"
@@ -44,9 +45,18 @@ FAMILY_ROWS = [(group, size) for group, size in ROWS if group != "roadmap"]  # i
 def test_recipe_equals_the_papers_table(group: str, size: str) -> None:
     r = get_recipe(f"{group}/{size}")
     found = (
-        r.optim.lr, r.optim.weight_decay, r.batch_size, r.epochs, r.schedule.warmup_epochs, r.optim.layer_decay,
-        r.augment.mixup, r.augment.cutmix, r.head_init_scale, r.num_classes, r.image_size,
-    )  # fmt: skip
+        r.optim.lr,
+        r.optim.weight_decay,
+        r.batch_size,
+        r.epochs,
+        r.schedule.warmup_epochs,
+        r.optim.layer_decay,
+        r.augment.mixup,
+        r.augment.cutmix,
+        r.head_init_scale,
+        r.num_classes,
+        r.image_size,
+    )
     assert found == SETTINGS[group]
     assert r.drop_path == STOCHASTIC_DEPTH[group][size]
 
@@ -116,8 +126,13 @@ def test_22k_at_384_is_22k_at_224_but_for_the_size() -> None:
 def test_the_docstring_states_the_published_accuracies() -> None:
     from convnext.recipes import imagenet
 
-    tags = {"imagenet1k": "in1k", "imagenet1k_ft384": "in1k_384", "imagenet22k_ft1k": "in22k_ft_in1k",
-            "imagenet22k_ft1k_384": "in22k_ft_in1k_384", "isotropic": "in1k"}  # fmt: skip
+    tags = {
+        "imagenet1k": "in1k",
+        "imagenet1k_ft384": "in1k_384",
+        "imagenet22k_ft1k": "in22k_ft_in1k",
+        "imagenet22k_ft1k_384": "in22k_ft_in1k_384",
+        "isotropic": "in1k",
+    }
     assert imagenet.__doc__ is not None
     stated = {words[0]: words[1:] for line in imagenet.__doc__.splitlines() if (words := line.split())}
     for group, tag in tags.items():
@@ -145,8 +160,11 @@ class TestExtractedTables:
             assert (recipe.drop_path, recipe.ema) == (rate, ema)
             o, a = recipe.optim, recipe.augment
             assert (o.lr, o.weight_decay, o.layer_decay, o.clip_grad) == (
-                table["base_lr"], table["weight_decay"], table["layer_decay"], table["gradient_clip"],
-            )  # fmt: skip
+                table["base_lr"],
+                table["weight_decay"],
+                table["layer_decay"],
+                table["gradient_clip"],
+            )
             assert (list(o.betas), o.eps) == (table["opt_betas"], table["opt_eps"])
             assert (recipe.batch_size, recipe.epochs) == (table["batch_size"], table["epochs"])
             assert (recipe.schedule.warmup_epochs, recipe.schedule.min_lr) == (table["warmup_epochs"], table["min_lr"])

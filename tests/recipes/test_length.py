@@ -12,9 +12,8 @@ import pytest
 
 from convnext import api
 from convnext.errors import UserError
-from convnext.recipe import Recipe, field_names, from_json, override, to_json
 from convnext.recipes import RECIPES, get_recipe
-from convnext.recipes.folder import Choice, Facts, derive
+from convnext.recipes.everyday import Choice, Facts, derive
 from convnext.recipes.length import (
     EMA_SHARE,
     LEAST_PASSES,
@@ -27,6 +26,7 @@ from convnext.recipes.length import (
     require_one,
     settle,
 )
+from convnext.recipes.recipe import Recipe, field_names, from_json, override, to_json
 from convnext.training.schedule import schedule_of
 
 RULES = ("scratch", "classify", "finetune", "probe")
@@ -93,8 +93,11 @@ def test_warm_up_and_horizon_take_a_tenth_of_a_run_of_another_length(
     assert warm_up(settled, per_epoch) <= 0.1 * settled.steps
     assert horizon(settled) <= 0.1 * settled.steps + 1e-6
     given = get_recipe(name)
-    changed = {field for field in ("ema", "schedule.warmup_epochs", "schedule.warmup_steps")
-               if value_of(settled, field) != value_of(given, field)}  # fmt: skip
+    changed = {
+        field
+        for field in ("ema", "schedule.warmup_epochs", "schedule.warmup_steps")
+        if value_of(settled, field) != value_of(given, field)
+    }
     assert changed == set(fields_of(choices)) & changed
 
 
@@ -218,8 +221,9 @@ def test_a_real_run_of_a_shortened_paper_recipe(pictures: Any, tiny: Any, tmp_pa
     mine = {
         name: tiny[name] for name in ("model", "depths", "dims", "patch_size", "image_size", "workers", "precision")
     }
-    result = api.train(data, "imagenet1k/tiny", out=tmp_path / "run", report=False,
-                       settings=mine | {"batch_size": 8, "epochs": 3})  # fmt: skip
+    result = api.train(
+        data, "imagenet1k/tiny", out=tmp_path / "run", report=False, settings=mine | {"batch_size": 8, "epochs": 3}
+    )
     recipe = from_json((result.path / "recipe.json").read_text())
     assert (recipe.steps, warm_up(recipe, 10), round(horizon(recipe))) == (30, 3, 3)
     assert recipe.optim.lr == pytest.approx(4e-3 * 8 / 4096, rel=5e-3)
@@ -246,8 +250,10 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     small, large = pictures("small", train=24), pictures("large", train=48)
     first = api.train(small, out=tmp_path / "a", settings=tiny | {"epochs": 2}, report=False)
     capsys.readouterr()
-    again, other = (api.train(data, first.path / "recipe.json", out=tmp_path / name, report=False).path
-                    for data, name in ((small, "b"), (large, "c")))  # fmt: skip
+    again, other = (
+        api.train(data, first.path / "recipe.json", out=tmp_path / name, report=False).path
+        for data, name in ((small, "b"), (large, "c"))
+    )
     steps = [from_json((path / "recipe.json").read_text()).steps for path in (first.path, again, other)]
     assert steps == [6, 6, 12]
     assert "epochs" not in choices_of(again)
@@ -256,8 +262,14 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
 
 def test_what_disturbs_training_from_scratch_follows_from_epochs_pictures_and_classes() -> None:
     light, mixed, papers = (0.2, 0.0, 1.0, 0), (0.2, 1.0, 0.5, 0), (0.8, 1.0, 1.0, 9)
-    cases = (((12, 40, 10), light), ((30, 40, 10), mixed), ((150, 40, 10), mixed), ((300, 3, 10), mixed),
-             ((300, 40, 2), mixed), ((300, 40, 10), papers))  # fmt: skip
+    cases = (
+        ((12, 40, 10), light),
+        ((30, 40, 10), mixed),
+        ((150, 40, 10), mixed),
+        ((300, 3, 10), mixed),
+        ((300, 40, 2), mixed),
+        ((300, 40, 10), papers),
+    )
     for (epochs, per_epoch, classes), expected in cases:
         augment = run("scratch", per_epoch, epochs=epochs, num_classes=classes)[0].augment
         assert (augment.mixup, augment.cutmix, augment.mix_prob, augment.randaugment) == expected

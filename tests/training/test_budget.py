@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convnext.data import Batch
 from convnext.errors import UserError
-from convnext.recipe import AdamW, Recipe
+from convnext.recipes.recipe import AdamW, Recipe
 from convnext.training import budget
 from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
 from convnext.training.runtime import Runtime
@@ -150,7 +150,7 @@ def test_lack_of_main_memory_counts_as_well() -> None:
 def test_on_a_cpu_the_batch_grows_as_far_as_memory_is_free() -> None:
     """In a process of its own, whose peak nothing has raised yet; the attempts use the memory that they ask for."""
     code = (
-        "import torch\nfrom dataclasses import replace\nfrom convnext.recipe import Recipe\n"
+        "import torch\nfrom dataclasses import replace\nfrom convnext.recipes.recipe import Recipe\n"
         "from convnext.training.budget import largest_within\ntried = []\n"
         "def attempt(size):\n    tried.append(size)\n    torch.ones(size * 2**20 + 2**23)\n"  # 4 MB each, and 32
         "print(largest_within(Recipe(batch_size=100), attempt, 200 << 20), max(tried), "
@@ -300,8 +300,16 @@ def test_the_first_step_alone_is_not_taken_for_all(monkeypatch: pytest.MonkeyPat
 def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, gone_s: float, page_s: float) -> None:
     recipe = replace(RECIPE, minutes=minutes, ema=0.99)
     again = 1 if page_s else 0
-    found = plan(recipe, speed, 60, gone_s=gone_s, page_s=page_s, judged_after=again, relative_cost=lambda _: 1.0,
-                 eval_every=None)  # fmt: skip
+    found = plan(
+        recipe,
+        speed,
+        60,
+        gone_s=gone_s,
+        page_s=page_s,
+        judged_after=again,
+        relative_cost=lambda _: 1.0,
+        eval_every=None,
+    )
     after = again * speed.evaluation_s + page_s
     every = replace(recipe, eval_every=found.eval_every)
     spent = gone_s + cost_s(found.steps, speed, every, 60) + after
@@ -312,8 +320,9 @@ def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, g
 
 def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
     recipe = replace(RECIPE, minutes=1, ema=0.99)
-    found = plan(recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, judged_after=1, relative_cost=lambda _: 1.0,
-                 eval_every=None)  # fmt: skip
+    found = plan(
+        recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, judged_after=1, relative_cost=lambda _: 1.0, eval_every=None
+    )
     assert found.steps == 9  # trained for 0.3 of the minute all the same
     assert found.eval_every * 60 >= 9  # and judged once, as one set of weights
     assert not found.average
@@ -323,8 +332,19 @@ def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
 def test_what_is_judged_after_training_is_counted() -> None:
     """A test split is judged for itself and for the page."""
     recipe = replace(RECIPE, minutes=5, ema=None)
-    needs = [plan(recipe, Speed(0.1, 5.0), 60, gone_s=5, page_s=2, judged_after=after, relative_cost=lambda _: 1.0,
-                  eval_every=10).steps for after in (0, 8)]  # fmt: skip
+    needs = [
+        plan(
+            recipe,
+            Speed(0.1, 5.0),
+            60,
+            gone_s=5,
+            page_s=2,
+            judged_after=after,
+            relative_cost=lambda _: 1.0,
+            eval_every=10,
+        ).steps
+        for after in (0, 8)
+    ]
     assert (needs[0] - needs[1]) * 0.1 == pytest.approx(40, abs=12)
 
 

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from convnext import api
-from convnext.models import load_checkpoint_metadata
-from convnext.recipe import Recipe, override
+from convnext.recipes.recipe import Recipe, override
 from convnext.training import engine, optim, runtime, state
 from convnext.training.engine import NonFiniteLoss
+from convnext.weights.checkpoint import load_checkpoint_metadata
 
 # Without Muon: its iteration runs in bf16, where the rounding of another order of summation soon is the third digit.
 QUIET = {"augment.mixup": 0, "augment.cutmix": 0, "augment.randaugment": 0, "augment.erase": 0, "drop_path": 0,

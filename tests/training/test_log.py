@@ -149,7 +149,12 @@ def test_without_a_terminal_a_line_a_minute_says_how_far_the_run_is(
 
 def test_time_left_has_hours() -> None:
     assert [log.clock(seconds) for seconds in (0, 59.6, 3599, 3600, 300_000)] == [
-        "0:00", "1:00", "59:59", "1:00:00", "83:20:00"]  # fmt: skip
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:00:00",
+        "83:20:00",
+    ]
     assert [log.in_words(seconds) for seconds in (4000, 7 * 3600, 12.2 * 86_400)] == ["1.1 hours", "7 hours", "12 days"]
 
 

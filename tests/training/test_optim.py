@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.models import create_model
-from convnext.recipe import AdamW
-from convnext.training.optim import Optimiser, Together, decays, is_head, make_optimiser, parameter_groups, set_lr
+from convnext.recipes.recipe import AdamW
+from convnext.training.optim import (
+    CombinedOptimizer,
+    Optimiser,
+    decays,
+    is_head,
+    make_optimiser,
+    parameter_groups,
+    set_lr,
+)
+from convnext.weights.backbone import create_model
 
 LAYER_DECAY = AdamW(layer_decay=0.7)
 DEPTHS = {"convnext_tiny": 9, "convnext_base": 27}  # blocks of stage 3
@@ -245,7 +253,7 @@ def test_a_muon_step_is_the_nearest_orthogonal_matrix_at_the_size_of_adamws() ->
 def test_two_optimisers_continue_from_what_they_saved() -> None:
     straight, stopped = small(), small()
     whole, first = make_optimiser(straight, MUON), make_optimiser(stopped, MUON)
-    assert isinstance(first, Together)
+    assert isinstance(first, CombinedOptimizer)
     learn(straight, whole, 3)
     learn(stopped, first, 3)
     second = make_optimiser(stopped, MUON)

@@ -18,11 +18,11 @@ import pytest
 import torch
 
 import convnext
-from convnext import machine
 from convnext.errors import UserError
-from convnext.models import load_checkpoint_metadata
-from convnext.recipe import from_json
+from convnext.recipes.recipe import from_json
+from convnext.system import machine
 from convnext.training import runtime
+from convnext.weights.checkpoint import load_checkpoint_metadata
 
 COMMAND = [sys.executable, "-m", "convnext"]
 

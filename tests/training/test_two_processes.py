@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import api
-from convnext.data import sources
-from convnext.data.coco import open_detection
-from convnext.data.detection import protocol
-from convnext.data.transforms import Preprocess
-from convnext.recipe import Recipe, override
-from convnext.tasks.classify import Classify
-from convnext.tasks.detect import Detect
+from convnext.classification import data as sources
+from convnext.classification.task import Classify
+from convnext.data.preprocess import Preprocess
+from convnext.detection.data import open_detection
+from convnext.detection.task import Detect
+from convnext.detection.transforms import protocol
+from convnext.recipes.recipe import Recipe, override
 from convnext.training.log import read
 from convnext.training.runtime import Runtime
 
@@ -166,7 +166,7 @@ import sys, torch
 import torch.distributed as dist
 from torch import nn
 from convnext.data.loader import share
-from convnext.recipe import Recipe, override
+from convnext.recipes.recipe import Recipe, override
 from convnext.training import engine, optim, runtime, state
 
 class Sum(torch.autograd.Function):
@@ -210,7 +210,7 @@ with runtime.start("fp32") as run:
     batches = [Rows(rows[[i for _, i in part]]) for part in parts]
     for _ in range(3):
         loss = engine.step(Task(), engine.prepared(model, recipe, run), now, batches, recipe, run)
-    print(model.linear.weight.tolist(), [float(run.all_sum(loss[name])) for name in ("loss", "most", "rest")])
+    print(model.linear.weight.tolist(), [float(run.all_reduce_sum(loss[name])) for name in ("loss", "most", "rest")])
 """
 
 
@@ -222,9 +222,14 @@ def test_shares_of_two_sizes_meet_as_often_and_weigh_what_they_are(batch: int, m
         port = str(probe.getsockname()[1])
     group = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     children = [
-        subprocess.Popen([sys.executable, "-c", MEETING, str(batch), str(micro)], env=group | {"RANK": str(rank)},
-                         stdout=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]  # fmt: skip
+        subprocess.Popen(
+            [sys.executable, "-c", MEETING, str(batch), str(micro)],
+            env=group | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
     try:
         answers = [child.communicate(timeout=150)[0] for child in children]  # the one would wait for the other for ever
     finally:
@@ -232,8 +237,10 @@ def test_shares_of_two_sizes_meet_as_often_and_weigh_what_they_are(batch: int, m
             child.kill()
             child.communicate()
     assert answers[0] == answers[1]
-    numbers = [np.array([float(word) for word in re.findall(r"-?[\d.]+(?:e-?\d+)?", text)])
-               for text in (alone.stdout, answers[0])]  # fmt: skip
+    numbers = [
+        np.array([float(word) for word in re.findall(r"-?[\d.]+(?:e-?\d+)?", text)])
+        for text in (alone.stdout, answers[0])
+    ]
     assert len(numbers[0]) == 7
     assert numbers[0][5] == pytest.approx(0.75 * numbers[0][4])
     np.testing.assert_allclose(numbers[1], numbers[0], rtol=1e-5)

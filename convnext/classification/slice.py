@@ -1,0 +1,44 @@
+"""Classification as a task (training/slice.py)."""
+
+from __future__ import annotations
+
+from ..data.request import DataRequest
+from ..data.source import Source
+from ..data.splits import Splits
+from ..recipes.recipe import Recipe, TaskName
+from ..training.runtime import Batching
+from ..training.slice import Attempt
+from . import setup
+from .check import check
+from .data import open_data as _open
+from .data import open_fold
+from .predict import evaluate, predict, unreadable
+from .setup import derive, finish, make_model, make_task
+from .weights import complete, describe, holds, load, recognise, shown, weights_as
+
+__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
+           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+
+name: TaskName = "classify"
+noun = "a classifier"
+unread: tuple[str, ...] = ("detection.", "segmentation.")
+batching = Batching(measured=True)
+few_each = 16
+attempt: Attempt | None = setup.attempt
+
+
+def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:
+    """The splits that a request names. Raises UserError for unfit data."""
+    if request.folds is not None and request.fold is not None:
+        return open_fold(request.data, request.fold, request.folds, multi_label_csv=request.labels)
+    return _open(
+        request.data,
+        val_fraction=request.val_fraction,
+        multi_label_csv=request.labels,
+        test_chooses=request.test_chooses,
+    )
+
+
+def require_labels(recipe: Recipe, splits: Splits[Source]) -> None:
+    """A classifier learns from classes, which every source of its pictures has."""

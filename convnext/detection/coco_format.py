@@ -1,0 +1,176 @@
+"""What an entry of a COCO annotation file must be, for reading it and for checking it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..data.images import MAX_PIXELS
+
+POLYGON_VALUES = 6  # x and y of the fewest corners that have an area
+READ_FROM = "read_from"  # of an annotation: the file and line of another format
+SMALLEST_SIDE = 1.0  # pixels: what is thinner teaches nothing (mmdetection)
+LEAST_WIDTH = 1e-6  # pixels: corners closer to a line than this have no area
+FAR = 10  # long sides of the image that an outline may reach beyond it: drawing one of 10^12 pixels takes all memory
+SHOWN = 60  # characters of a wrong value
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, and not a truth value; JSON also has whole numbers that no float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+Rule = tuple[Callable[[Any], bool], str]
+_ID: Rule = (_is_whole, "a whole number")
+_NAME: Rule = (lambda value: isinstance(value, str | int | float) and value != "", "a name")
+_SIDE: Rule = (lambda value: is_number(value) and value >= 1 and value == int(value), "a number of pixels")
+_BOX: Rule = (
+    lambda value: isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value)),
+    "four numbers: x, y, width, height",
+)
+_MARK: Rule = (lambda value: value in (0, 1), "0 or 1")
+REQUIRED: dict[str, dict[str, Rule]] = {
+    "images": {"id": _ID, "file_name": _NAME, "width": _SIDE, "height": _SIDE},
+    "annotations": {"image_id": _ID, "category_id": _ID, "bbox": _BOX},
+    "categories": {"id": _ID, "name": _NAME},
+}
+OPTIONAL: dict[str, dict[str, Rule]] = {
+    "annotations": {"area": (is_number, "a number of square pixels"), "iscrowd": _MARK, "ignore": _MARK}
+}
+
+
+def fault_of(part: str, row: Any) -> str | None:
+    """What is wrong with an entry of `part` ("images", "annotations", "categories"), said after its name."""
+    if not isinstance(row, dict):
+        return f"is {_short(row)}, not an object with {', '.join(REQUIRED[part])}"
+    for key, (fits, what) in REQUIRED[part].items():
+        if row.get(key) is None:
+            return f"lacks {key}"
+        if not fits(row[key]):
+            return f"has the {key} {_short(row[key])}; it must be {what}"
+    for key, (fits, what) in OPTIONAL.get(part, {}).items():
+        if row.get(key) is not None and not fits(row[key]):
+            return f"has the {key} {_short(row[key])}; it must be {what}"
+    if part == "images" and row["width"] * row["height"] > MAX_PIXELS:
+        return f"has {row['width']} x {row['height']} pixels, more than the {MAX_PIXELS:,} of the largest that are read"
+    return None
+
+
+def called(part: str, row: Any) -> str:
+    """What messages call an entry: "image 17", or "an entry of images" where it has no id; where it was read from,
+    of an annotation that was made of something else."""
+    if isinstance(row, dict) and part == "annotations" and isinstance(row.get(READ_FROM), str):
+        return str(row[READ_FROM])
+    names = {"images": "image", "annotations": "annotation", "categories": "category"}
+    number = row.get("id") if isinstance(row, dict) else None
+    return f"an entry of {part}" if number is None else f"{names[part]} {_short(number)}"
+
+
+def outline_fault(value: Any, size: tuple[int, int]) -> str | None:
+    """What is wrong with a "segmentation" in an image of width and height `size`, said after its name."""
+    if value is None or value == []:
+        return None
+    if isinstance(value, dict):
+        return _runs_fault(value, size)
+    if not isinstance(value, list) or not all(isinstance(part, list) and all(map(is_number, part)) for part in value):
+        return "has an outline that is neither polygons nor run lengths"
+    most = (1 + FAR) * max(size)
+    far = next((end for part in value if part for end in (min(part), max(part)) if abs(end) > most), None)
+    if far is not None:
+        return f"has an outline that reaches to {far:g}, far outside its image of {size[0]} x {size[1]}"
+    return None
+
+
+def polygon_fault(values: list[float], size: tuple[int, int]) -> str | None:
+    """Why x and y of a polygon's corners outline nothing in an image of width and height `size`."""
+    if len(values) % 2 or len(values) < POLYGON_VALUES:
+        return "has fewer than three corners or half a point"
+    x, y = values[::2], values[1::2]
+    if min(x) >= size[0] or min(y) >= size[1] or max(x) <= 0 or max(y) <= 0:
+        return "lies outside its image"
+    return "has no area" if _in_line(x, y) else None
+
+
+def why_useless(row: dict[str, Any], size: tuple[int, int]) -> str | None:
+    """Why nothing can be learned from a sound annotation of an image of width and height `size`; None if it can be."""
+    if row.get("ignore"):
+        return "marked to be ignored"
+    x, y, w, h = row["bbox"]
+    inside = (min(x + w, size[0]) - max(x, 0), min(y + h, size[1]) - max(y, 0))
+    if min(*inside) <= 0 or min(w, h) <= 0 or row.get("area") == 0:
+        return "without an area within their image"
+    if min(w, h) < SMALLEST_SIDE:
+        return "thinner than a pixel"
+    outline = row.get("segmentation")
+    if isinstance(outline, dict):
+        nothing = not any((_lengths_of(outline) or [])[1::2])
+    else:
+        parts = [part for part in outline or () if part]  # [[]] is no outline: the box stands for it
+        nothing = bool(parts) and all(polygon_fault(part, size) for part in parts)
+    return "outlined by nothing within their image" if nothing else None
+
+
+def is_crowd(row: dict[str, Any]) -> bool:
+    """Whether an annotation marks a region where nothing is learned and finds are neither right nor wrong.
+
+    Those with "ignore" alone do not: COCO's evaluation overwrites that by "iscrowd".
+    """
+    return bool(row.get("iscrowd"))
+
+
+def _in_line(x: list[float], y: list[float]) -> bool:
+    """Whether all corners lie on one line; that of most polygons is known from the first three."""
+    sides = ((a - x[0], b - y[0]) for a, b in zip(x, y, strict=True))
+    along = next(((a, b) for a, b in sides if a or b), None)
+    if along is None:
+        return True
+    least = LEAST_WIDTH * math.hypot(*along)
+    return not any(abs(along[0] * b - along[1] * a) > least for a, b in sides)
+
+
+def _runs_fault(runs: dict[str, Any], size: tuple[int, int]) -> str | None:
+    width, height = size
+    if runs.get("size") != [height, width]:
+        return f"has run lengths for {_short(runs.get('size'))} (height, width), its image has {[height, width]}"
+    lengths = _lengths_of(runs)
+    if lengths is None:
+        return f"has run lengths that cannot be read: {_short(runs.get('counts'))}"
+    if sum(lengths) != height * width:
+        return f"has run lengths for {sum(lengths)} pixels, its image has {height * width}"
+    return None
+
+
+def _lengths_of(runs: dict[str, Any]) -> list[int] | None:
+    """Pixels outside, inside, outside, …; None for what cannot be read."""
+    counts = runs.get("counts")
+    if isinstance(counts, str):
+        return _lengths(counts)
+    whole = isinstance(counts, list) and all(_is_whole(count) and count >= 0 for count in counts)
+    return counts if whole else None
+
+
+def _lengths(counts: str) -> list[int] | None:
+    """COCO's compressed run lengths: five bits a character, from the third on as differences to the last but one."""
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16 and 1) << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths if shift == 0 and min(lengths, default=0) >= 0 else None
+
+
+def _short(value: Any) -> str:
+    return str(value)[:SHOWN]

@@ -1,0 +1,49 @@
+"""Detection as a task (training/slice.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..data.report import FolderReport, Problem
+from ..data.request import DataRequest, require_no_folds
+from ..errors import UserError
+from ..recipes.recipe import CLASSIFIERS_OWN, Recipe, TaskName
+from ..training.runtime import Batching
+from ..training.slice import Attempt
+from .check import check_annotations
+from .data import open_detection
+from .predict import evaluate, predict, unreadable
+from .setup import derive, finish, make_model, make_task
+from .setup import require_outlines as require_labels
+from .source import DetectionSplits
+from .weights import complete, describe, holds, load, recognise, shown, weights_as
+
+__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
+           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+
+name: TaskName = "detect"
+noun = "a detector"
+unread: tuple[str, ...] = (*CLASSIFIERS_OWN, "segmentation.")
+batching = Batching(same="as many images a step")  # which are grouped by their shape
+few_each = 0
+attempt: Attempt | None = None  # the largest batch is not measured
+
+
+def open_data(request: DataRequest, recipe: Recipe) -> DetectionSplits:
+    """The splits that a request names. Raises UserError for unfit data."""
+    require_no_folds(request)
+    if request.data is None:
+        raise UserError(f"{recipe.name} needs annotated pictures: pass a folder with COCO annotations")
+    return open_detection(request.data, val_fraction=request.val_fraction, keep_empty=recipe.detection.keep_empty)
+
+
+def check(
+    root: Path,
+    labels: str | Path | None,
+    progress: Callable[[int, int], None] | None,
+    tell: Callable[[Problem], None] | None,
+) -> FolderReport:
+    """Whether a folder is fit to train on; annotations name their classes themselves, so `labels` is not read."""
+    return check_annotations(root, progress, tell)

@@ -1,0 +1,119 @@
+"""Detection: batches of pictures with their objects, the detector's own losses, COCO's average precision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..data.keep_ratio import KeepRatio
+from ..data.loader import Key, load, share
+from ..recipes.recipe import Recipe
+from ..training import Sink
+from ..training.runtime import Runtime, default_workers
+from .metrics import Details, as_coco, judge
+from .model.rcnn import WITHOUT_MASKS
+from .source import DetectionSource
+from .transforms import AugmentedDetection, DetectionBatch, DetectionTransform, PlainDetection, ShapeOrder, collated
+
+
+@dataclass
+class Detect:
+    """One training and one validation source under a recipe, on this process."""
+
+    train: DetectionSource
+    val: DetectionSource
+    recipe: Recipe
+    preprocess: KeepRatio
+    run: Runtime
+    order: ShapeOrder = field(init=False)
+    details: dict[str, Details] = field(init=False, default_factory=dict)  # behind the last evaluation's figures
+
+    def __post_init__(self) -> None:
+        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
+        recipe = self.recipe
+        self.num_classes = len(self.val.classes)
+        self.masks = recipe.detection.detector not in WITHOUT_MASKS.values()
+        self.val = replace(self.val, masks=self.val.masks and self.masks)
+        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
+        wide = tuple(width >= height for width, height in self.train.sizes)
+        group = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)  # on any number of processes the same
+        self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=group)
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What a checkpoint's metadata says of the task."""
+        return {"task": "detect", "category_ids": json.dumps(self.val.category_ids)}
+
+    @property
+    def metric(self) -> tuple[str, Literal["max", "min"]]:
+        return "box_ap", "max"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[list[DetectionBatch]]:
+        """This process's micro-batches of each step; same samples in the same order on any number of them."""
+        transform = DetectionTransform(self.recipe.detection, self.preprocess, masks=self.masks)
+        dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
+
+        def plan() -> Iterator[list[list[Key]]]:
+            return (share(keys, self.run.rank, self.run.world, self._micro()) for keys in self.order.steps(start, stop))
+
+        flat = (part for parts in plan() for part in parts)
+        loaded = load(dataset, flat, collated, self.workers, pin=self.run.device.type == "cuda")
+        for parts in plan():
+            yield [next(loaded) for _ in parts]
+
+    def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = model(batch.images, batch.targets)
+        return found
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        """COCO's figures in percent over the validation set; every image counts once, on whatever process it lands.
+
+        `sink` receives each image's name, position and COCO result rows.
+        """
+        mine = list(range(self.run.rank, len(self.val), self.run.world))
+        rows: list[dict[str, Any]] = []
+        workers = self.workers if len(mine) > 2 else 0
+        batches = load(PlainDetection(self.val, self.preprocess), [[i] for i in mine], collated, workers)
+        for i, batch in zip(mine, batches, strict=True):
+            width, height = self.val.sizes[i]
+            image = batch.to(self.run.device).images[0]
+            own = found_in(model, image, (height, width), self.run, self.val.image_ids[i], self.val.category_ids)
+            rows += own
+            if sink is not None:
+                sink({"id": self.val.ids[i], "index": i, "rows": own})
+        every = [row for part in self.run.gather(rows) for row in part]
+        # All that the file lists is judged, also what nothing could be learned from: pycocotools does so, and figures
+        # on the same file must be the same. What cannot be found costs recall; `check` and the run's note say so.
+        figures, self.details = judge(self.val.raw, every, masks=self.val.masks)
+        return figures
+
+    def _micro(self) -> int:
+        share = -(-self.recipe.batch_size // self.run.world)
+        return min(self.recipe.micro_batch or share, share)
+
+
+def found_in(
+    model: Any,
+    image: Tensor,
+    size: tuple[int, int],
+    run: Runtime,
+    image_id: int,
+    category_ids: Sequence[int],
+    least_score: float = 0.0,
+) -> list[dict[str, Any]]:
+    """COCO result rows of a picture (3, H, W) that had height and width `size` before it was resized, surest first."""
+    with run.autocast():
+        found = model([image], originals=[size], pasted=False)[0]
+    kept = found["scores"] >= least_score  # before masks are pasted: those of a large picture take long
+    found = {name: value[kept] for name, value in found.items()}
+    return as_coco(found, image_id, category_ids, model.roi_head.masks(found, size) if model.masked else None)

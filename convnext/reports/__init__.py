@@ -1,0 +1,1 @@
+"""What every run's page is made of."""

@@ -1,0 +1,1 @@
+"""Segmentation: pictures with masks to a judged segmenter. The task is slice.py."""

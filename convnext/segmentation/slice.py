@@ -1,0 +1,55 @@
+"""Segmentation as a task (training/slice.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..data.report import FolderReport, Problem
+from ..data.request import DataRequest, require_no_folds
+from ..errors import UserError
+from ..recipes.recipe import CLASSIFIERS_OWN, Recipe, TaskName
+from ..training.runtime import Batching
+from ..training.slice import Attempt
+from .check import check_masks
+from .data import SegmentationSplits, open_masks
+from .mask_scan import with_sound_test
+from .predict import evaluate, predict, unreadable
+from .setup import derive, finish, make_model, make_task
+from .weights import complete, describe, holds, load, recognise, shown, weights_as
+
+__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
+           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+
+name: TaskName = "segment"
+noun = "a segmenter"
+unread: tuple[str, ...] = (*CLASSIFIERS_OWN, "detection.")
+batching = Batching(least=2)  # BatchNorm needs two pictures
+few_each = 0
+attempt: Attempt | None = None  # the largest batch is not measured
+
+
+def open_data(request: DataRequest, recipe: Recipe) -> SegmentationSplits:
+    """The splits that a request names. Raises UserError for unfit data."""
+    require_no_folds(request)
+    if request.data is None:
+        raise UserError(f"{recipe.name} needs pictures with masks: pass a folder with images/ and annotations/")
+    ignore = recipe.segmentation.ignore
+    return with_sound_test(
+        open_masks(request.data, classes=request.labels, ignore=ignore, val_fraction=request.val_fraction)
+    )
+
+
+def require_labels(recipe: Recipe, splits: SegmentationSplits) -> None:
+    """Masks show every pixel's class, which is all that a segmenter learns."""
+
+
+def check(
+    root: Path,
+    labels: str | Path | None,
+    progress: Callable[[int, int], None] | None,
+    tell: Callable[[Problem], None] | None,
+) -> FolderReport:
+    """Whether a folder is fit to train on; unusable pictures stand in the report alone, so `tell` is not called."""
+    return check_masks(root, labels, progress)

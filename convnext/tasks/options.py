@@ -1,0 +1,49 @@
+"""Which of the options of `evaluate` and `predict` which task has: another's is refused before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..training.slice import EvaluateOptions, PredictOptions, TaskSlice
+
+MIRRORED = "; --test-mode multiscale averages mirrored images, too"
+
+
+@dataclass(frozen=True)
+class Owned:
+    """An option: the tasks that have it, and what is said where it is asked of another's model."""
+
+    tasks: tuple[str, ...]
+    refusal: str
+    instead: tuple[str, str] = ("", "")  # a task, and what is added for it
+
+
+VIEWS = Owned(("classify",), "is no classifier; leave out --flip and --crops", ("segment", MIRRORED))
+MODE = Owned(("segment",), "is no segmenter; leave out --test-mode")
+SCORE = Owned(("detect",), "is no detector; leave out --score")
+DRAWN = Owned(("detect", "segment"), "is a classifier, which draws nothing; leave out --out")
+
+
+def require_evaluable(kind: TaskSlice, checkpoint: str | Path, options: EvaluateOptions) -> None:
+    """UserError for an option of another task."""
+    _refuse(kind, checkpoint, (VIEWS, options.flip or options.crops > 1), (MODE, options.mode is not None))
+
+
+def require_predictable(kind: TaskSlice, checkpoint: str | Path, options: PredictOptions) -> None:
+    """UserError for an option of another task."""
+    _refuse(
+        kind,
+        checkpoint,
+        (SCORE, options.least_score is not None),
+        (MODE, options.mode is not None),
+        (DRAWN, options.out is not None),
+    )
+
+
+def _refuse(kind: TaskSlice, checkpoint: str | Path, *asked: tuple[Owned, bool]) -> None:
+    for option, given in asked:
+        if given and kind.name not in option.tasks:
+            task, more = option.instead
+            raise UserError(f"{checkpoint} {option.refusal}{more if kind.name == task else ''}")

@@ -1,0 +1,142 @@
+"""What the package asks of a task: three modules satisfy `TaskSlice`, and mypy checks that they do (tasks/)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor, nn
+
+from ..catalog.releases import AnyRelease
+from ..data.report import FolderReport, Problem
+from ..data.request import DataRequest
+from ..data.splits import Pictures, Splits
+from ..recipes.everyday import Choice
+from ..recipes.recipe import Recipe, TaskName
+from ..weights.checkpoint import Checkpoint
+from ..weights.keymaps import Weights
+from ..weights.load_report import LoadReport
+from .runtime import Batching, Runtime
+
+Split = Literal["val", "train", "all", "test"]
+TestMode = Literal["slide", "whole", "multiscale"]
+Say = Callable[[str], None]
+Rows = list[dict[str, Any]]
+Attempt = Callable[[Recipe, Any, nn.Module, int], Tensor]  # a loss of so many empty pictures, to try the memory
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `evaluate` can be asked; tasks/options.py says of which tasks."""
+
+    flip: bool = False
+    crops: int = 1
+    batch_size: int = 256
+    split: Split = "val"
+    labels: str | Path | None = None
+    mode: TestMode | None = None
+    precision: str = "auto"
+    per_class: bool = False
+    say: Say | None = None
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `predict` can be asked; tasks/options.py says of which tasks."""
+
+    top: int = 5
+    batch_size: int | None = None
+    precision: str = "auto"
+    least_score: float | None = None
+    mode: TestMode | None = None
+    out: Path | None = None
+    say: Say | None = None
+
+
+class Answer(Protocol):
+    """What a model says of one picture: as a line for people, as rows of a table, as objects of a JSON array."""
+
+    columns: ClassVar[tuple[str, ...]]
+    faults_in_json: ClassVar[bool]  # a file that cannot be read has an object there; else it is told on standard error
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def error(self) -> str | None: ...
+    def line(self) -> str: ...
+    def table(self) -> Rows: ...
+    def json(self, image_ids: Mapping[str, Any]) -> Rows: ...
+
+
+class TaskSlice(Protocol):
+    """One task, from a folder of pictures to the page at the end."""
+
+    name: TaskName
+    noun: str  # of its models, with the article
+    unread: tuple[str, ...]  # recipe fields that training never reads; "x." stands for all fields of x
+    batching: Batching
+    few_each: int  # pictures a step of one process, below which exchanging gradients is most of its work
+    attempt: Attempt | None
+
+    def open_data(self, request: DataRequest, recipe: Recipe) -> Splits[Pictures]:
+        """The splits that a request names. Raises UserError for unfit data."""
+
+    def derive(self, given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -> tuple[Recipe, list[Choice]]:
+        """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
+
+    def require_labels(self, recipe: Recipe, splits: Any) -> None:
+        """UserError where the recipe learns something that the data does not show."""
+
+    def make_task(self, splits: Any, recipe: Recipe, run: Runtime) -> Any: ...
+
+    def make_model(self, recipe: Recipe, task: Any, run: Runtime) -> nn.Module: ...
+
+    def finish(self, path: Path, task: Any, model: nn.Module) -> None:
+        """Writes the page of a finished run, whose published model is handed in."""
+
+    def holds(self, model: nn.Module) -> bool:
+        """Whether a model is one of this task's."""
+
+    def recognise(self, weights: Weights, backbone: nn.Module) -> nn.Module | None:
+        """A fresh model of the shape of `weights` around a network of theirs; None where they are another task's."""
+
+    def load(
+        self, model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool
+    ) -> LoadReport:
+        """Fills a model from a checkpoint and says what became of every entry."""
+
+    def weights_as(self, model: nn.Module, naming: str) -> Weights:
+        """The weights under a library's names. Raises UserError for one without such a model."""
+
+    def describe(self, model: nn.Module) -> dict[str, str]:
+        """What a file's metadata says of the network."""
+
+    def shown(self, release: AnyRelease | None) -> Any:
+        """The evaluation protocol where a file does not say."""
+
+    def complete(self, model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
+        """What `from_pretrained` gives a model besides names and protocol."""
+
+    def evaluate(
+        self, model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions
+    ) -> dict[str, Any]:
+        """A model's figures on a data set, in percent."""
+
+    def predict(
+        self, model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
+    ) -> Iterator[Answer]:
+        """An answer for each picture, as it comes."""
+
+    def unreadable(self, path: str, error: str) -> Answer:
+        """The answer for a file that cannot be read."""
+
+    def check(
+        self,
+        root: Path,
+        labels: str | Path | None,
+        progress: Callable[[int, int], None] | None,
+        tell: Callable[[Problem], None] | None,
+    ) -> FolderReport:
+        """Whether a folder is fit to train on."""

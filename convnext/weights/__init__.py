@@ -1,0 +1,1 @@
+"""Checkpoint files: found, opened safely, translated, adapted, written."""
