@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from ..catalog.releases import parse_name
+from ..catalog.variants import STARTER
 from ..data.preprocess import Preprocess
 from ..data.source import FileReader, Source, cached
 from ..data.splits import Splits
 from ..errors import UserError
 from ..models.layers import init_fan_in
-from ..recipes import everyday as folder
-from ..recipes import length
+from ..recipes import everyday, length
 from ..recipes.recipe import Recipe
 from ..system import machine
 from ..system.progress import Progress
@@ -38,24 +38,25 @@ CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no 
 
 def derive(
     given: Recipe, splits: Splits[Source], settings: dict[str, Any], run: Runtime
-) -> tuple[Recipe, list[folder.Choice]]:
+) -> tuple[Recipe, list[everyday.Choice]]:
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
-    settings |= {name: value for name, value in folder.own_settings(given).items() if name not in settings}
-    start: list[folder.Choice] = []
+    settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
+    start: list[everyday.Choice] = []
     weights = settings.get("weights", given.weights)
-    if given.derive in ("finetune", "probe") and weights:
+    learns_all = given.derive in everyday.LEARNS_ALL
+    if weights and given.derive != "none" and not (learns_all and weights == STARTER):  # whose network has its rule
         named = settings.get("model")
         size = parse_name(named).variant if named and ":" not in named else None
-        found = starting_point(weights, size or given.model)
+        found = starting_point(weights, size or (None if given.model == "auto" else given.model))
         for name, value in found.settings.items():
-            if name not in settings and (named is None or name == "image_size"):
-                start.append(folder.Choice(name, value, "the weights' own"))
+            if name not in settings and (not learns_all if name == "image_size" else named is None):
+                start.append(everyday.Choice(name, value, "the weights' own"))
         settings |= {choice.field: choice.value for choice in start}
         if given.derive == "finetune":
-            given, freed = folder.after_few(given, found.pictures)
+            given, freed = everyday.after_few(given, found.pictures)
             start = freed + start
     counts = splits.train.class_counts()
-    facts = folder.Facts(
+    facts = everyday.Facts(
         images=len(splits.train),
         classes=len(splits.train.classes),
         size=splits.train.typical_size,
@@ -65,7 +66,7 @@ def derive(
         no_accelerator=run.device.type == "cpu",
         mirror=_mirror(given, settings, splits.train),
     )
-    resolved, choices = folder.derive(given, facts, settings)
+    resolved, choices = everyday.derive(given, facts, settings)
     resolved = length.asked(resolved, settings)
     exact = _exact(resolved, settings, run)
     choices = start + choices + exact
@@ -92,19 +93,19 @@ def derive(
 def _mirror(given: Recipe, settings: dict[str, Any], train: Source) -> str:
     """Why the pictures are not mirrored, where nothing else has decided it and their classes can say."""
     asked = "augment.hflip" in settings or given.derive == "none"
-    if asked or train.multi_label or train.typical_size <= folder.TINY_SIDE:
+    if asked or train.multi_label or train.typical_size <= everyday.TINY_SIDE:
         return ""
     return what_a_mirror_changes(train)  # each process asks: they come here one after another, where none may wait
 
 
-def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[folder.Choice]:
+def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[everyday.Choice]:
     """fp32 where bf16 cannot be trusted: torch 2.14's gradient of a 3 x 3 convolution of single positions, in bf16 on a
     CPU, differs from run to run and is at times not a number; a ResNet has some below 32 pixels.
     """
     small = ":" in recipe.model and recipe.image_size < BASELINE_STRIDE and run.device.type == "cpu"
     if not small or run.precision != "bf16" or "precision" in settings:
         return []
-    return [folder.Choice("precision", "fp32", "bf16 gradients of single positions are not reliable on a CPU")]
+    return [everyday.Choice("precision", "fp32", "bf16 gradients of single positions are not reliable on a CPU")]
 
 
 def make_task(splits: Splits[Source], recipe: Recipe, run: Runtime) -> Classify:
