@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from ..data.request import DataRequest
 from ..data.source import Source
 from ..data.splits import Splits
 from ..recipes.recipe import Recipe, TaskName
+from ..system.shares import Z95
 from ..training.runtime import Batching
 from ..training.slice import Attempt
 from . import setup
@@ -17,14 +20,15 @@ from .setup import derive, finish, make_model, make_task
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
-           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
-           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "remarks",
+           "require_labels", "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
 
 name: TaskName = "classify"
 noun = "a classifier"
 unread: tuple[str, ...] = ("detection.", "segmentation.")
 batching = Batching(measured=True)
 few_each = 16
+LEAST_JUDGED = 50  # pictures, on which a figure can be 14 points off
 attempt: Attempt | None = setup.attempt
 
 
@@ -38,6 +42,19 @@ def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:
         multi_label_csv=request.labels,
         test_chooses=request.test_chooses,
     )
+
+
+def remarks(splits: Splits[Source]) -> list[str]:
+    """Whether the held-out pictures are too few for a figure on them to say much."""
+    count = len(splits.val)
+    if not 0 < count < LEAST_JUDGED:
+        return []
+    off = 100 * Z95 * sqrt(0.25 / count)
+    pictures = "1 held-out picture tells" if count == 1 else f"{count} held-out pictures tell"
+    return [
+        f"{pictures} little: a figure on so few can be {min(off, 100):.0f} points off (95 %); hold out more, or judge "
+        "each picture once by --folds 5, which a folder without val/ allows"
+    ]
 
 
 def require_labels(recipe: Recipe, splits: Splits[Source]) -> None:

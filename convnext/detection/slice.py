@@ -20,8 +20,8 @@ from .source import DetectionSplits
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
-           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
-           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "remarks",
+           "require_labels", "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
 
 name: TaskName = "detect"
 noun = "a detector"
@@ -37,6 +37,11 @@ def open_data(request: DataRequest, recipe: Recipe) -> DetectionSplits:
     if request.data is None:
         raise UserError(f"{recipe.name} needs annotated pictures: pass a folder with COCO annotations")
     return open_detection(request.data, val_fraction=request.val_fraction, keep_empty=recipe.detection.keep_empty)
+
+
+def remarks(splits: DetectionSplits) -> list[str]:
+    """Nothing: how far a figure on few pictures can be off depends on what they show."""
+    return []
 
 
 def check(

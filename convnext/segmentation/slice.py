@@ -19,8 +19,8 @@ from .setup import derive, finish, make_model, make_task
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
-           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "require_labels",
-           "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "remarks",
+           "require_labels", "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
 
 name: TaskName = "segment"
 noun = "a segmenter"
@@ -43,6 +43,11 @@ def open_data(request: DataRequest, recipe: Recipe) -> SegmentationSplits:
 
 def require_labels(recipe: Recipe, splits: SegmentationSplits) -> None:
     """Masks show every pixel's class, which is all that a segmenter learns."""
+
+
+def remarks(splits: SegmentationSplits) -> list[str]:
+    """Nothing: how far a figure on few pictures can be off depends on what they show."""
+    return []
 
 
 def check(

@@ -65,8 +65,8 @@ class TrainingRun:
         if self.run.is_main:
             run_folder.begin(self.path, self.recipe, self.request, self.splits, choices, runtime.describe())
             print(self.splits.note)
-            for known in known_already(self.splits):
-                print(known)
+            for remark in (*known_already(self.splits), *self.kind.remarks(self.splits)):
+                print(remark)
             print(f"classes: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
             print(self._summary())
             for line in (*choices, *few_each(self.recipe, self.run.world, self.kind.few_each)):

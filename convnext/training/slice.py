@@ -89,6 +89,9 @@ class TaskSlice(Protocol):
     def require_labels(self, recipe: Recipe, splits: Any) -> None:
         """UserError where the recipe learns something that the data does not show."""
 
+    def remarks(self, splits: Any) -> list[str]:
+        """What there is to say of the data before training, in sentences."""
+
     def make_task(self, splits: Any, recipe: Recipe, run: Runtime) -> Any: ...
 
     def make_model(self, recipe: Recipe, task: Any, run: Runtime) -> nn.Module: ...
