@@ -205,9 +205,9 @@ class ConvNeXt(Backbone):
         return 5 + ceil(self.depths[2] / 3)
 
     def layer_id(self, name: str, rule: str = "layer") -> int:
-        """Depth group of a parameter (recipes_precisely sections 2 and 3).
+        """Depth group of a parameter (official code: optim_factory.py, and mmcv_custom/ for detection and segmentation).
 
-        "layer": the stem, stages 0 and 1, then groups of three blocks in stage 3; "stage": stem and every downsampling
+        "layer": the stem, stages 0 and 1, then groups of three blocks in stage 2; "stage": stem and every downsampling
         layer 0, then one group a stage. Whatever is not backbone belongs to the head's group, which in "stage" is as
         far up as in "layer" (as published), in "stage_clean" the next one after the last stage.
         """

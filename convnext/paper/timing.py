@@ -33,7 +33,7 @@ class Protocol:
 
 V100 = Protocol()  # Tables 1 and 2, which follow Swin's
 A100 = Protocol(tf32=True, channels_last=True)  # Table 12; its batch is not stated
-SINGLE = Protocol(batch=1, warm_up=10)  # whole detections and segmentations (recipes_precisely, section 9)
+SINGLE = Protocol(batch=1, warm_up=10)  # whole detections and segmentations (as mmdetection's benchmark.py)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ BASE = Recipe(
     optim=AdamW(lr=1e-4, weight_decay=0.05, layer_decay=0.9, layer_rule="stage"),
 )  # fmt: skip
 
-# size and pre-training -> learning rate, drop path (tables.json `ade20k_settings`)
+# size and pre-training -> learning rate, drop path (official code: semantic_segmentation/configs/convnext/)
 SIZES = {
     "tiny": (1e-4, 0.4), "small": (1e-4, 0.3), "base": (1e-4, 0.4),
     "base_22k": (1e-4, 0.4), "large_22k": (1e-4, 0.4), "xlarge_22k": (8e-5, 0.4),

@@ -17,7 +17,7 @@ BASE = Recipe(
     optim=AdamW(lr=2e-4, weight_decay=0.05, layer_decay=0.7, layer_rule="layer"),
 )  # fmt: skip
 
-# size and pre-training -> learning rate, layer decay, drop path (tables.json `coco_settings`)
+# size and pre-training -> learning rate, layer decay, drop path (official code: object_detection/configs/convnext/)
 CASCADE = {
     "tiny": (2e-4, 0.7, 0.4), "small": (2e-4, 0.7, 0.6), "base": (2e-4, 0.8, 0.7),
     "base_22k": (1e-4, 0.8, 0.6), "large_22k": (1e-4, 0.7, 0.7), "xlarge_22k": (1e-4, 0.7, 0.8),

@@ -34,7 +34,7 @@ def _check(part: Any, prefix: str, low: float, high: float, *names: str) -> None
 
 @dataclass(frozen=True)
 class Augment:
-    """Training-time picture changes, in the order they are applied (recipes_precisely section 6 is the paper's set)."""
+    """Training-time picture changes, in the order they are applied (official code: datasets.py)."""
 
     crop: Literal["resized", "shift", "none"] = "resized"  # random resized crop | shift by an eighth | whole image
     scale: tuple[float, float] = (0.08, 1.0)  # area of the resized crop over the image's

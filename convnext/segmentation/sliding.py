@@ -2,7 +2,7 @@
 
 As in the official code, the picture is resized to the protocol, logits to the network's input and then to the picture.
 Scales' probabilities are averaged, but windows' logits: that is what mmsegmentation's `slide_inference` adds up, and so
-what the published figures are of, though the paper's tables.json says of `test_ss` "probabilities averaged".
+what the published figures are of.
 
 Memory is bounded: logits are held where the network has them, a quarter of its input's sides, and the sizes of the
 input and of the picture are met in bands of rows only.

@@ -71,7 +71,8 @@ def parameter_groups(model: nn.Module, settings: AdamW) -> list[Group]:
     """Groups of the trainable parameters, shallow first.
 
     With `layer_decay`, the model's `layer_id` says how deep each parameter lies and its rate is decay^(last - id)
-    (recipes_precisely sections 2 and 3). A model without `layer_id`, such as a baseline, is one group. With `muon`, the
+    (official code: optim_factory.py for classifiers, the layer-decay constructors of object_detection/ and
+    semantic_segmentation/). A model without `layer_id`, such as a baseline, is one group. With `muon`, the
     matrices but the classifier's are groups of their own, at that many times the rate.
     """
     layer_of, last = _layer_ids(model, settings)

@@ -12,7 +12,9 @@ from convnext.classification.data import open_data
 from convnext.classification.slice import remarks
 
 
-@pytest.mark.parametrize(("held_out", "says"), [(3, "3 held-out pictures tell little"), (49, "14 points off"), (50, "")])
+@pytest.mark.parametrize(
+    ("held_out", "says"), [(3, "3 held-out pictures tell little"), (49, "14 points off"), (50, "")]
+)
 def test_a_figure_on_few_pictures_is_said_to_tell_little(held_out: int, says: str, pictures: Any) -> None:
     found = remarks(open_data(pictures(train=6, val=held_out, size=8)))
     assert [says in line for line in found] == ([True] if says else [])

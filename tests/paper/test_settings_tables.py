@@ -11,7 +11,7 @@ import pytest
 from convnext.errors import UserError
 from convnext.paper.settings_tables import LETTERS, settings_rows
 
-TABLES = Path(__file__).parents[3] / "shared" / "paper" / "tables.json"
+TABLES = Path(__file__).parents[1] / "fixtures" / "paper_tables.json"
 # Table, column, entry of the extracted tables.
 COLUMNS = [("5", "ImageNet-1K", "table5_pretrain", "in1k"), ("5", "ImageNet-22K", "table5_pretrain", "in22k"),
            ("6", "1K to 384", "table6_finetune", "from_in1k"), ("6", "22K to 1K, 224", "table6_finetune", "from_in22k"),
@@ -33,7 +33,6 @@ def test_values_that_differ_by_size_stand_side_by_side() -> None:
         settings_rows("7")
 
 
-@pytest.mark.skipif(not TABLES.exists(), reason="the extracted tables are not at hand")
 @pytest.mark.parametrize(("table", "name", "where", "entry"), COLUMNS)
 def test_every_setting_is_the_papers(table: str, name: str, where: str, entry: str) -> None:
     printed, ours = json.loads(TABLES.read_text(encoding="utf-8"))[where][entry], column(table, name)

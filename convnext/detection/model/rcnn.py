@@ -25,7 +25,7 @@ from .rpn import SIZE_DIVISOR, RPNHead, RPNSettings, Target
 Kind = Literal["mask_rcnn", "cascade_mask_rcnn", "faster_rcnn", "cascade_rcnn"]
 WITHOUT_MASKS: dict[Kind, Kind] = {"mask_rcnn": "faster_rcnn", "cascade_mask_rcnn": "cascade_rcnn"}
 WIDTH = 256  # channels of the pyramid and the heads
-CASCADE = (  # tables.json `coco_settings`: cascade_head
+CASCADE = (  # official code: object_detection/configs/_base_/models/cascade_mask_rcnn_convnext_fpn.py
     Stage(0.5, (0.1, 0.1, 0.2, 0.2), 1.0, allow_low_quality_matches=False, decoded=True),
     Stage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5, allow_low_quality_matches=False, decoded=True),
     Stage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25, allow_low_quality_matches=False, decoded=True),

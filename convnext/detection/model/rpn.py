@@ -27,7 +27,8 @@ Target = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class RPNSettings:
-    """What differs between the released detectors, and the tests' thresholds (tables.json `coco_settings`)."""
+    """What differs between the released detectors, and the tests' thresholds (official code:
+    object_detection/configs/convnext/)."""
 
     smooth_beta: float = 0.0  # of the smooth L1 loss; 0 is L1
     inside_only: bool = False  # learn only from anchors that lie within the image
