@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch
-from ..data.loader import Augmented, Collate, Key, Order, Plain, load, share
+from ..data.loader import Augmented, Collate, Order, Plain, load
 from ..data.preprocess import Preprocess
 from ..data.source import Source
 from ..recipes.progressive import training_size
@@ -107,14 +107,9 @@ class Classify:
         """This process's micro-batches of each step; same samples in the same order on any number of processes."""
         micro = self.recipe.micro_batch or self.recipe.batch_size
         dataset = Augmented(self.train, self.transform_of, self.recipe.seed)
-
-        def plan() -> Iterator[list[list[Key]]]:
-            return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
-
-        flat = (part for parts in plan() for part in parts)
-        loaded = load(dataset, flat, self.collate, self.workers, pin=self.run.device.type == "cuda")
-        for step, parts in enumerate(plan(), start):
-            yield [DeferredMix(next(loaded), partial(self._mixed, step, i)) for i in range(len(parts))]
+        steps = self.run.step_loader(self.order, self.collate, micro, self.workers)(dataset, start, stop)
+        for step, parts in enumerate(steps, start):
+            yield [DeferredMix(batch, partial(self._mixed, step, i)) for i, batch in enumerate(parts)]
 
     def transform_of(self, epoch: int) -> TrainTransform:
         """The training transform of an epoch: with `progressive`, early epochs see smaller pictures."""

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,12 @@ from .source import Source
 
 Label = int | tuple[int, ...]
 Key = tuple[int, ...]  # (epoch, index into the source), and from a sample's second draw in an epoch on, its number
+
+
+class Steps(Protocol):
+    """Which samples at which step."""
+
+    def steps(self, start: int, stop: int) -> Iterator[list[Key]]: ...
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,34 @@ class Collate:
         for i, row in enumerate(rows):
             targets[i, list(row[1])] = 1.0  # type: ignore[arg-type]
         return Batch(images, targets, ids)
+
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class StepLoader(Generic[B]):
+    """The micro-batches of each step on one of `world` processes: the same samples in the same order on any number."""
+
+    order: Steps
+    collate: Callable[[list[Any]], B]
+    rank: int
+    world: int
+    micro_batch: int  # the largest
+    workers: int
+    pin: bool
+
+    def __call__(self, dataset: Dataset[Any], start: int, stop: int) -> Iterator[list[B]]:
+        """Those of the steps in [start, stop), from a data set that is asked for samples by their keys."""
+
+        def plan() -> Iterator[list[list[Key]]]:
+            steps = self.order.steps(start, stop)
+            return (share(keys, self.rank, self.world, self.micro_batch) for keys in steps)
+
+        flat = (part for parts in plan() for part in parts)
+        loaded = load(dataset, flat, self.collate, self.workers, pin=self.pin)
+        for parts in plan():
+            yield [next(loaded) for _ in parts]
 
 
 def load(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
-from ..data.loader import Key, load, share
+from ..data.loader import load
 from ..recipes.recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
@@ -61,14 +61,7 @@ class Detect:
         """This process's micro-batches of each step; same samples in the same order on any number of them."""
         transform = DetectionTransform(self.recipe.detection, self.preprocess, masks=self.masks)
         dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
-
-        def plan() -> Iterator[list[list[Key]]]:
-            return (share(keys, self.run.rank, self.run.world, self._micro()) for keys in self.order.steps(start, stop))
-
-        flat = (part for parts in plan() for part in parts)
-        loaded = load(dataset, flat, collated, self.workers, pin=self.run.device.type == "cuda")
-        for parts in plan():
-            yield [next(loaded) for _ in parts]
+        return self.run.step_loader(self.order, collated, self._micro(), self.workers)(dataset, start, stop)
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = model(batch.images, batch.targets)

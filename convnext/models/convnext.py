@@ -205,7 +205,7 @@ class ConvNeXt(Backbone):
         return 5 + ceil(self.depths[2] / 3)
 
     def layer_id(self, name: str, rule: str = "layer") -> int:
-        """Depth group of a parameter (official code: optim_factory.py, and mmcv_custom/ for detection and segmentation).
+        """Depth group of a parameter (official code: optim_factory.py; for dense models mmcv_custom/).
 
         "layer": the stem, stages 0 and 1, then groups of three blocks in stage 2; "stage": stem and every downsampling
         layer 0, then one group a stage. Whatever is not backbone belongs to the head's group, which in "stage" is as

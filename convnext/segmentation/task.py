@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
-from ..data.loader import Key, Order, load, share
+from ..data.loader import Order, load
 from ..recipes.recipe import Recipe
 from ..training import Sink
 from ..training.runtime import Runtime, default_workers
@@ -60,14 +60,7 @@ class Segment:
         micro = self.recipe.micro_batch or self.recipe.batch_size
         transform = SegmentationTransform(self.recipe.segmentation, self.preprocess)
         dataset = AugmentedMasks(self.train, transform, self.recipe.seed)
-
-        def plan() -> Iterator[list[list[Key]]]:
-            return (share(keys, self.run.rank, self.run.world, micro) for keys in self.order.steps(start, stop))
-
-        flat = (part for parts in plan() for part in parts)
-        loaded = load(dataset, flat, collated, self.workers, pin=self.run.device.type == "cuda")
-        for parts in plan():
-            yield [next(loaded) for _ in parts]
+        return self.run.step_loader(self.order, collated, micro, self.workers)(dataset, start, stop)
 
     def losses(self, model: nn.Module, batch: SegmentationBatch) -> dict[str, Tensor]:
         main, auxiliary = model(batch.images, coarse=True)  # the loss interpolates

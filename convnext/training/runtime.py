@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..data.loader import B, StepLoader, Steps
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..system import machine, processes
@@ -75,6 +76,12 @@ class Runtime:
         # Of depthwise kernels: their channel axis of length 1 may have any stride in the same memory, at no cost.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+    def step_loader(
+        self, order: Steps, collate: Callable[[list[Any]], B], micro_batch: int, workers: int
+    ) -> StepLoader[B]:
+        """What loads this process's part of each step."""
+        return StepLoader(order, collate, self.rank, self.world, micro_batch, workers, self.device.type == "cuda")
 
     def broadcast_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Gives every process the main one's buffers: BatchNorm's averages drift apart between forward passes."""
