@@ -18,8 +18,7 @@ import torch
 
 from convnext import api
 from convnext.commands.paper import numbers
-from convnext.paper import costs as bench
-from convnext.reports import figures
+from convnext.paper import costs, figures
 from convnext.system.tables import render
 
 # The road at full size on pictures of 112 pixels: the paper's learning rate brought to this batch by the square-root
@@ -62,9 +61,9 @@ def roadmap(options: argparse.Namespace) -> None:
 def published_tables(options: argparse.Namespace) -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     options.out.mkdir(parents=True, exist_ok=True)
-    for table in bench.TABLES:
+    for table in costs.TABLES:
         path = options.out / f"table-{table}-gpu.md"
-        rows = bench.table_rows(table, say=print)
+        rows = costs.table_rows(table, say=print)
         path.write_text(f"{device}, torch {torch.__version__}\n\n{render(rows, form='markdown')}\n", encoding="utf-8")
         print(f"written to {path}")
 

@@ -92,9 +92,9 @@ def simple_methods(folder: Folder) -> dict[str, float]:
         return {"majority": 0.0}
     if folder.task == "segment":
         return _of_masks(folder)
-    from convnext.classification import data as sources
+    from convnext.classification.data import open_data
 
-    splits = sources.open_data(folder.data, multi_label_csv=folder.labels)
+    splits = open_data(folder.data, multi_label_csv=folder.labels)
     return _of_several(splits) if splits.train.multi_label else _of_classes(splits)
 
 
@@ -119,9 +119,9 @@ def _of_several(splits: Any) -> dict[str, float]:
 
 
 def _of_masks(folder: Folder) -> dict[str, float]:
-    from convnext.segmentation import data as masks
+    from convnext.segmentation.data import open_masks
 
-    splits = masks.open_masks(folder.data)
+    splits = open_masks(folder.data)
     (x, y), (x_val, y_val) = (_pixels(part) for part in (splits.train, splits.val))
     model = _logistic().fit(x[:PIXELS], y[:PIXELS])
     common = np.full_like(y_val, np.bincount(y).argmax())

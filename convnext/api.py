@@ -17,23 +17,23 @@ from .data.find_images import Listing, list_images
 from .data.images import readable
 from .data.report import FolderReport, Problem
 from .data.request import DataRequest
-from .data.splits import Pictures, Splits
+from .data.splits import Pictures, Split, Splits
 from .detection import yolo
 from .errors import UserError
 from .pretrained import carried, from_pretrained, load_weights, model_for, save_weights
 from .recipes import apart, everyday_name, get_recipe, length, roadmap
 from .recipes.everyday import Choice
-from .recipes.recipe import Recipe, override, to_dict
+from .recipes.recipe import Recipe, TestMode, override, to_dict
 from .studies import ablation
 from .studies import folds as fold_runs
 from .tasks import DEFAULT, TASKS, derive, open_data, require_read, slice_of, task_slice
 from .tasks.look import Look, look_at, require, require_for_model, require_understood
-from .tasks.options import require_evaluable, require_predictable
+from .tasks.options import require_drawing, require_evaluable, require_predictable
 from .training import budget, run_folder, runtime
 from .training.run import TrainingRun, judged_at_the_end
 from .training.run_folder import RunResult
 from .training.runtime import Runtime
-from .training.slice import Answer, EvaluateOptions, PredictOptions, Split, TaskSlice, TestMode
+from .training.slice import Answer, EvaluateOptions, PredictOptions, TaskSlice
 from .weights.checkpoint import find
 from .weights.load_report import require_whole
 
@@ -71,15 +71,16 @@ def train(
     with runtime.start(str(start.settings.get("precision", start.given.precision))) as run:
         if run.is_main and start.seen:
             print(start.seen, flush=True)
-        session, given, choices = _prepared(start, kind, run, out, clock)
-        path = session.path
+        training, given, choices = _prepared(start, kind, run, out, clock)
+        path = training.path
         with files.locked(path) if run.is_main else contextlib.nullcontext():
             if not (resume and run.broadcast(run.is_main and _found_finished(path))):
+                training.require_record()
                 if not resume:
-                    session.begin(given, start.settings, choices)
-                session.fit(resume=resume)
+                    training.begin(given, start.settings, choices)
+                training.fit(resume=resume)
             outcome = run.broadcast(run_folder.result(path) if run.is_main else None)
-    return _finished(session, report) if run.is_main else outcome
+    return _finished(training, report) if run.is_main else outcome
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _resumed(
 def _prepared(
     start: _Start, kind: TaskSlice, run: Runtime, out: str | Path | None, clock: budget.Clock
 ) -> tuple[TrainingRun, Recipe, list[Choice]]:
-    """The session in its folder; the recipe it was given, and what was chosen so far. UserError for what cannot be."""
+    """The run in its folder; the recipe it was given, and what was chosen so far. UserError for what cannot be."""
     given, settings, resume = start.given, start.settings, start.resumed
     with run.main_process_first():  # downloads, where they were asked for
         splits = start.splits or open_data(start.request, override(given, settings))
@@ -140,9 +141,9 @@ def _prepared(
     return TrainingRun(path, kind, task, model, splits, start.request, run, clock, save_weights), given, said + choices
 
 
-def _finished(session: TrainingRun, report: bool) -> RunResult:
+def _finished(training: TrainingRun, report: bool) -> RunResult:
     """Judges what was published on the test pictures, writes the page, and tells what the run has left."""
-    path, task, run = session.path, session.task, session.run
+    path, task, run = training.path, training.task, training.run
     task.run = replace(run, world=1)  # the group is gone: nobody has to wait for what follows
 
     def published() -> nn.Module:
@@ -150,9 +151,9 @@ def _finished(session: TrainingRun, report: bool) -> RunResult:
         return model
 
     with files.locked(path):
-        final = judged_at_the_end(path, task, session.splits.test, published)
+        final = judged_at_the_end(path, task, training.splits.test, published)
         if report and len(final.val) and not (path / run_folder.PAGE).exists():
-            session.kind.finish(path, final, published())
+            training.kind.finish(path, final, published())
     return run_folder.result(path)
 
 
@@ -243,7 +244,7 @@ def ablate(
     regime, _, _ = roadmap.parse(chosen.model)
     numbers = range(len(roadmap.STEPS[regime])) if steps is None else sorted(set(steps))
     folder, request = Path(out), DataRequest(str(Path(data).expanduser()))
-    open_data(request, chosen)  # whatever is wrong with the data is said before the sweep has a folder
+    open_data(request, chosen)  # whatever is wrong with the data is said before the ablation has a folder
 
     def execute(job: Recipe, path: Path, resume: bool) -> None:
         train(None if resume else data, None if resume else job, out=path, resume=resume, report=False)
@@ -316,6 +317,7 @@ def predictions(checkpoint: str | Path, listing: Listing, options: PredictOption
     kind = slice_of(model)
     require_predictable(kind, checkpoint, options)
     answers = kind.predict(model, checkpoint, [path for path in listing.paths if path not in listing.lost], options)
+    require_drawing(kind, checkpoint, options)  # after what the model itself is refused for
     for path in listing.paths:
         yield kind.unreadable(path, listing.lost[path]) if path in listing.lost else next(answers)
 
@@ -335,8 +337,7 @@ def check(
     look = look_at(data, labels)
     if not look.understood:
         return FolderReport(readable(str(data)), {}, [Problem("not understood", ".", str(look))])
-    root = Path(data).expanduser()
-    return task_slice(look.task or DEFAULT).check(root, labels, progress, tell)
+    return task_slice(look.task or DEFAULT).check(str(data), look.kind, labels, progress, tell)
 
 
 def import_yolo(data: str | Path, out: str | Path | None = None) -> list[str]:

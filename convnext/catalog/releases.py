@@ -1,4 +1,4 @@
-"""Records of released weights, and the names that a user may type for a size or its weights."""
+"""Records of released weights (official README), and the names that a user may type for a size or its weights."""
 
 from __future__ import annotations
 

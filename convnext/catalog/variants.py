@@ -1,8 +1,8 @@
-"""The family as rows: sizes, closed-form parameters and multiply-adds, released weights, and the names a user may type.
+"""The family as rows: sizes, closed-form parameters and multiply-adds.
 
 Standard library only, so that `convnext models` answers without importing torch. Sizes: paper section 3 ("We construct
 different ConvNeXt variants"), Table 2 for the isotropic models; atto to nano are the widths and depths timm published
-under those names. Released files: official README.
+under those names.
 """
 
 from __future__ import annotations

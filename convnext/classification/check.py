@@ -18,7 +18,6 @@ from ..data.report import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from ..data.source import Source, alike_within, merged_folders
 from ..data.splits import Splits
 from ..errors import UserError
-from .builtin import NATIVE, cifar_folder
 from .data import open_data
 from .labels_csv import find_table, read_table
 
@@ -27,18 +26,20 @@ LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving th
 STRAY = 3  # … unless they are fewer and no pictures: a note.txt, a Thumbs.db
 
 
-def check(root: Path, labels: str | Path | None, progress: Progress | None, tell: Tell | None) -> FolderReport:
+def check(
+    where: str, kind: str, labels: str | Path | None, progress: Progress | None, tell: Tell | None
+) -> FolderReport:
     """The report on a folder of classes or with a table of labels, a built-in set's name or a file of arrays.
 
-    `labels` as `api.train` takes it; `tell` is called with each unusable picture as it is found.
+    `kind` is what was seen there (tasks/look.py). `labels` as `api.train` takes it; `tell` is called with each unusable
+    picture as it is found.
     """
-    text = str(root)
-    table = find_table(root) if labels is None and root.is_dir() else labels
-    named = text in NATIVE and not root.is_dir()
-    if named or (root.is_file() and root.suffix == ".npz") or (table is None and cifar_folder(root) is not None):
-        return _of_arrays(open_data(text))
+    if kind in ("built-in", "arrays", "cifar"):
+        return _of_arrays(open_data(where))
+    root = Path(os.path.expanduser(where))
+    table = find_table(root) if labels is None else Path(labels).expanduser()
     if table is not None:
-        counts, pictures, problems = _survey_table(root, Path(table).expanduser())
+        counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
@@ -57,7 +58,7 @@ def check(root: Path, labels: str | Path | None, progress: Progress | None, tell
         *repeated(pictures, facts),
     ]
     order = {kind: i for i, kind in enumerate((*ERRORS, *WARNINGS, *NOTES))}
-    return FolderReport(readable(text), counts, sorted(problems, key=lambda problem: order[problem.kind]))
+    return FolderReport(readable(where), counts, sorted(problems, key=lambda problem: order[problem.kind]))
 
 
 def _of_arrays(splits: Splits[Source]) -> FolderReport:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ..data import folders
 from ..data.folders import scan
@@ -28,7 +27,7 @@ from ..data.source import (
     remarks_on,
     typical_size,
 )
-from ..data.splits import Splits, fingerprint
+from ..data.splits import Split, Splits, fingerprint
 from ..errors import UserError
 from . import builtin
 from .builtin import NATIVE
@@ -133,7 +132,7 @@ def open_fold(
 def open_for_judging(
     where: str | Path | None = None,
     *,
-    split: Literal["val", "train", "all", "test"] = "val",
+    split: Split = "val",
     val_fraction: float = 0.2,
     trained_on: str | None = None,
     known: Learned | None = None,

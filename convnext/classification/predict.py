@@ -16,13 +16,14 @@ from ..catalog.class_lists import as_folders_name_them
 from ..data.images import explained, open_image, readable
 from ..data.preprocess import Preprocess, views
 from ..data.source import Source, relabelled
+from ..data.splits import Split
 from ..dense.model import DenseModel
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..training import runtime
 from ..training.run_folder import learned_by
 from ..training.runtime import Runtime
-from ..training.slice import EvaluateOptions, PredictOptions, Rows, Split
+from ..training.slice import EvaluateOptions, PredictOptions, Rows
 from ..weights.metadata import groups_of
 from .data import open_for_judging
 from .metrics import SMALLEST, class_rows, of_classifier, of_labels
@@ -132,8 +133,15 @@ def matched(
 
 
 def predict(model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions) -> Iterator[Prediction]:
-    """Names and probabilities for pictures, so many at once as the options say (None: what suits the device)."""
+    """Names and probabilities for pictures, so many at once as the options say (None: what suits the device).
+
+    Raises UserError, before anything is answered, for a model that names no class.
+    """
     require_classifier(model, checkpoint)
+    return _answers(model, paths, options)
+
+
+def _answers(model: Any, paths: Sequence[str], options: PredictOptions) -> Iterator[Prediction]:
     with runtime.start_judging(model, options.precision, options.say) as run:
         model = model.to(run.device).eval()
         size = options.batch_size or (CPU_BATCH if run.device.type == "cpu" else DEVICE_BATCH)

@@ -22,8 +22,8 @@ def save_starter(run: Path, target: Path | None = None) -> Path:
     Raises UserError where the folder holds no published weights, or those of another data set.
     """
     opened = open_checkpoint(run / "model.safetensors")
-    said, held = opened.metadata, opened.weights.get("head.weight")
-    if "licence" not in said or held is None or len(held) != len(source.answers()):
+    said, held = opened.metadata, opened.described.settings.get("num_classes")
+    if "licence" not in said or held != len(source.answers()):
         raise UserError(f"{run} is no run of the recipe pretrain; make one with convnext pretrain --out {run}")
     weights = {name: value.to(torch.float16) for name, value in opened.weights.items() if not name.startswith("head.")}
     record = learned_from(source.splits(1, 1).train)

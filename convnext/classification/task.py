@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -193,7 +193,7 @@ class Classify:
 
     def _counts(self) -> np.ndarray:
         labels = self.train.labels
-        flat = [c for row in labels for c in (row if isinstance(row, tuple) else (row,))]
+        flat = [c for row in labels for c in cast(tuple[int, ...], row)] if self.multi_label else labels
         counts = Counter(flat)
         return np.array([counts.get(c, 0) for c in range(self.num_classes)])
 
@@ -207,5 +207,7 @@ class Classify:
         if self.recipe.sampling == "shuffle":
             return None
         inverse = 1 / np.maximum(self._counts(), 1)
-        several = ((label if isinstance(label, tuple) else (label,)) for label in self.train.labels)
-        return tuple(float(max(inverse[list(row)], default=0.0)) for row in several)
+        labels = self.train.labels
+        if not self.multi_label:
+            return tuple(inverse[np.asarray(labels)].tolist())
+        return tuple(float(max(inverse[list(cast(tuple[int, ...], row))], default=0.0)) for row in labels)

@@ -1,8 +1,8 @@
-"""Picture -> tensor: the training transform, and the evaluation protocol that is stored with the weights.
+"""Picture -> tensor, for training: crops, mirrors, RandAugment, erasing.
 
 All randomness of the training transform comes from the generator handed in, so that a sample's picture is a function of
 (seed, epoch, index).
-Shapes: 3 channels, S x S pixels, V views.
+Shapes: 3 channels, S x S pixels.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The command line: parse, call one function of api, print."""
+"""The command line: parse, call a function, print."""

@@ -24,9 +24,8 @@ from ..recipes.recipe import micro_batches
 from ..system import processes
 from . import Batch
 from .images import explained
-from .source import Source
+from .source import Label, Source
 
-Label = int | tuple[int, ...]
 Key = tuple[int, ...]  # (epoch, index into the source), and from a sample's second draw in an epoch on, its number
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -37,9 +37,6 @@ class Pictures(Protocol):
     def drawn(self) -> bool:
         """Whether they are made by formula as they are asked for: nobody else has one of them."""
 
-    @property
-    def multi_label(self) -> bool: ...
-
     def __len__(self) -> int: ...
 
     def path(self, index: int) -> Path:
@@ -49,6 +46,7 @@ class Pictures(Protocol):
         """The chosen ones, in the given order."""
 
 
+Split = Literal["val", "train", "all", "test"]
 S = TypeVar("S", bound=Pictures)
 S_co = TypeVar("S_co", bound=Pictures, covariant=True)
 

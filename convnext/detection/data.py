@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..data.images import Header, read_header, readable
 from ..data.learned import UNTOLD, Learned, to_judge
 from ..data.source import held_out, listed
-from ..data.splits import fingerprint
+from ..data.splits import Split, fingerprint
 from ..errors import UserError
 from .annotated import layout_of, names_elsewhere
 from .annotations import SIDEWAYS, Annotations, Layout, refuse
@@ -130,7 +130,7 @@ def renumbered(source: DetectionSource, like: DetectionSource) -> DetectionSourc
 
 def open_detection_for_judging(
     where: str | Path,
-    split: Literal["val", "train", "all", "test"] = "val",
+    split: Split = "val",
     *,
     val_fraction: float = 0.2,
     trained_on: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,10 +46,11 @@ def remarks(splits: DetectionSplits) -> list[str]:
 
 
 def check(
-    root: Path,
+    where: str,
+    kind: str,
     labels: str | Path | None,
     progress: Callable[[int, int], None] | None,
     tell: Callable[[Problem], None] | None,
 ) -> FolderReport:
     """Whether a folder is fit to train on; annotations name their classes themselves, so `labels` is not read."""
-    return check_annotations(root, progress, tell)
+    return check_annotations(Path(os.path.expanduser(where)), progress, tell)

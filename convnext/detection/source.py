@@ -65,7 +65,6 @@ class DetectionSource:
     notes: tuple[str, ...] = ()  # of what nothing can be learned from, though it is judged
     reading: tuple[str, ...] = ()  # what there is to say of how the annotations were understood
     where: Path | None = None  # the annotation file, or the folder that the annotations come from
-    multi_label: bool = False
     levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     def __len__(self) -> int:

@@ -75,7 +75,7 @@ def _tenths(score: float) -> str:
 def plot_figure_1(rows: Sequence[dict[str, Any]], out: Path) -> Path:
     """PNG or SVG in the manner of Figure 1: top-1 over multiply-adds of both halves of Table 1, a colour a family.
 
-    `rows` as `bench.table_rows("1")` makes them. Raises UserError for a file of another kind.
+    `rows` as `costs.table_rows("1")` makes them. Raises UserError for a file of another kind.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -47,7 +47,7 @@ class Facts:
     smallest_class: int
     largest_class: int
     multi_label: bool = False
-    no_accelerator: bool = False  # the machine has no accelerator
+    no_accelerator: bool = False
     mirror: str = ""  # the reason why pictures are not mirrored, for people
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from ..errors import UserError
 
+TestMode = Literal["slide", "whole", "multiscale"]
 TaskName = Literal["classify", "detect", "segment"]
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ class Segmentation:
     hflip: float = 0.5
     photometric: bool = True
     ignore: tuple[int, ...] = ()  # values of index masks that count for nothing, beside 255
-    test: Literal["slide", "whole", "multiscale"] = "slide"  # how the validation images are judged
+    test: TestMode = "slide"  # how the validation images are judged
 
     def __post_init__(self) -> None:
         _check(self, "segmentation.", 1, math.inf, "channels")

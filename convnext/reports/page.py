@@ -25,9 +25,7 @@ Part = tuple[str, str, str]  # anchor, heading, HTML; left out where there is no
 PartsOf = Callable[[list[dict[str, Any]], dict[str, Any], dict[str, Any]], Sequence[Part]]  # log, its first row, recipe
 
 
-def write_page(
-    run: Path, parts_of: Callable[[list[dict[str, Any]], dict[str, Any], dict[str, Any]], Sequence[Part]]
-) -> Path:
+def write_page(run: Path, parts_of: PartsOf) -> Path:
     """Writes `run`/report/index.html; `parts_of` is given the run's log, its first row and its recipe."""
     recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     rows = read(run / "log.jsonl")

@@ -49,7 +49,7 @@ def corrupt_folder(
 ) -> Path:
     """Writes out/CORRUPTION/SEVERITY/CLASS/FILE for every picture of class folders that a model is judged on.
 
-    Those are val of train/ and val/, else all; or those held out, where `learned` (robustness.learned_from) says that
+    Those are val of train/ and val/, else all; or those held out, where `learned` (evaluate.learned_from) says that
     a model learned from the others.
 
     `corruptions` None are the 15 of ImageNet-C, without frost where no folder of `frost` pictures is given. Pictures

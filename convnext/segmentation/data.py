@@ -21,7 +21,6 @@ from ..data.splits import Splits, fingerprint
 from ..errors import UserError
 from .mask_coding import UNLABELLED, VOC_CLASSES, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
-from .mask_layouts import is_masked as is_masked
 from .mask_values import THRESHOLD, Values, coding_of_values, is_soft, values_of
 
 PAPER_SIDE = 512  # short side of the test image, and of the training crop
@@ -53,7 +52,6 @@ class SegmentationSource:
     ids: tuple[str, ...]  # names below the folder of images
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
-    multi_label: bool = False
     levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     @property

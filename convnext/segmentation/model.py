@@ -95,7 +95,7 @@ class Segmenter(DenseModel):
     def forward(self, x_nchw: Tensor, *, coarse: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
         """(N, 3, H, W) -> (N, K, H, W) logits; while training, those and the auxiliary head's (None without one).
 
-        `coarse` leaves logits at the positions of the heads' maps, as `pixel_loss.pixel_cross_entropy` takes them.
+        `coarse` leaves logits at the positions of the heads' maps, as `loss.pixel_cross_entropy` takes them.
         """
         maps = self.backbone.features(x_nchw)
         main = self.decode_head(maps)

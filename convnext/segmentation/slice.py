@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,10 +52,11 @@ def remarks(splits: SegmentationSplits) -> list[str]:
 
 
 def check(
-    root: Path,
+    where: str,
+    kind: str,
     labels: str | Path | None,
     progress: Callable[[int, int], None] | None,
     tell: Callable[[Problem], None] | None,
 ) -> FolderReport:
     """Whether a folder is fit to train on; unusable pictures stand in the report alone, so `tell` is not called."""
-    return check_masks(root, labels, progress)
+    return check_masks(Path(os.path.expanduser(where)), labels, progress)

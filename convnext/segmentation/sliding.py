@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from ..data.keep_ratio import KeepRatio
 from ..models.pyramid import resize
+from ..recipes.recipe import TestMode
 from ..training.runtime import Runtime
 
-Mode = Literal["slide", "whole", "multiscale"]
-MODES: tuple[Mode, ...] = ("slide", "whole", "multiscale")
+MODES: tuple[TestMode, ...] = ("slide", "whole", "multiscale")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # mmsegmentation's, each also mirrored
 LEAST_SIDE = 32  # pixels: what is smaller vanishes in the network, so it is padded
 WINDOWS_AT_ONCE = 4
@@ -62,7 +62,7 @@ class Logits:
 
 
 @torch.inference_mode()
-def label_map(model: Any, image: Image.Image, protocol: KeepRatio, mode: Mode, run: Runtime) -> np.ndarray:
+def label_map(model: Any, image: Image.Image, protocol: KeepRatio, mode: TestMode, run: Runtime) -> np.ndarray:
     """(H, W) int16 labels of an RGB image."""
     if mode == "multiscale":
         held = [

@@ -47,7 +47,10 @@ def all_slices() -> Iterator[TaskSlice]:
 
 def slice_of(model: nn.Module) -> TaskSlice:
     """The task of a model's answers."""
-    return next(one for one in all_slices() if one.holds(model))
+    for one in all_slices():
+        if one.holds(model):
+            return one
+    raise TypeError(f"{type(model).__name__} is a model of no task")
 
 
 def of_release(release: AnyRelease) -> TaskSlice:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..recipes.recipe import TaskName
 from ..training.slice import EvaluateOptions, PredictOptions, TaskSlice
 
 MIRRORED = "; --test-mode multiscale averages mirrored images, too"
@@ -15,7 +16,7 @@ MIRRORED = "; --test-mode multiscale averages mirrored images, too"
 class Owned:
     """An option: the tasks that have it, and what is said where it is asked of another's model."""
 
-    tasks: tuple[str, ...]
+    tasks: tuple[TaskName, ...]
     refusal: str
     instead: tuple[str, str] = ("", "")  # a task, and what is added for it
 
@@ -33,13 +34,12 @@ def require_evaluable(kind: TaskSlice, checkpoint: str | Path, options: Evaluate
 
 def require_predictable(kind: TaskSlice, checkpoint: str | Path, options: PredictOptions) -> None:
     """UserError for an option of another task."""
-    _refuse(
-        kind,
-        checkpoint,
-        (SCORE, options.least_score is not None),
-        (MODE, options.mode is not None),
-        (DRAWN, options.out is not None),
-    )
+    _refuse(kind, checkpoint, (SCORE, options.least_score is not None), (MODE, options.mode is not None))
+
+
+def require_drawing(kind: TaskSlice, checkpoint: str | Path, options: PredictOptions) -> None:
+    """UserError where pictures are to be drawn on by a model that finds nothing in a place."""
+    _refuse(kind, checkpoint, (DRAWN, options.out is not None))
 
 
 def _refuse(kind: TaskSlice, checkpoint: str | Path, *asked: tuple[Owned, bool]) -> None:

@@ -48,15 +48,15 @@ class TrainingRun:
     clock: budget.Clock
     save: Save
 
-    def __post_init__(self) -> None:
-        """Raises UserError where the record of what earlier weights learned from is damaged: now, not after hours."""
-        if self.run.is_main:
-            _ = self._learned_from
-
     @property
     def recipe(self) -> Recipe:
         recipe: Recipe = self.task.recipe
         return recipe
+
+    def require_record(self) -> None:
+        """UserError where the record of what earlier weights learned from is damaged: now, not after hours."""
+        if self.run.is_main:
+            _ = self._learned_from
 
     def begin(self, given: Recipe, settings: dict[str, Any], choices: list[Choice]) -> None:
         """Settles how long the run is, says what was chosen, and opens the folder."""
@@ -247,8 +247,9 @@ def judged_at_the_end(path: Path, task: Any, test: Any, published: Callable[[], 
         return task
     final = replace(task, val=test)
     if run_folder.result(path).test is None:
+        model = published()
         try:
-            found = final.evaluate(published())
+            found = final.evaluate(model)
         except UserError as error:  # a test split must not stop a training run
             print(f"the test split is not judged: {error}", flush=True)
             return task

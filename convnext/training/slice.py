@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from ..catalog.releases import AnyRelease
 from ..data.report import FolderReport, Problem
 from ..data.request import DataRequest
-from ..data.splits import Pictures, Splits
+from ..data.splits import Pictures, Split, Splits
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe, TaskName
+from ..recipes.recipe import Recipe, TaskName, TestMode
 from ..weights.checkpoint import Checkpoint
 from ..weights.keymaps import Weights
 from ..weights.load_report import LoadReport
-from .runtime import Batching, Runtime
+from .runtime import Batching, Runtime, Say
 
-Split = Literal["val", "train", "all", "test"]
-TestMode = Literal["slide", "whole", "multiscale"]
-Say = Callable[[str], None]
 Rows = list[dict[str, Any]]
 Attempt = Callable[[Recipe, Any, nn.Module, int], Tensor]  # a loss of so many empty pictures, to try the memory
 
@@ -137,9 +134,10 @@ class TaskSlice(Protocol):
 
     def check(
         self,
-        root: Path,
+        where: str,
+        kind: str,
         labels: str | Path | None,
         progress: Callable[[int, int], None] | None,
         tell: Callable[[Problem], None] | None,
     ) -> FolderReport:
-        """Whether a folder is fit to train on."""
+        """Whether a folder is fit to train on; `kind` is what was seen there (tasks/look.py)."""

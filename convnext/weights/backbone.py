@@ -1,8 +1,4 @@
-"""A row of `variants` becomes a model; weights of any naming go in, and out again in any naming.
-
-A file of ours is .safetensors with string metadata: "format", "variant", "arch" (JSON), and what the writer adds:
-"classes" and "preprocess" (JSON), "metric", "which" ("raw" or "ema"), "licence".
-"""
+"""A row of `variants` becomes a network; weights of any naming go in, and out again in any naming."""
 
 from __future__ import annotations
 

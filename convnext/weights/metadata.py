@@ -21,6 +21,7 @@ from ..models.baselines import is_baseline
 
 SHAPE = ("depths", "dims", "patch_size", "isotropic", "layer_scale")
 SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
+CODING_LISTS = ("classes", "values", "colours", "ignored", "ignored_colours")
 WORDNET = 1000  # classes from which on names may be WordNet's, where two things share one: ImageNet has two cranes
 # Beyond what any network of the family has; a number with a flipped bit would otherwise ask for terabytes.
 MOST_BLOCKS, WIDEST, LARGEST_PATCH, MOST_CHANNELS, MOST_CLASSES = 1000, 1 << 16, 1024, 1024, 1_000_000
@@ -48,7 +49,7 @@ def described(metadata: Mapping[str, str], where: str) -> Described:
     preprocess = _json(metadata, "preprocess", where, dict)
     if preprocess is not None:
         (KeepRatio if "longest" in preprocess else Preprocess).from_dict(preprocess)
-    coding = _json(metadata, "mask_coding", where, dict)
+    coding = _coding(metadata, where)
     _json(metadata, "data", where, dict)
     kind = next((kind for kind in ("detector", "segmenter") if kind in metadata), "")
     return Described(
@@ -97,6 +98,18 @@ def _whole_numbers(values: Any, most: int, *, least: int = 1) -> tuple[int, ...]
     if numbers and not (least <= min(numbers) and max(numbers) <= most):
         raise ValueError(f"{shortened(numbers)} is not between {least} and {most}")
     return numbers
+
+
+def _coding(metadata: Mapping[str, str], where: str) -> dict[str, Any] | None:
+    """What masks hold; whether its parts fit each other, the segmenter's own reader sees (segmentation/weights.py)."""
+    coding: dict[str, Any] | None = _json(metadata, "mask_coding", where, dict)
+    if coding is not None and not (
+        all(isinstance(coding.get(key), list | tuple) for key in CODING_LISTS)
+        and all(isinstance(name, str) for name in coding["classes"])
+        and all(isinstance(value, int) for key in ("values", "ignored") for value in coding[key])
+    ):
+        raise UserError("the stored mask coding cannot be used; save the model again")
+    return coding
 
 
 def _names(metadata: Mapping[str, str], where: str) -> list[str] | None:

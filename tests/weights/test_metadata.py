@@ -144,6 +144,8 @@ def test_answers_that_are_no_numbers_are_refused(tmp_path: Path, picture: Path) 
         ("preprocess", '{"size": 1000000, "mode": "warp", "mean": [0, 0, 0], "std": [1, 1, 1], '
                        '"interpolation": "bicubic"}', r"size \(up to 4096\)"),
         ("preprocess", '{"size": 1000000, "longest": 5, "mean": [0, 0, 0], "std": [1, 1, 1]}', r"size \(up to 4096\)"),
+        ("mask_coding", "{}", "mask coding cannot be used"),
+        ("mask_coding", '{"classes": 5}', "mask coding cannot be used"),
         ("data", "[1]", "'data' of FILE holds"),
     ],
 )  # fmt: skip
