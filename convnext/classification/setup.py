@@ -18,7 +18,7 @@ from ..data.splits import Splits
 from ..errors import UserError
 from ..models.layers import init_fan_in
 from ..recipes import everyday, length
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, override
 from ..system import machine
 from ..system.progress import Progress
 from ..training import log, optim
@@ -42,7 +42,7 @@ def derive(
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
     settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
     start: list[everyday.Choice] = []
-    weights = settings.get("weights", given.weights)
+    weights = override(given, settings).weights  # "none" is none
     learns_all = given.derive in everyday.LEARNS_ALL
     if weights and given.derive != "none" and not (learns_all and weights == STARTER):  # whose network has its rule
         named = settings.get("model")

@@ -18,3 +18,13 @@ def test_scratch_goes_on_from_the_network_of_its_weights(pictures: Any, tiny: di
     chosen = {row["field"]: row["value"] for row in second.history[0]["choices"] if row["why"] == "the weights' own"}
     assert chosen == {"model": "convnext_atto", "depths": [1, 1, 2, 1], "dims": [8, 8, 16, 16], "stem": "pool",
                       "patch_size": 2}  # fmt: skip
+
+
+def test_none_is_no_weights(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """As the command line hands it on; a file of that name was looked for."""
+    settings = tiny | {"weights": "none", "steps": 1}
+    for recipe in (None, "scratch"):
+        run = api.train(
+            pictures(f"for {recipe}"), recipe, out=tmp_path / f"run {recipe}", settings=settings, report=False
+        )
+        assert '"weights": null' in (run.path / "recipe.json").read_text()
