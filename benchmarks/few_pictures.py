@@ -3,6 +3,7 @@
     python benchmarks/few_pictures.py [--pictures FOLDER] [--minutes 1] [--each 5 10 20 50] [--seeds 1] [--only WORDS]
     python benchmarks/few_pictures.py --road --each 50 --seen 40000
     python benchmarks/few_pictures.py --table         # what was measured so far, as Markdown
+    python benchmarks/few_pictures.py --plot docs/few_pictures.png
 
 Six sets of different kinds, each with so many pictures a class: letters in random colours on random grounds; things of
 one colour, which is the class, whatever their shape; one texture of four grains; scikit-learn's digits; ten classes of
@@ -146,6 +147,47 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+COLOURS = {
+    "default": "#0b6e4f",
+    "scratch": "#7a9e3a",
+    "probe": "#3a7ca5",
+    "ResNet-18": "#c1440e",
+    "logistic regression": "#8a8a8a",
+}
+
+
+def plot(rows: list[dict[str, Any]], target: Path) -> None:
+    """A panel a set: mean top-1 over the pictures a class, of the ways that were measured in one minute."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6), dpi=120, layout="constrained")
+    for place, name in enumerate(SETS, 1):
+        axes = figure.add_subplot(2, 3, place)
+        for way, colour in COLOURS.items():
+            own = [row for row in rows if (row["set"], row["way"], row.get("minutes")) == (name, way, 1.0)]
+            sizes = sorted({row["each"] for row in own})
+            if sizes:
+                means = [mean(row["best"] for row in own if row["each"] == each) for each in sizes]
+                axes.plot(sizes, means, "o-", color=colour, label=way, linewidth=2, markersize=4)
+        axes.set(title=name, xscale="log", ylim=(0, 102))
+        axes.set_xticks(ticks := sorted({row["each"] for row in rows if row["each"] <= 100}), [str(t) for t in ticks])
+        axes.minorticks_off()
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if place > 3:
+            axes.set_xlabel("pictures a class")
+        if place % 3 == 1:
+            axes.set_ylabel("top-1, %")
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.savefig(target)
+
+
 def length_of(row: dict[str, Any]) -> str:
     return f"{row['minutes']:g} min" if "minutes" in row else f"{row['seen']:,} seen"
 
@@ -171,6 +213,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", metavar="WAY", help=f"{', '.join(WAYS)}; with --road {', '.join(ROAD)}")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
     options = parser.parse_args()
     ways = ROAD if options.road else WAYS
     if unknown := [name for name in options.ways or () if name not in ways]:
@@ -180,6 +223,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = json.loads(options.results.read_text()) if options.results.exists() else []
     if options.table:
         print(table(rows))
+        return
+    if options.plot:
+        plot(rows, options.plot)
         return
     for name in [name for name in SETS if options.only in name]:
         for each in options.each:
