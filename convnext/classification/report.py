@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from ..errors import UserError
-from ..reports import figures
+from ..reports import figures, sections
 from ..reports.figures import plot_curves
 from ..reports.page import (
     THIN,
@@ -30,7 +30,6 @@ from ..reports.page import (
     repeat_section,
     run_tiles,
     shot,
-    tile,
     write_page,
 )
 from ..system.shares import accuracy_interval
@@ -127,13 +126,10 @@ def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, A
         scale, sure = "", f"{percent(result['exact_match'])} of the images have every label right ({interval})"
     else:
         scale, sure = _scale(result[name], low, high), interval
-    score = (
-        f'<div><p class="eyebrow">{label}</p><div class="score">{result[name]:.1f}<small>{THIN}%</small></div>{scale}'
-        f'<p class="how">{sure}. {len(evidence.ids):,} {evidence.split} images, {len(evidence.classes):,} classes.</p>'
-        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
-    )
-    tiles = "".join(tile(*one) for one in [*_quality_tiles(evidence), *run_tiles(rows, start, recipe)])
-    return f'<div class="headline">{score}<dl class="tiles">{tiles}</dl></div>{_comparisons(evidence)}'
+    how = f"{sure}. {len(evidence.ids):,} {evidence.split} images, {len(evidence.classes):,} classes."
+    score = sections.score(label, result[name], how, evidence.said, scale)
+    tiles = [*_quality_tiles(evidence), *run_tiles(rows, start, recipe)]
+    return f"{sections.headline(score, tiles)}{_comparisons(evidence)}"
 
 
 def _scale(value: float, low: float, high: float) -> str:
@@ -172,15 +168,11 @@ def _comparisons(evidence: Evidence) -> str:
 
 
 def _curves(evidence: Evidence, rows: list[dict[str, Any]]) -> str:
-    name, label = evidence.metric
-    drawn = figures.curves(rows, name, f"{label}, %")
-    if not drawn:
-        return ""
     how = (
         "The training loss is taken on augmented, mixed and smoothed images, so it may lie above the validation loss. "
         "EMA is the running average of the weights."
     )
-    return note(how) + f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>'
+    return sections.curves(rows, *evidence.metric, how)
 
 
 def _confusion(evidence: Evidence) -> str:

@@ -15,6 +15,7 @@ from .. import files
 from ..data.images import open_image, readable, within_memory
 from ..data.keep_ratio import KeepRatio
 from ..data.output_paths import targets
+from ..dense.classes import require_known
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..training import runtime
@@ -85,14 +86,9 @@ def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, option
 
 def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> DetectionSource:
     """`source` with the categories in the order of the model's classes. Raises UserError where they do not meet."""
+    require_known(model, checkpoint, source.classes)
     if model.classes is None:
-        if model.num_classes != len(source.classes):
-            counts = f"{model.num_classes} classes without names, the data has {len(source.classes)}"
-            raise UserError(f"{checkpoint} knows {counts}; they cannot be matched")
         return source
-    if missing := [name for name in source.classes if name not in model.classes]:
-        known = ", ".join(model.classes[:5])
-        raise UserError(f"{checkpoint} does not know the class {missing[0]!r}; it knows {known}, …")
     number = dict(zip(source.classes, source.category_ids, strict=True))
     return replace(source, category_ids=tuple(number.get(name, UNKNOWN_CATEGORY) for name in model.classes))
 

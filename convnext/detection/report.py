@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..reports import figures
+from ..reports import figures, sections
 from ..reports.page import (
-    THIN,
     Part,
     escaped,
     html_table,
@@ -27,7 +26,6 @@ from ..reports.page import (
     repeat_section,
     run_tiles,
     shot,
-    tile,
     write_page,
 )
 from .coco_format import is_crowd
@@ -137,7 +135,7 @@ def write_detection_report(run: Path, evidence: DetectionEvidence) -> Path:
     def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
         return [
             ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", _curves(rows)),
+            ("curves", "Learning curves", sections.curves(rows, "box_ap", "Box AP")),
             ("precision", "Precision and recall", _precision(evidence)),
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
@@ -172,19 +170,12 @@ def _headline(
     tiles = [
         (label, percent(result[key]), whats.get(key, "COCO's measure")) for key, label in names.items() if key in result
     ]
-    score = (
-        f'<div><p class="eyebrow">Box AP</p><div class="score">{result["box_ap"]:.1f}<small>{THIN}%</small></div>'
-        f'<p class="how">Mean over IoU 0.50 to 0.95. {len(source):,} {evidence.split} images, '
-        f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision.</p>"
-        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
+    how = (
+        f"Mean over IoU 0.50 to 0.95. {len(source):,} {evidence.split} images, "
+        f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision."
     )
-    boxes = "".join(tile(*one) for one in [*tiles, *run_tiles(rows, start, recipe)])
-    return f'<div class="headline">{score}<dl class="tiles">{boxes}</dl></div>'
-
-
-def _curves(rows: list[dict[str, Any]]) -> str:
-    drawn = figures.curves(rows, "box_ap", "Box AP, %")
-    return f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>' if drawn else ""
+    score = sections.score("Box AP", result["box_ap"], how, evidence.said)
+    return sections.headline(score, [*tiles, *run_tiles(rows, start, recipe)])
 
 
 def _precision(evidence: DetectionEvidence) -> str:

@@ -14,6 +14,7 @@ from .. import files
 from ..data.images import open_image, readable, within_memory
 from ..data.keep_ratio import KeepRatio
 from ..data.output_paths import targets
+from ..dense.classes import require_known
 from ..errors import UserError
 from ..recipes.recipe import Recipe, Segmentation
 from ..training import runtime
@@ -101,14 +102,9 @@ def _pixels(found: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
 def matched(model: Any, checkpoint: str | Path, source: SegmentationSource) -> SegmentationSource:
     """`source` with labels in the order of the model's classes. Raises UserError where they do not meet."""
     coding = source.coding
+    require_known(model, checkpoint, coding.classes)
     if model.classes is None or list(coding.classes) == list(model.classes):
-        if model.num_classes != len(coding.classes):
-            counts = f"{model.num_classes} classes without names, the data has {len(coding.classes)}"
-            raise UserError(f"{checkpoint} knows {counts}; they cannot be matched")
         return source
-    if missing := [name for name in coding.classes if name not in model.classes]:
-        known = ", ".join(model.classes[:5])
-        raise UserError(f"{checkpoint} does not know the class {missing[0]!r}; it knows {known}, …")
     place = {name: i for i, name in enumerate(coding.classes)}
     absent = max((*coding.values, *coding.ignored)) + 1  # a value that no mask holds
     values = tuple(coding.values[place[name]] if name in place else absent + i for i, name in enumerate(model.classes))

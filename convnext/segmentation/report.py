@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..reports import figures
+from ..reports import figures, sections
 from ..reports.page import (
-    THIN,
     Part,
     escaped,
     html_table,
@@ -26,7 +25,6 @@ from ..reports.page import (
     repeat_section,
     run_tiles,
     shot,
-    tile,
     write_page,
 )
 from .data import SegmentationSource, picture_of
@@ -74,7 +72,7 @@ def write_segmentation_report(run: Path, evidence: SegmentationEvidence) -> Path
     def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
         return [
             ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", _curves(rows)),
+            ("curves", "Learning curves", sections.curves(rows, "miou", "mIoU")),
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
             ("worst", "Worst images", _worst(evidence)),
@@ -90,23 +88,16 @@ def _headline(
 ) -> str:
     result, source = evidence.result, evidence.source
     mode = MODES[recipe["segmentation"]["test"]]
-    score = (
-        f'<div><p class="eyebrow">mIoU</p><div class="score">{result["miou"]:.1f}<small>{THIN}%</small></div>'
-        f'<p class="how">Intersection over union, mean over classes. {len(source):,} {evidence.split} images, '
-        f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU.</p>"
-        f"{''.join(note(escaped(line)) for line in evidence.said)}</div>"
+    how = (
+        f"Intersection over union, mean over classes. {len(source):,} {evidence.split} images, "
+        f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU."
     )
     own = [
         ("Pixel accuracy", percent(result["aacc"]), "share of all labelled pixels"),
         ("Mean accuracy", percent(result["macc"]), "share of each class's pixels, mean over classes"),
     ]
-    boxes = "".join(tile(*one) for one in [*own, *run_tiles(rows, start, recipe)])
-    return f'<div class="headline">{score}<dl class="tiles">{boxes}</dl></div>'
-
-
-def _curves(rows: list[dict[str, Any]]) -> str:
-    drawn = figures.curves(rows, "miou", "mIoU, %")
-    return f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>' if drawn else ""
+    score = sections.score("mIoU", result["miou"], how, evidence.said)
+    return sections.headline(score, [*own, *run_tiles(rows, start, recipe)])
 
 
 def _classes(evidence: SegmentationEvidence) -> str:
