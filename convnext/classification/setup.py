@@ -72,6 +72,12 @@ def derive(
     choices = start + choices + exact
     precision = "fp32" if exact else run.precision
     resolved = replace(resolved, precision=precision, num_classes=resolved.num_classes or facts.classes)
+    _require_fitting(resolved, facts, splits.name, run)
+    return resolved, choices
+
+
+def _require_fitting(resolved: Recipe, facts: everyday.Facts, data: str, run: Runtime) -> None:
+    """UserError where the recipe and the pictures, or the processes, do not go together."""
     if resolved.batch_size > facts.images:
         raise UserError(
             f"the batch of {resolved.batch_size} is larger than the {facts.images} training images; "
@@ -84,10 +90,9 @@ def derive(
         )
     if resolved.num_classes != facts.classes:
         raise UserError(
-            f"the recipe is for {resolved.num_classes} classes, {splits.name} has {facts.classes}; "
+            f"the recipe is for {resolved.num_classes} classes, {data} has {facts.classes}; "
             "pass --set num_classes=none to take the data's"
         )
-    return resolved, choices
 
 
 def _mirror(given: Recipe, settings: dict[str, Any], train: Source) -> str:
