@@ -116,7 +116,7 @@ from convnext.detection.model.rcnn import build_detector
 from convnext.catalog.variants import Arch
 
 model = build_detector("mask_rcnn", ConvNeXt(Arch((1, 1, 1, 1), (8, 8, 16, 16)), out_norms=True), 5)
-model.preprocess, model.classes, model.category_ids = protocol(64).to_dict(), list("abcde"), None
+model.preprocess, model.classes, model.category_ids, model.metadata = protocol(64).to_dict(), list("abcde"), None, {}
 model.roi_head.test = replace(model.roi_head.test, nms=1.0, score=0.0)
 for side in (64, 4000):
     path = f"{sys.argv[1]}/{side}.png"
@@ -142,12 +142,14 @@ def test_a_thousand_steps_beside_a_box_that_only_touches_the_border_stay_finite(
             Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / split / f"{i}.png")
             images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
             for box in ([0, 0, 160, 16], [0, 0, 32, 160], [60, 60, 40, 40]):  # strips at the edges, often cut away
+                x, y, w, h = box
                 objects.append(
                     {
                         "id": len(objects) + 1,
                         "image_id": i,
                         "category_id": 1,
                         "bbox": box,
+                        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
                         "iscrowd": 0,
                         "area": box[2] * box[3],
                     }
