@@ -145,27 +145,32 @@ def tiny() -> dict[str, Any]:
     }
 
 
+TINY_DENSE: dict[str, Any] = {
+    "model": "convnext_atto",
+    "depths": (1, 1, 1, 1),
+    "dims": (8, 8, 16, 16),
+    "layer_scale": 1.0,
+    "weights": None,
+    "image_size": 64,
+    "batch_size": 2,
+    "micro_batch": None,
+    "workers": 0,
+    "precision": "fp32",
+    "drop_path": 0.1,
+    "optim.lr": 1e-3,
+}
+
+
 @pytest.fixture
 def tiny_detection() -> dict[str, Any]:
     """Settings of a detector and a run that take seconds."""
-    return {
-        "model": "convnext_atto",
-        "depths": (1, 1, 1, 1),
-        "dims": (8, 8, 16, 16),
-        "layer_scale": 1.0,
-        "weights": None,
-        "image_size": 64,
-        "batch_size": 2,
-        "micro_batch": None,
-        "steps": 4,
-        "workers": 0,
-        "precision": "fp32",
-        "drop_path": 0.1,
-        "detection.regions": 16,
-        "optim.lr": 1e-3,
-        "eval_every": 0.5,
-        "save_every": 0.5,
-    }
+    return TINY_DENSE | {"steps": 4, "detection.regions": 16, "eval_every": 0.5, "save_every": 0.5}
+
+
+@pytest.fixture
+def tiny_masks() -> dict[str, Any]:
+    """Settings of a segmenter and a run that take seconds."""
+    return TINY_DENSE | {"steps": 6, "segmentation.channels": 16, "eval_every": 1, "save_every": 1}
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from ..data.preprocess import Preprocess
 from ..data.source import FileReader, Source, cached
 from ..data.splits import Splits
 from ..errors import UserError
-from ..models.layers import init_fan_in
 from ..recipes import everyday, length
 from ..recipes.recipe import Recipe, override
 from ..system import machine
@@ -25,7 +24,7 @@ from ..training import log, optim
 from ..training.first_weights import start_from
 from ..training.run_folder import result
 from ..training.runtime import Runtime
-from ..weights.backbone import create_model, starting_point
+from ..weights.backbone import network_of, starting_point
 from .mirrors import what_a_mirror_changes
 from .pixel_baselines import pixel_baselines
 from .report import gather, write_report
@@ -128,22 +127,10 @@ def make_task(splits: Splits[Source], recipe: Recipe, run: Runtime) -> Classify:
 
 
 def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
-    torch.manual_seed(recipe.seed)
-    model = create_model(
-        recipe.model,
-        num_classes=task.num_classes,
-        drop_path_rate=recipe.drop_path,
-        drop_rate=recipe.dropout,
-        layer_scale_init_value=recipe.layer_scale,
-        head_init_scale=recipe.head_init_scale,
-        patch_size=recipe.patch_size,
-        stem=recipe.stem,
-        depths=recipe.depths,
-        dims=recipe.dims,
+    model = network_of(
+        recipe, num_classes=task.num_classes, drop_rate=recipe.dropout, head_init_scale=recipe.head_init_scale
     )
     _require_room(model, recipe)
-    if recipe.init == "fan_in":
-        init_fan_in(model)
     start_from(recipe.weights, model, run, load)
     if recipe.grad_checkpointing:
         _capability(model, "set_grad_checkpointing", recipe.model)(True)

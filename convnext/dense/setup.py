@@ -12,13 +12,12 @@ from torch import nn
 from ..catalog.releases import RELEASES
 from ..data.splits import Pictures, Splits
 from ..errors import UserError
-from ..models.layers import init_fan_in
 from ..recipes import EVERYDAY, dense, length
 from ..recipes.everyday import Choice
 from ..recipes.recipe import Recipe, differing, override
 from ..training.first_weights import start_from
 from ..training.runtime import Runtime
-from ..weights.backbone import Load, create_model, starting_point
+from ..weights.backbone import Load, starting_point
 from .model import DenseModel
 
 LEAST_IMAGE = 32  # pixels of the short side
@@ -112,24 +111,6 @@ def _require_released(recipe: Recipe, given: Recipe, settings: dict[str, Any]) -
             f"{recipe.model}: add --weights none to start from scratch, or leave --recipe out for the "
             f"everyday recipe, {EVERYDAY[recipe.task]}"
         )
-
-
-def backbone_of(recipe: Recipe) -> Any:
-    """The recipe's network as a backbone with output norms, seeded."""
-    torch.manual_seed(recipe.seed)
-    backbone = create_model(
-        recipe.model,
-        drop_path_rate=recipe.drop_path,
-        layer_scale_init_value=recipe.layer_scale,
-        depths=recipe.depths,
-        dims=recipe.dims,
-        patch_size=recipe.patch_size,
-        stem=recipe.stem,
-        out_norms=True,
-    )
-    if recipe.init == "fan_in":
-        init_fan_in(backbone)
-    return backbone
 
 
 def placed(model: M, recipe: Recipe, run: Runtime, load: Load) -> M:

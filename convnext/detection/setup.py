@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..dense.setup import backbone_of, fitted, memory_of, placed
+from ..dense.setup import fitted, memory_of, placed
 from ..errors import UserError
 from ..recipes.dense import DenseFacts
 from ..recipes.everyday import Choice
 from ..recipes.recipe import Recipe
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
+from ..weights.backbone import network_of
 from .model.rcnn import WITHOUT_MASKS, Detector, build_detector
 from .report import DetectionEvidence, write_detection_report
 from .rle import library
@@ -70,7 +71,8 @@ def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:
 
 
 def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:
-    detector = build_detector(recipe.detection.detector, backbone_of(recipe), task.num_classes)
+    backbone: Any = network_of(recipe, out_norms=True)
+    detector = build_detector(recipe.detection.detector, backbone, task.num_classes)
     detector.roi_head.sample = replace(detector.roi_head.sample, count=recipe.detection.regions)
     return placed(detector, recipe, run, load)
 

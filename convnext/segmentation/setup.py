@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from ..data.source import typical_size
-from ..dense.setup import backbone_of, fitted, memory_of, placed
+from ..dense.setup import fitted, memory_of, placed
 from ..errors import UserError
 from ..recipes.dense import DenseFacts
 from ..recipes.everyday import Choice
 from ..recipes.recipe import Recipe, micro_batches
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
+from ..weights.backbone import network_of
 from .data import SegmentationSplits, protocol
 from .mask_scan import require_sound
 from .model import Segmenter, build_segmenter
@@ -64,7 +65,8 @@ def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segme
 
 def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
     rules = recipe.segmentation
-    segmenter = build_segmenter(backbone_of(recipe), task.num_classes, rules.channels, rules.auxiliary > 0)
+    backbone: Any = network_of(recipe, out_norms=True)
+    segmenter = build_segmenter(backbone, task.num_classes, rules.channels, rules.auxiliary > 0)
     return placed(segmenter, recipe, run, load)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ..catalog.releases import parse_name
@@ -15,6 +16,8 @@ from ..catalog.variants import CLASSES_22K, VARIANTS, Arch, custom
 from ..errors import UserError
 from ..models.baselines import build_baseline, is_baseline
 from ..models.convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
+from ..models.layers import init_fan_in
+from ..recipes.recipe import Recipe
 from .adapt import fit_baseline_head, fit_head, fit_norms, fit_stem, require_stem, some
 from .checkpoint import HUB_FILES, Checkpoint, WeightsSource, open_checkpoint
 from .keymaps import Weights, from_official, to_official
@@ -82,6 +85,24 @@ def create_model(
         model.load_report = load_from(weights, model, load_backbone)  # type: ignore[assignment]
     elif opened:
         model.load_report = load_backbone(model, opened, "auto", None, True)  # type: ignore[assignment]
+    return model
+
+
+def network_of(recipe: Recipe, **options: Any) -> nn.Module:
+    """The seeded network of a recipe, without its weights; `options` are `create_model`'s beside the recipe."""
+    torch.manual_seed(recipe.seed)
+    model = create_model(
+        recipe.model,
+        drop_path_rate=recipe.drop_path,
+        layer_scale_init_value=recipe.layer_scale,
+        depths=recipe.depths,
+        dims=recipe.dims,
+        patch_size=recipe.patch_size,
+        stem=recipe.stem,
+        **options,
+    )
+    if recipe.init == "fan_in":
+        init_fan_in(model)
     return model
 
 

@@ -24,34 +24,11 @@ from convnext.training.log import read
 RECIPE = "ade20k/upernet/tiny"
 
 
-@pytest.fixture
-def quick() -> dict[str, Any]:
-    """Settings of a segmenter and a run that take seconds."""
-    return {
-        "model": "convnext_atto",
-        "depths": (1, 1, 1, 1),
-        "dims": (8, 8, 16, 16),
-        "layer_scale": 1.0,
-        "weights": None,
-        "image_size": 64,
-        "batch_size": 2,
-        "micro_batch": None,
-        "steps": 6,
-        "workers": 0,
-        "precision": "fp32",
-        "drop_path": 0.1,
-        "segmentation.channels": 16,
-        "optim.lr": 1e-3,
-        "eval_every": 1,
-        "save_every": 1,
-    }
-
-
 def test_it_learns_and_is_judged_as_its_checkpoint_is(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     data = masked(train=8)
-    longer = quick | {"steps": 60, "optim.lr": 5e-3, "eval_every": 15, "optim.layer_decay": None, "drop_path": 0}
+    longer = tiny_masks | {"steps": 60, "optim.lr": 5e-3, "eval_every": 15, "optim.layer_decay": None, "drop_path": 0}
     result = api.train(data, RECIPE, out=tmp_path / "run", settings=longer, report=False)
     assert result.metric > 45
     found = api.evaluate(tmp_path / "run" / "model.safetensors", data, precision="fp32")
@@ -63,15 +40,15 @@ def test_it_learns_and_is_judged_as_its_checkpoint_is(
 
 def test_a_run_goes_on_bit_for_bit(
     masked: Callable[..., Path],
-    quick: dict[str, Any],
+    tiny_masks: dict[str, Any],
     tmp_path: Path,
     same_run: Callable[[Path, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from convnext.segmentation.task import Segment
 
-    data, plain, quick["ema"] = masked(), Segment.losses, 0.9
-    api.train(data, RECIPE, out=tmp_path / "whole", settings=quick, report=False)
+    data, plain, tiny_masks["ema"] = masked(), Segment.losses, 0.9
+    api.train(data, RECIPE, out=tmp_path / "whole", settings=tiny_masks, report=False)
     calls = iter(range(100))
 
     def failing(self: Any, model: Any, batch: Any) -> Any:
@@ -81,18 +58,18 @@ def test_a_run_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Segment, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
-        api.train(data, RECIPE, out=tmp_path / "cut", settings=quick, report=False)
+        api.train(data, RECIPE, out=tmp_path / "cut", settings=tiny_masks, report=False)
     monkeypatch.undo()
     api.train(out=tmp_path / "cut", resume=True, report=False)
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_masks_overlays_and_areas(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = masked()
     (data / "classes.txt").write_text("ground\ndisc\nsquare\n")
-    api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+    api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks, report=False)
     model, picture = str(tmp_path / "run" / "model.safetensors"), data / "images" / "val" / "000.png"
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
@@ -115,8 +92,8 @@ def test_masks_overlays_and_areas(
     assert main(["predict", model, str(broken)]) == 2
 
 
-def test_the_page_of_a_run(masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path) -> None:
-    api.train(masked(), RECIPE, out=tmp_path / "run", settings=quick | {"steps": 2})
+def test_the_page_of_a_run(masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path) -> None:
+    api.train(masked(), RECIPE, out=tmp_path / "run", settings=tiny_masks | {"steps": 2})
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     for heading in (
         "mIoU",
@@ -135,7 +112,7 @@ def test_the_page_of_a_run(masked: Callable[..., Path], quick: dict[str, Any], t
 
 
 def test_two_processes_judge_as_one(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, as_arguments: Callable[..., list[str]]
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, as_arguments: Callable[..., list[str]]
 ) -> None:
     data = masked(val=5)
     command = [
@@ -151,7 +128,7 @@ def test_two_processes_judge_as_one(
         "--nproc",
         "2",
         "--no-report",
-        *as_arguments(quick | {"batch_size": 4}),
+        *as_arguments(tiny_masks | {"batch_size": 4}),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -163,10 +140,10 @@ def test_two_processes_judge_as_one(
         assert best["raw"][name] == pytest.approx(alone[name], abs=1e-9)
 
 
-def test_classes_are_matched_by_name(masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path) -> None:
+def test_classes_are_matched_by_name(masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path) -> None:
     data, other = masked(), masked("other")
     (data / "classes.txt").write_text("ground\ndisc\nsquare\n")
-    api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+    api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks, report=False)
     model = tmp_path / "run" / "model.safetensors"
     own = api.evaluate(model, data, precision="fp32")
     for path in (other / "annotations").rglob("*.png"):
@@ -186,39 +163,39 @@ def test_classes_are_matched_by_name(masked: Callable[..., Path], quick: dict[st
 
 
 def test_settings_reach_the_reading_of_the_data(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     """`segmentation.ignore` was looked up in the recipe before the user's settings were in it."""
-    ignoring = quick | {"segmentation.ignore": (2,), "steps": 1}
+    ignoring = tiny_masks | {"segmentation.ignore": (2,), "steps": 1}
     api.train(masked(), RECIPE, out=tmp_path / "run", settings=ignoring, report=False)
     assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["0", "1"]
 
 
 @pytest.mark.fault
 def test_bad_masks_are_named_before_there_is_a_run(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     data = masked()
     (data / "classes.txt").write_text("a\nb\nc\n")
     Image.fromarray(np.full((48, 64), 9, np.uint8)).save(data / "annotations" / "train" / "000.png")
     with pytest.raises(UserError, match=r"000\.png holds the value 9"):
-        api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+        api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks, report=False)
     for path in (data / "annotations" / "train").iterdir():
         Image.fromarray(np.full(np.array(Image.open(path)).shape, 255, np.uint8)).save(path)
     with pytest.raises(UserError, match="none of the 6 training masks"):
-        api.train(data, RECIPE, out=tmp_path / "run", settings=quick, report=False)
+        api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks, report=False)
     assert not (tmp_path / "run").exists()
 
 
 def test_what_was_learned_from_is_not_judged(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of a folder without splits, `evaluate` gave the mIoU over the training images, too."""
     masked()
     for part in ("images", "annotations"):
         (tmp_path / "flat").mkdir(exist_ok=True)
         (tmp_path / "masks" / part / "train").rename(tmp_path / "flat" / part)
-    settings = quick | {"steps": 2, "batch_size": 4}
+    settings = tiny_masks | {"steps": 2, "batch_size": 4}
     result = api.train(
         tmp_path / "flat", RECIPE, out=tmp_path / "run", settings=settings, val_fraction=0.34, report=False
     )
@@ -243,11 +220,11 @@ def colour_data(root: Path) -> Path:
 
 
 def test_nothing_of_the_users_is_overwritten_and_colours_come_beside_indices(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     """`predict own/photo.png --out own` put the mask in the photo's place."""
     data, own = colour_data(masked()), tmp_path / "own"
-    api.train(data, RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+    api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks | {"steps": 1}, report=False)
     own.mkdir()
     before = (data / "images" / "val" / "000.png").read_bytes()
     (own / "photo.png").write_bytes(before)
@@ -286,17 +263,17 @@ def test_nothing_of_the_users_is_overwritten_and_colours_come_beside_indices(
     ],
 )
 def test_settings_that_cannot_be(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        api.train(masked(), RECIPE, out=tmp_path / "run", settings=quick | change, report=False)
+        api.train(masked(), RECIPE, out=tmp_path / "run", settings=tiny_masks | change, report=False)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("batch", "micro", "parts"), [(5, 2, [3, 2]), (4, 1, [2, 2]), (7, 3, [3, 2, 2])])
 def test_no_part_of_a_batch_is_a_single_picture(
     masked: Callable[..., Path],
-    quick: dict[str, Any],
+    tiny_masks: dict[str, Any],
     tmp_path: Path,
     batch: int,
     micro: int,
@@ -308,29 +285,31 @@ def test_no_part_of_a_batch_is_a_single_picture(
     seen: list[int] = []
     plain = Segment.losses
     monkeypatch.setattr(Segment, "losses", lambda s, m, b: seen.append(len(b.ids)) or plain(s, m, b))
-    settings = quick | {"batch_size": batch, "micro_batch": micro, "steps": 1}
+    settings = tiny_masks | {"batch_size": batch, "micro_batch": micro, "steps": 1}
     api.train(masked(train=8), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     assert seen == parts
     with pytest.raises(UserError, match="too few for BatchNorm"):
-        api.train(masked("b"), RECIPE, out=tmp_path / "one", settings=quick | {"batch_size": 1}, report=False)
+        api.train(masked("b"), RECIPE, out=tmp_path / "one", settings=tiny_masks | {"batch_size": 1}, report=False)
 
 
 def test_a_run_of_minutes_warms_up_for_a_tenth_of_its_steps(
-    masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from convnext.training import budget
 
     monkeypatch.setattr(budget, "WARM_STEPS", 1)
     monkeypatch.setattr(budget, "MEASURE_STEPS", 1)
-    settings = {name: value for name, value in quick.items() if name != "steps"} | {"minutes": 0.01}
+    settings = {name: value for name, value in tiny_masks.items() if name != "steps"} | {"minutes": 0.01}
     api.train(masked(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert recipe["schedule"]["warmup_steps"] == recipe["steps"] // 10
 
 
-def test_views_of_a_classifier_are_refused(masked: Callable[..., Path], quick: dict[str, Any], tmp_path: Path) -> None:
+def test_views_of_a_classifier_are_refused(
+    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
+) -> None:
     data = masked()
-    api.train(data, RECIPE, out=tmp_path / "run", settings=quick | {"steps": 1}, report=False)
+    api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks | {"steps": 1}, report=False)
     for views in ({"flip": True}, {"crops": 5}):
         with pytest.raises(UserError, match="no classifier; leave out --flip and --crops; --test-mode multiscale"):
             api.evaluate(tmp_path / "run" / "model.safetensors", data, **views)
