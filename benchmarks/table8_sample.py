@@ -51,7 +51,7 @@ def untrained(work: Path) -> Path:
 
 def make_suites(sample: Path, work: Path) -> dict[str, Path]:
     """The layout of each suite, of links to the sample's pictures, ImageNet's names in the validation set."""
-    pictures = {synset: next((sample / synset).iterdir()) for synset, _ in imagenet1k()}
+    pictures = {synset: min((sample / synset).iterdir()) for synset, _ in imagenet1k()}
     synsets = list(pictures)
     layouts = {
         "val": synsets,

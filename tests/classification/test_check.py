@@ -312,7 +312,7 @@ def test_only_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_left_out_for_their_suffix_are_a_warning(pets: Path) -> None:
-    for path in [*pets.rglob("*.png")][:3]:
+    for path in sorted(pets.rglob("*.png"))[:3]:
         path.rename(path.with_suffix(".heic"))
     report = check(pets)
     (warning,) = (problem for problem in report.problems if problem.kind == "left out")
