@@ -31,7 +31,7 @@ LEVELS = (
     ("models", "kernels"),
     ("weights",),
     ("training",),
-    ("reports", "dense"),
+    ("reports", "dense", "image_level"),
     ("classification", "detection", "segmentation"),
     ("tasks",),
     ("pretrained",),

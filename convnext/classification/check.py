@@ -18,8 +18,9 @@ from ..data.report import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem
 from ..data.source import Source, alike_within, merged_folders
 from ..data.splits import Splits
 from ..errors import UserError
+from ..image_level.table import find_table
 from .data import open_data
-from .labels_csv import find_table, read_table
+from .labels_csv import read_table
 
 IMBALANCE = 10  # largest class over smallest
 LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving them out is a warning …

@@ -29,9 +29,10 @@ from ..data.source import (
 )
 from ..data.splits import Split, Splits, fingerprint
 from ..errors import UserError
+from ..image_level.table import find_table
 from . import builtin
 from .builtin import NATIVE
-from .labels_csv import LabelTable, find_table, read_table
+from .labels_csv import LabelTable, read_table
 
 FAR_OFF = 1.5  # times the share that was asked for is held out, or less: that is said
 

@@ -7,29 +7,33 @@ from math import sqrt
 from ..data.request import DataRequest
 from ..data.source import Source
 from ..data.splits import Splits
+from ..image_level.setup import attempt as try_memory
 from ..recipes.recipe import Recipe, TaskName
 from ..system.shares import Z95
 from ..training.runtime import Batching
 from ..training.slice import Attempt
-from . import setup
 from .check import check
 from .data import open_data as _open
 from .data import open_fold
+from .layouts import LAYOUTS as layouts
 from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
-__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
-           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "remarks",
-           "require_labels", "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
+           "finish", "holds", "layouts", "load", "make_model", "make_task", "name", "noun", "open_data",
+           "options", "outputs", "predict", "recognise", "remarks", "require_labels", "shown", "unread",
+           "unreadable", "weights_as"]  # fmt: skip
 
 name: TaskName = "classify"
 noun = "a classifier"
-unread: tuple[str, ...] = ("detection.", "segmentation.")
+unread: tuple[str, ...] = ()
+options: tuple[str, ...] = ("views",)
+outputs = "classes"
 batching = Batching(measured=True)
 few_each = 16
 LEAST_JUDGED = 50  # pictures, on which a figure can be 14 points off
-attempt: Attempt | None = setup.attempt
+attempt: Attempt | None = try_memory
 
 
 def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:

@@ -49,6 +49,11 @@ class MaskedFolder:
     lists: dict[str, Path] = field(default_factory=dict)  # PASCAL VOC's: files of the names of each split
     is_voc: bool = False
 
+    @property
+    def shown(self) -> tuple[Path, Path]:
+        """The folders of the training split's pictures and masks, or of the first."""
+        return self.places.get("train") or next(iter(self.places.values()))
+
     def part(self, split: str) -> Part:
         """Raises UserError where there is no picture, no mask, or two of one name."""
         images, masks = self.places[split]

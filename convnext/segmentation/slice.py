@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ..data.images import readable
+from ..data.layouts import Layout
 from ..data.report import FolderReport, Problem
 from ..data.request import DataRequest, require_no_folds
 from ..errors import UserError
 from ..recipes.recipe import CLASSIFIERS_OWN, Recipe, TaskName
 from ..training.runtime import Batching
 from ..training.slice import Attempt
+from . import mask_layouts
 from .check import check_masks
 from .data import SegmentationSplits, open_masks
 from .mask_scan import with_sound_test
@@ -19,16 +22,40 @@ from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
-__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each", "finish", "holds",
-           "load", "make_model", "make_task", "name", "noun", "open_data", "predict", "recognise", "remarks",
-           "require_labels", "shown", "unread", "unreadable", "weights_as"]  # fmt: skip
+__all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
+           "finish", "holds", "layouts", "load", "make_model", "make_task", "name", "noun", "open_data",
+           "options", "outputs", "predict", "recognise", "remarks", "require_labels", "shown", "unread",
+           "unreadable", "weights_as"]  # fmt: skip
 
 name: TaskName = "segment"
 noun = "a segmenter"
-unread: tuple[str, ...] = (*CLASSIFIERS_OWN, "detection.")
+unread: tuple[str, ...] = CLASSIFIERS_OWN
+options: tuple[str, ...] = ("mode", "out")
+outputs = "classes"
 batching = Batching(least=2)  # BatchNorm needs two pictures
 few_each = 0
 attempt: Attempt | None = None  # the largest batch is not measured
+
+
+def _masks(root: Path) -> str | None:
+    """By the names of folders; whether they hold what they are called, tasks/look.py sees."""
+    if not mask_layouts.is_masked(root):
+        return None
+    try:
+        found = mask_layouts.masked_folder(root)
+    except UserError:
+        return "no folder of masks is beside its pictures"
+    pictures, labels = found.shown
+    if pictures == labels:
+        return "beside pictures lie those of their names and an ending such as _mask"
+    return f"those of {_below(root, pictures)} are in {_below(root, labels)}"
+
+
+def _below(root: Path, place: Path) -> str:
+    return readable(str(place.relative_to(root)))
+
+
+layouts = (Layout("masks", "pictures with masks", 6, _masks),)
 
 
 def open_data(request: DataRequest, recipe: Recipe) -> SegmentationSplits:

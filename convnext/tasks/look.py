@@ -10,43 +10,32 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from ..classification import builtin, labels_csv
+from ..classification import builtin
+from ..classification.layouts import (
+    LABEL_FILES,
+    MOST_INSIDE,
+    files_below,
+    folders_of_classes,
+    label_file,
+    pictures_below,
+    seen_classes,
+)
 from ..data import folders
 from ..data.images import IMAGE_SUFFIXES, BadImage, open_image, readable
+from ..data.layouts import Layout
 from ..data.source import listed
-from ..detection import coco_files, voc, yolo
 from ..errors import UserError
 from ..recipes import EVERYDAY
 from ..recipes.recipe import TaskName
 from ..segmentation import mask_layouts
-from . import TASKS
+from . import DEFAULT, TASKS, task_slice
 
-Kind = Literal[
-    "built-in", "arrays", "cifar", "table", "classes", "coco", "yolo", "voc", "masks", "inside", "labels", "unknown"
-]
-
-# kind -> its task, and what such a place holds
-KINDS: dict[Kind, tuple[TaskName | None, str]] = {
-    "built-in": ("classify", "pictures of one class each"),
-    "arrays": ("classify", "pictures of one class each"),
-    "cifar": ("classify", "pictures of one class each"),
-    "table": ("classify", "pictures with labels in a table"),
-    "classes": ("classify", "a folder of pictures for each class"),
-    "coco": ("detect", "objects in COCO's format"),
-    "yolo": ("detect", "objects in YOLO's format"),
-    "voc": ("detect", "objects in PASCAL VOC's format"),
-    "masks": ("segment", "pictures with masks"),
-    "inside": (None, "a data folder, but is none"),
-    "labels": (None, "labels that are not understood"),
-    "unknown": (None, "nothing that is known"),
-}
 PART = re.compile(r"(train|val|test|images?|imgs?|jpegimages|annotations|labels|masks)(ing|id|idation)?([-_. \d].*)?")
 MOST_FILES = 2000  # of a folder that are looked at, where any will do
 SAMPLE = 100  # pictures whose masks are looked for
@@ -54,12 +43,28 @@ OPENED = 3  # masks whose pixels are looked at
 PAIRED = 0.5  # share of the sampled pictures that must have a mask of their name
 FLAT = 0.7  # share of a mask's pixels that equal their neighbour; photographs have below a half
 FEW_COLOURS = 32  # of a mask, where its areas are small
-MOST_INSIDE = 20  # folders below one that is nothing, which are looked into
-LABEL_FILES = {  # beside pictures, where no layout is recognised
-    ".txt": "which may be labels in YOLO's format: they need a data.yaml that names train, val and names",
-    ".xml": "which may be PASCAL VOC's: they belong into Annotations/, beside JPEGImages/",
-    ".json": "none of which is one annotation file in COCO's format: export them as that",
+NOTHING = {  # what a place is that no task learns from
+    "inside": Layout("inside", "a data folder, but is none"),
+    "labels": Layout("labels", "labels that are not understood"),
+    "unknown": Layout("unknown", "nothing that is known"),
 }
+
+
+@cache
+def known() -> dict[str, tuple[TaskName, Layout]]:
+    """Every layout of every task by its kind, those first that are the surest by what they are seen by."""
+    rows = [(task, layout) for task in TASKS for layout in task_slice(task).layouts]
+    return {layout.kind: (task, layout) for task, layout in sorted(rows, key=lambda row: row[1].rank)}
+
+
+def task_of(kind: str) -> TaskName | None:
+    """What can be learned from a place of a kind; None: nothing."""
+    return known()[kind][0] if kind in known() else None
+
+
+def holds(kind: str) -> str:
+    """What a place of a kind holds."""
+    return known()[kind][1].holds if kind in known() else NOTHING[kind].holds
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,14 @@ class Look:
     """What a place is, and by what that was seen; `also` is what it may be read as when asked to, with the reasons."""
 
     name: str
-    kind: Kind
+    kind: str
     why: str
-    also: tuple[tuple[Kind, str], ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
 
     @property
     def task(self) -> TaskName | None:
         """What can be learned from it; None: nothing."""
-        return KINDS[self.kind][0]
+        return task_of(self.kind)
 
     @property
     def understood(self) -> bool:
@@ -84,18 +89,18 @@ class Look:
     @property
     def tasks(self) -> set[TaskName]:
         """Every task that it may be read for."""
-        return {task for kind in (self.kind, *(kind for kind, _ in self.also)) if (task := KINDS[kind][0])}
+        return {task for kind in (self.kind, *(kind for kind, _ in self.also)) if (task := task_of(kind))}
 
     def __str__(self) -> str:
         """A clause: what it holds, and why that is thought."""
-        return f"{readable(self.name)} holds {KINDS[self.kind][1]} ({self.why})"
+        return f"{readable(self.name)} holds {holds(self.kind)} ({self.why})"
 
     def others(self) -> str:
         """What else it may be read as, as a sentence; empty where there is nothing."""
         parts = [
-            f"{KINDS[kind][1]} ({why}) by --recipe {EVERYDAY[task]}"
+            f"{holds(kind)} ({why}) by --recipe {EVERYDAY[task]}"
             for kind, why in self.also
-            if (task := KINDS[kind][0]) not in (None, self.task)
+            if (task := task_of(kind)) not in (None, self.task)
         ]
         return f"it may also be read as {' or '.join(parts)}" if parts else ""
 
@@ -110,20 +115,22 @@ def look_at(where: str | Path | None = None, labels: str | Path | None = None) -
     root = Path(os.path.expanduser(text))
     if text in builtin.NATIVE and not root.is_dir():
         return Look(text, "built-in", "a built-in set")
-    if root.is_file() and root.suffix == ".npz":
-        return Look(text, "arrays", "a file of arrays")
-    if root.is_file() and root.suffix == ".json":
-        return Look(text, "coco", "an annotation file")
-    if root.is_file() and root.suffix in (".yaml", ".yml"):
-        return Look(text, "yolo", "a list of image folders and classes")
+    if root.is_file():
+        for kind, (_, layout) in known().items():
+            if root.suffix in layout.suffixes:
+                return Look(text, kind, layout.file_why)
     folders.require_folder(root, builtin.NATIVE)
     folders.class_folders(root)  # raises where the folder may not be listed
-    found = {kind: why for kind, recognise in RECOGNISERS.items() if (why := recognise(root))}
-    filled = "classes" in found and RIVALS.keys() & found.keys() and _holds_classes(root)
+    found = {kind: why for kind, (_, layout) in known().items() if (why := layout.seen(root))}
+    rivals = {kind: layout.rival for kind, (_, layout) in known().items() if layout.rival is not None}
+    filled = "classes" in found and rivals.keys() & found.keys() and _holds_classes(root)
     if filled:  # a file that is no more than called as one of boxes makes them no boxes
-        found = {kind: why for kind, why in found.items() if kind not in RIVALS or RIVALS[kind](root)}
-    if labels is not None and ("masks" not in found or _is_table(Path(labels).expanduser(), root)):
-        return Look(text, "table", f"{Path(labels).name} lists them")
+        found = {kind: why for kind, why in found.items() if kind not in rivals or rivals[kind](root)}
+    if labels is not None:
+        listing = _by_table(Path(labels).expanduser(), root)
+        if listing or "masks" not in found:
+            (kind, why), *others = listing or [("table", f"{Path(labels).name} lists them")]
+            return Look(text, kind, why, tuple(others))
     if not found:
         return Look(text, *_unknown(root))
     kind, why = next(iter(found.items()))
@@ -154,7 +161,7 @@ def require_understood(look: Look) -> None:
 
 def _unnamed(look: Look, task: TaskName) -> bool:
     """Whether no place was named, and the task has no built-in set: its reader says what to name."""
-    return look.kind == "built-in" and task != "classify"
+    return look.kind == "built-in" and task != DEFAULT
 
 
 def require_for_model(look: Look, task: TaskName, checkpoint: str | Path) -> None:
@@ -164,94 +171,16 @@ def require_for_model(look: Look, task: TaskName, checkpoint: str | Path) -> Non
         raise UserError(f"{checkpoint} was trained for {TASKS[task]}, and {look}; judge it on labels of its own kind")
 
 
-def _table(root: Path) -> str | None:
-    return f"{labels_csv.TABLE_NAME} lists them" if labels_csv.find_table(root) is not None else None
-
-
-def _is_table(path: Path, root: Path) -> bool:
-    """Whether a file that the user named lists pictures with their labels, and not the classes of masks."""
-    return path.is_file() and labels_csv.names_pictures(path, root)
-
-
-def _cifar(root: Path) -> str | None:
-    return "CIFAR's own batches" if builtin.cifar_folder(root) is not None else None
-
-
-def _coco(root: Path) -> str | None:
-    path = coco_files.first_file(root)
-    return None if path is None else f"annotations in {readable(str(path.relative_to(root)))}"
-
-
-def _yolo(root: Path) -> str | None:
-    return "a YAML file names its pictures and classes" if yolo.is_yolo(root) else None
-
-
-def _voc(root: Path) -> str | None:
-    return "an XML file of boxes for each picture" if voc.is_voc(root) else None
-
-
-def _masks(root: Path) -> str | None:
-    """By the names of folders; whether they hold what they are called, `_masks_or_classes` sees."""
-    if not mask_layouts.is_masked(root):
-        return None
-    try:
-        found = mask_layouts.masked_folder(root)
-    except UserError:
-        return "no folder of masks is beside its pictures"
-    pictures, labels = _shown(found.places)
-    if pictures == labels:
-        return "beside pictures lie those of their names and an ending such as _mask"
-    return f"those of {_below(root, pictures)} are in {_below(root, labels)}"
-
-
-def _below(root: Path, place: Path) -> str:
-    return readable(str(place.relative_to(root)))
-
-
-def _classes(root: Path) -> str | None:
-    found = folders.split_folders(root)
-    names, filled = _folders_of_classes(root)
-    if not filled or any(_label_file(root, name) for name in [one for one in names if one not in filled][:MOST_INSIDE]):
-        return None
-    if len(names) == 1 and not found and len(folders.class_folders(names[0])) > 1:
-        return None  # an archive that was unpacked into a folder of its own
-    if not found:
-        return "its folders hold pictures"
-    *others, last = [folder.name for folder in found.values()]
-    return (
-        f"{', '.join(others)} and {last} hold a folder for each class"
-        if others
-        else f"{last} holds a folder for each class"
-    )
-
-
-def _folders_of_classes(root: Path) -> tuple[list[Path], list[Path]]:
-    """The folders where those of classes would be, and those of them that hold pictures."""
-    places = list(folders.split_folders(root).values()) or [root]
-    names = [one for place in places for one in folders.class_folders(place)]
-    return names, [name for name in names if any(_pictures(name, 1))]
+def _by_table(table: Path, root: Path) -> list[tuple[str, str]]:
+    """The kinds of place that a table which the user named makes of a folder, each with the reason."""
+    if not table.is_file():
+        return []
+    return [(kind, why) for kind, (_, layout) in known().items() if (why := layout.of_table(table, root))]
 
 
 def _holds_classes(root: Path) -> bool:
     """Whether two folders of pictures or more are called as classes are, and not as the parts of other layouts."""
-    return sum(not PART.fullmatch(name.name.lower()) for name in _folders_of_classes(root)[1]) > 1
-
-
-def _coco_has_boxes(root: Path) -> bool:
-    path = coco_files.first_file(root)
-    return path is not None and coco_files.names_boxes(path)
-
-
-# What tells a folder of these kinds from one of classes with other files in it
-RIVALS: dict[Kind, Callable[[Path], bool]] = {"coco": _coco_has_boxes, "voc": voc.has_pairs, "yolo": yolo.is_yolo}
-RECOGNISERS: dict[Kind, Callable[[Path], str | None]] = {
-    "table": _table, "cifar": _cifar, "coco": _coco, "yolo": _yolo, "voc": _voc, "masks": _masks, "classes": _classes,
-}  # fmt: skip
-
-
-def _shown(found: dict[str, tuple[Path, Path]]) -> tuple[Path, Path]:
-    """Of the splits' folders of pictures and masks those of the training split, or the first."""
-    return found.get("train") or next(iter(found.values()))
+    return sum(not PART.fullmatch(name.name.lower()) for name in folders_of_classes(root)[1]) > 1
 
 
 def _masks_or_classes(text: str, root: Path, why: str) -> Look:
@@ -263,13 +192,13 @@ def _masks_or_classes(text: str, root: Path, why: str) -> Look:
         found = mask_layouts.masked_folder(root)
     except UserError:
         return Look(text, "masks", why)
-    pictures, labels = _shown(found.places)
-    classes = _classes(root)
-    sample = {path.relative_to(pictures).with_suffix("").as_posix(): path for path in _pictures(pictures, SAMPLE)}
+    pictures, labels = found.shown
+    classes = seen_classes(root)
+    sample = {path.relative_to(pictures).with_suffix("").as_posix(): path for path in pictures_below(pictures, SAMPLE)}
     side_by_side = pictures != labels and pictures.parent == labels.parent  # no class is divided into train and val
     if classes is None or not sample or not side_by_side or found.is_voc:
         return Look(text, "masks", why)
-    there = {path.relative_to(labels).with_suffix("").as_posix(): path for path in _pictures(labels)}
+    there = {path.relative_to(labels).with_suffix("").as_posix(): path for path in pictures_below(labels)}
     pairs = mask_layouts.match(sample, there, pictures).rows
     paired = len(pairs) >= PAIRED * len(sample)
     drawn = _drawn([mask for _, _, mask in pairs[:OPENED]] or list(there.values())[:OPENED])
@@ -294,47 +223,15 @@ def _drawn(paths: list[Path]) -> bool:
     return bool(votes) and sum(votes) * 2 > len(votes)
 
 
-def _label_file(root: Path, folder: Path) -> Path | None:
-    """A label file below `folder` that has a picture's name, in its own folder or one beside any of those above it."""
-    found = _files(folder, lambda name: os.path.splitext(name)[1].lower() in LABEL_FILES)
-    for path in itertools.islice(found, OPENED):
-        parts = path.relative_to(root).with_suffix("").parts
-        for level, part in enumerate(parts[:-1]):
-            above = root.joinpath(*parts[:level])
-            for beside in [above / part, *folders.class_folders(above)[:MOST_INSIDE]]:
-                stem = beside.joinpath(*parts[level + 1 :])
-                if any(stem.with_name(stem.name + suffix).is_file() for suffix in IMAGE_SUFFIXES):
-                    return path
-        if any(path.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES):
-            return path
-    return None
-
-
-def _pictures(folder: Path, most: int | None = None) -> Iterator[Path]:
-    """The first pictures below a folder, in no order."""
-    for count, path in enumerate(_files(folder, lambda name: os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)):
-        if count == most:
-            return
-        yield path
-
-
-def _files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """Visible files below a folder whose names are wanted; links to folders are not followed, what cannot be listed is
-    passed over."""
-    for place, inside, names in os.walk(folder):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if not name.startswith(".") and wanted(name))
-
-
-def _unknown(root: Path) -> tuple[Kind, str]:
+def _unknown(root: Path) -> tuple[str, str]:
     """Why a folder is nothing that is known, and what would make it so."""
     for inner in folders.class_folders(root)[:MOST_INSIDE]:
-        if kind := next((kind for kind, seen in RECOGNISERS.items() if seen(inner)), None):
-            return "inside", f"{readable(inner.name)} in it holds {KINDS[kind][1]}: pass that folder"
-    if path := _label_file(root, root):
+        if kind := next((kind for kind, (_, layout) in known().items() if layout.seen(inner)), None):
+            return "inside", f"{readable(inner.name)} in it holds {holds(kind)}: pass that folder"
+    if path := label_file(root, root):
         suffix = path.suffix.lower()
         return "labels", f"there are pictures and {suffix} files of their names, {LABEL_FILES[suffix]}"
-    suffixes = Counter(path.suffix.lower() for path in itertools.islice(_files(root, lambda _: True), MOST_FILES))
+    suffixes = Counter(path.suffix.lower() for path in itertools.islice(files_below(root, lambda _: True), MOST_FILES))
     if any(suffixes[suffix] for suffix in IMAGE_SUFFIXES):
         return "unknown", "there are pictures, but neither folders of classes nor labels, boxes or masks"
     return "unknown", f"there are no pictures among its files{': ' + listed(sorted(suffixes)) if suffixes else ''}"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..recipes.recipe import TaskName
 from ..training.slice import EvaluateOptions, PredictOptions, TaskSlice
 
 MIRRORED = "; --test-mode multiscale averages mirrored images, too"
@@ -14,17 +13,17 @@ MIRRORED = "; --test-mode multiscale averages mirrored images, too"
 
 @dataclass(frozen=True)
 class Owned:
-    """An option: the tasks that have it, and what is said where it is asked of another's model."""
+    """An option: what is said where it is asked of a model of a task that does not have it."""
 
-    tasks: tuple[TaskName, ...]
+    option: str  # as the slices that have it name it
     refusal: str
     instead: tuple[str, str] = ("", "")  # a task, and what is added for it
 
 
-VIEWS = Owned(("classify",), "is no classifier; leave out --flip and --crops", ("segment", MIRRORED))
-MODE = Owned(("segment",), "is no segmenter; leave out --test-mode")
-SCORE = Owned(("detect",), "is no detector; leave out --score")
-DRAWN = Owned(("detect", "segment"), "is a classifier, which draws nothing; leave out --out")
+VIEWS = Owned("views", "is no classifier; leave out --flip and --crops", ("segment", MIRRORED))
+MODE = Owned("mode", "is no segmenter; leave out --test-mode")
+SCORE = Owned("score", "is no detector; leave out --score")
+DRAWN = Owned("out", "is {noun}, which draws nothing; leave out --out")
 
 
 def require_evaluable(kind: TaskSlice, checkpoint: str | Path, options: EvaluateOptions) -> None:
@@ -43,7 +42,8 @@ def require_drawing(kind: TaskSlice, checkpoint: str | Path, options: PredictOpt
 
 
 def _refuse(kind: TaskSlice, checkpoint: str | Path, *asked: tuple[Owned, bool]) -> None:
-    for option, given in asked:
-        if given and kind.name not in option.tasks:
-            task, more = option.instead
-            raise UserError(f"{checkpoint} {option.refusal}{more if kind.name == task else ''}")
+    for owned, given in asked:
+        if given and owned.option not in kind.options:
+            task, more = owned.instead
+            said = owned.refusal.format(noun=kind.noun)
+            raise UserError(f"{checkpoint} {said}{more if kind.name == task else ''}")

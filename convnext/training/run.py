@@ -67,7 +67,7 @@ class TrainingRun:
             print(self.splits.note)
             for remark in (*known_already(self.splits), *self.kind.remarks(self.splits)):
                 print(remark)
-            print(f"classes: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
+            print(f"{self.kind.outputs}: {listed(self.splits.train.classes, CLASSES_SHOWN)}")
             print(self._summary())
             for line in (*choices, *few_each(self.recipe, self.run.world, self.kind.few_each)):
                 print(line)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ..catalog.releases import AnyRelease
+from ..data.layouts import Layout
 from ..data.report import FolderReport, Problem
 from ..data.request import DataRequest
 from ..data.splits import Pictures, Split, Splits
@@ -72,7 +73,10 @@ class TaskSlice(Protocol):
 
     name: TaskName
     noun: str  # of its models, with the article
+    layouts: tuple[Layout, ...]  # in which its pictures may lie
     unread: tuple[str, ...]  # recipe fields that training never reads; "x." stands for all fields of x
+    options: tuple[str, ...]  # of `evaluate` and `predict`, beside those that all tasks have (tasks/options.py)
+    outputs: str  # what its names stand for, in the plural: "classes"
     batching: Batching
     few_each: int  # pictures a step of one process, below which exchanging gradients is most of its work
     attempt: Attempt | None

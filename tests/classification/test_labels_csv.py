@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from convnext.classification.labels_csv import LabelTable, find_table, read_table
+from convnext.classification.labels_csv import LabelTable, read_table
 from convnext.errors import UserError
+from convnext.image_level.table import find_table
 
 
 def table(folder: Path, text: str | bytes) -> LabelTable:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from convnext.classification import setup as classify
 from convnext.commands.main import main
+from convnext.image_level import setup as image_level
 from convnext.training import engine, state
 from convnext.training.log import read
 
@@ -32,7 +32,7 @@ AHEAD = 30  # steps after which a run has met every picture again that its loade
 @pytest.fixture
 def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
     """From then on a file breaks as soon as a run has recorded its first evaluation."""
-    monkeypatch.setattr(classify, "CACHE_SHARE", 0.0)
+    monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
     real = engine.record
 
     def arrange(victim: Path, how: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from convnext import api, files
-from convnext.classification import setup as classify
 from convnext.classification.data import open_data
 from convnext.commands.main import main
 from convnext.errors import UserError
+from convnext.image_level import setup as image_level
 from convnext.training import state
 
 pytestmark = pytest.mark.fault
@@ -180,7 +180,7 @@ def test_a_picture_that_breaks_during_training_is_named(
     data = pictures()
     victim = sorted((data / "train").rglob("*.png"))[3]
     victim.write_bytes(victim.read_bytes()[:60])
-    monkeypatch.setattr(classify, "CACHE_SHARE", 0.0)
+    monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
     for workers in (0, 2):
         with pytest.raises(UserError, match=victim.name) as caught:
             api.train(data, out=tmp_path / f"run{workers}", settings=tiny | {"workers": workers}, report=False)

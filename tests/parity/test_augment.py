@@ -13,10 +13,10 @@ from timm.data import auto_augment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms as tv
 
-from convnext.classification.randaugment import APPLY_PROBABILITY, NAMES, OPERATIONS, RandAugment, apply_op
-from convnext.classification.transforms import TrainTransform, erase, random_crop
 from convnext.data.normalise import IMAGENET_MEAN, IMAGENET_STD, to_tensor
 from convnext.data.preprocess import Preprocess
+from convnext.image_level.randaugment import APPLY_PROBABILITY, NAMES, OPERATIONS, RandAugment, apply_op
+from convnext.image_level.transforms import TrainTransform, erase, random_crop
 from convnext.recipes.recipe import Augment
 
 FILL = (124, 116, 104)

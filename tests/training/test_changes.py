@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from convnext import api
-from convnext.classification import setup as classify
 from convnext.classification.data import open_data
 from convnext.data.request import DataRequest
 from convnext.errors import UserError
+from convnext.image_level import setup as image_level
 from convnext.recipes import get_recipe
 from convnext.tasks import open_data as opened
 from convnext.training import changes
@@ -34,7 +34,7 @@ def test_a_damaged_picture_can_be_taken_out_or_replaced(
     pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message says so, and --resume refused to go on: the data had changed."""
-    monkeypatch.setattr(classify, "CACHE_SHARE", 0.0)
+    monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
     data = pictures(train=50) / "train"
     victim, other = (data / name for name in random.Random(0).sample(open_data(data).train.ids, 2))
     for i, path in enumerate((victim, other)):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.classification import randaugment
-from convnext.classification.randaugment import NAMES, RandAugment, apply_op
-from convnext.classification.transforms import TrainTransform, erase, random_crop, shifted
 from convnext.data.normalise import IMAGENET_MEAN, to_tensor
 from convnext.data.preprocess import Preprocess, views
 from convnext.errors import UserError
+from convnext.image_level import randaugment
+from convnext.image_level.randaugment import NAMES, RandAugment, apply_op
+from convnext.image_level.transforms import TrainTransform, erase, random_crop, shifted
 from convnext.recipes.recipe import Augment
 
 PLAIN = Augment(crop="none", hflip=0.0, randaugment=0.0, erase=0.0)

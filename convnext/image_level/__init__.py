@@ -1,0 +1,1 @@
+"""What tasks have in common that answer for a picture as a whole: classification and regression."""
