@@ -17,8 +17,8 @@ from ..data.images import explained, open_image, readable
 from ..data.preprocess import Preprocess, views
 from ..data.source import Source, relabelled
 from ..data.splits import Split
-from ..dense.model import DenseModel
 from ..errors import UserError
+from ..models.task_model import TaskModel
 from ..recipes.recipe import Recipe
 from ..training import runtime
 from ..training.run_folder import learned_by
@@ -163,7 +163,7 @@ class Views:
 
 def require_classifier(model: Any, checkpoint: str | Path) -> None:
     """UserError for a model without a head, for a detector or segmenter, or for other channels."""
-    if isinstance(model, DenseModel):
+    if isinstance(model, TaskModel):
         raise UserError(f"{checkpoint} is a {type(model).__name__.lower()}; this needs a classifier")
     if not model.num_classes or getattr(model, "dense", False):
         raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")

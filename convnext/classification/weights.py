@@ -9,7 +9,7 @@ from torch import nn
 
 from ..catalog.releases import AnyRelease
 from ..data.preprocess import Preprocess
-from ..dense.model import DenseModel
+from ..models.task_model import TaskModel
 from ..weights.backbone import backbone_weights, load_backbone, shape_of
 from ..weights.checkpoint import Checkpoint
 from ..weights.keymaps import Weights
@@ -21,7 +21,7 @@ load, weights_as, describe = load_backbone, backbone_weights, shape_of
 
 def holds(model: nn.Module) -> bool:
     """Whether a model is a classifier or a bare network."""
-    return not isinstance(model, DenseModel)
+    return not isinstance(model, TaskModel)
 
 
 def recognise(weights: Weights, backbone: nn.Module) -> nn.Module | None:

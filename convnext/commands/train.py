@@ -178,7 +178,7 @@ def _print_start(result: Any) -> None:
 def _print_result(result: Any) -> None:
     print("", *result.headline, sep="\n")
     for name, value in result.comparisons:
-        print(f"  beside it, {name}: {value:.1f} %")
+        print(f"  beside it, {name}: {value:.1f} %" if result.unit == "%" else f"  beside it, {name}: {value:.4f}")
     print(f"model:   {result.path / 'model.safetensors'}")
     if (page := result.path / "report" / "index.html").exists():
         print(f"report:  {page}")

@@ -76,15 +76,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if int(os.environ.get("RANK", 0)):
         return
-    classes = result.get("classes")
+    rows = next((result[name] for name in intervals.TABLES if name in result), None)
     if options.form == "json":
         print(json.dumps(result))
     elif options.form != "text":
-        print(render(classes or [intervals.flat(result)], form=options.form))
+        print(render(rows or [intervals.flat(result)], form=options.form))
     else:
         print(intervals.as_lines(result))
-        if classes:
-            print(f"\n{render(classes)}")
+        if rows:
+            print(f"\n{render(rows)}")
 
 
 def _predict(options: argparse.Namespace) -> int:

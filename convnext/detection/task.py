@@ -54,6 +54,10 @@ class Detect:
         return "box_ap", "max"
 
     @property
+    def unit(self) -> str:
+        return "%"
+
+    @property
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 

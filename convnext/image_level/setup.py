@@ -121,6 +121,6 @@ def attempt(recipe: Recipe, task: Any, model: nn.Module, size: int) -> torch.Ten
 
 
 def _capability(model: nn.Module, method: str, name: str) -> Callable[..., Any]:
-    if not hasattr(model, method):
+    if not hasattr(getattr(model, "body", model), method):
         raise UserError(f"{name} cannot recompute its activations; leave out --set grad_checkpointing=true")
     return getattr(model, method)

@@ -63,6 +63,10 @@ class ImageTask:
         return replace(self, recipe=recipe, preprocess=preprocess)
 
     @property
+    def unit(self) -> str:
+        return "%"
+
+    @property
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 

@@ -12,7 +12,6 @@ from ..errors import UserError
 from . import ade20k, coco, dense, everyday, imagenet, pretrain, roadmap
 from .recipe import Recipe, TaskName, differing, from_json, override
 
-EVERYDAY: dict[TaskName, str] = {"classify": "classify", "detect": "detect", "segment": "segment"}
 FROM_WEIGHTS: dict[TaskName, str] = {"classify": "finetune"}  # where that is another one
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
 
@@ -35,6 +34,12 @@ def _joined(parts: Iterable[dict[str, Recipe]]) -> dict[str, Recipe]:
 RECIPES: dict[str, Recipe] = _joined(
     (everyday.RECIPES, pretrain.RECIPES, dense.RECIPES, imagenet.RECIPES, roadmap.RECIPES, coco.RECIPES, ade20k.RECIPES)
 )
+
+
+# The recipe for a task where the user names none: the first that is fitted to the data.
+EVERYDAY: dict[TaskName, str] = {
+    recipe.task: name for name, recipe in reversed(RECIPES.items()) if recipe.derive != "none"
+}
 
 
 def list_recipes() -> list[str]:

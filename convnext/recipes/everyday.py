@@ -138,7 +138,7 @@ Made = dict[str, tuple[Any, str]]
 
 def _start(recipe: Recipe, facts: Facts) -> Made:
     """Whether to start from the weights that ship, or from nothing: then as `scratch` says."""
-    if recipe.derive != "classify" or recipe.weights != STARTER:
+    if recipe.derive not in LEARNS_ALL or recipe.weights != STARTER:
         return {}
     if recipe.model != "auto" or recipe.depths is not None or recipe.dims is not None or recipe.stem != "patch":
         return {"weights": (None, "the weights that ship are of another network")}
@@ -265,11 +265,13 @@ def _augment(recipe: Recipe, facts: Facts) -> Made:
     made: Made = {}
     if recipe.image_size >= GROWS_FROM and facts.no_accelerator:
         made["progressive"] = (GROWTH, "early epochs see smaller pictures: more of them in the same time")
+    moves = recipe.augment.crop != "none"  # of a recipe whose answers do not depend on where a thing is
     if recipe.image_size <= TINY_SIDE:
-        made["augment.crop"] = ("shift", "the images are tiny: a cut would leave nothing")
+        if moves:
+            made["augment.crop"] = ("shift", "the images are tiny: a cut would leave nothing")
         made["optim.weight_decay"] = (0.2, "few pixels are soon learned by heart")
         made["augment.hflip"] = (0.0, "images this small are signs and digits, which a mirror makes into others")
-    elif recipe.image_size <= 64:
+    elif recipe.image_size <= 64 and moves:
         made["augment.crop"] = ("shift", "small images are shifted, not cut")
     return made
 

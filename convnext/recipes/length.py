@@ -78,7 +78,7 @@ def settle(
     own = _is_own(recipe, given, steps, per_epoch)
     made |= _rate(recipe, given) | _average(recipe, given, steps, own=own)
     made |= _warm_up(recipe, given, steps, per_epoch, own=own)
-    if given.derive in LEARNS_ALL and recipe.image_size > TINY_SIDE:
+    if given.derive in LEARNS_ALL and recipe.image_size > TINY_SIDE and recipe.task == "classify":
         made |= _mixing(epochs, steps * recipe.batch_size, recipe.num_classes or 0)
     if given.derive in DENSE_RECIPES and recipe.minutes is not None:
         made["save_every"] = (recipe.eval_every, "saved when it is judged")

@@ -18,12 +18,16 @@ SURE = (100.0, 100.0)  # of the true class among as many as there are
 DRAWS, CELLS = 1000, 20_000_000  # resamples; of M x figures, beyond which none is drawn
 
 
+TABLES = ("classes", "targets")  # parts of an evaluation that are rows
+WITHOUT_PERCENT = ("loss", "r2", "mae", "rmse", "spearman")
+
+
 def flat(result: dict[str, Any]) -> dict[str, Any]:
     """An evaluation as one row of a table: ends of intervals behind their figures, no classes."""
     intervals = result.get("intervals", {})
     row: dict[str, Any] = {}
     for name, value in result.items():
-        if name not in ("intervals", "classes"):
+        if name not in ("intervals", *TABLES):
             row[name] = value
             if name in intervals:
                 row |= dict(zip((f"{name}_low", f"{name}_high"), intervals[name], strict=True))
@@ -38,19 +42,21 @@ def as_lines(result: dict[str, Any]) -> str:
             lines.append(f"{name:20}{int(value):10d}")
         elif name.startswith("top") and tuple(intervals.get(name, ())) == SURE:
             continue
-        elif name not in ("intervals", "classes"):
-            places = 4 if name == "loss" else 1
+        elif name not in ("intervals", *TABLES):
+            places = 4 if name in WITHOUT_PERCENT else 1
             ends = " to ".join(f"{end:.{places}f}" for end in intervals.get(name, ()))
             lines.append(f"{name:20}{value:10.4f}" + (f"   95 % interval {ends}" if ends else ""))
     return "\n".join(lines)
 
 
-def resampled(counts: np.ndarray, figures: dict[str, Callable[[np.ndarray], np.ndarray]]) -> dict[str, Interval]:
+def resampled(
+    counts: np.ndarray, figures: dict[str, Callable[[np.ndarray], np.ndarray]], least: float = 0.0, most: float = 100.0
+) -> dict[str, Interval]:
     """Of figures of the sums of (M, F) counts; none of one picture, or of more than can be drawn in seconds.
 
     Where classes are rare, a figure of pictures drawn anew is lower than that of the pictures themselves, which is
     itself as much lower than the truth: the middle lies as far above the figure as the mean of the draws below it. The
-    half width is the normal one of their spread, and the figure lies within.
+    half width is the normal one of their spread, and the figure lies within; none is below `least` or above `most`.
     """
     pictures = len(counts)
     if pictures < 2 or counts.size > CELLS:
@@ -61,5 +67,5 @@ def resampled(counts: np.ndarray, figures: dict[str, Callable[[np.ndarray], np.n
     for name, figure in figures.items():
         value, drawn = float(figure(counts.sum(0, dtype=np.float64)[None])[0]), figure(totals)
         middle, half = 2 * value - float(drawn.mean()), Z95 * float(drawn.std())
-        found[name] = (max(0.0, min(value, middle - half)), min(100.0, max(value, middle + half)))
+        found[name] = (max(least, min(value, middle - half)), min(most, max(value, middle + half)))
     return found

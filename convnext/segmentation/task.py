@@ -52,6 +52,10 @@ class Segment:
         return "miou", "max"
 
     @property
+    def unit(self) -> str:
+        return "%"
+
+    @property
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 

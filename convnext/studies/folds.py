@@ -81,15 +81,17 @@ def summary(folder: Path, count: int) -> dict[str, Any]:
     """
     rows: list[dict[str, Any]] = []
     right: list[float] = []
-    name = ""
+    name, unit = "", "%"
     for number in range(1, count + 1):
         if _finished(path := folder / f"fold-{number}"):
             row = run_folder.result(path).evaluations[-1]
             name, judged = row["metric"], row[row["which"]]
-            right.append(judged["exact_match" if "exact_match" in judged else "top1"])
+            right += [judged[share] for share in ("exact_match", "top1") if share in judged][:1]
+            unit = row.get("unit", "%")
             rows.append({"fold": number, "judged": int(judged["count"]), name: row["value"], "run": str(path)})
     values = [row[name] for row in rows]
     found: dict[str, Any] = {"metric": name, "folds": rows, "mean": mean(values) if values else None}
+    found |= {} if unit == "%" else {"unit": unit}
     if len(values) > 1:
         found |= {"std": stdev(values), "interval": _interval(values, [row["judged"] for row in rows], right)}
     return found
@@ -100,12 +102,14 @@ def as_text(found: dict[str, Any], data: str) -> str:
     lines = [render(found["folds"], form="text"), ""]
     name, judged = found["metric"], sum(row["judged"] for row in found["folds"])
     low, high = found["interval"]
-    average = f"{name}: {found['mean']:.1f} % in the mean of {len(found['folds'])} folds"
+    percent = found.get("unit", "%") == "%"
+    value, places = (f"{found['mean']:.1f} %", 1) if percent else (f"{found['mean']:.4f}", 4)
+    average = f"{name}: {value} in the mean of {len(found['folds'])} folds"
     if len(found["folds"]) == 2:
         average += " (two say little of their spread: take --folds 5 for a narrower interval)"
     lines.append(
-        f"{average}, 95 % interval {low:.1f} to {high:.1f}; each of {judged:,} pictures was judged once, by a "
-        "model that did not learn from it, and chose nothing"
+        f"{average}, 95 % interval {low:.{places}f} to {high:.{places}f}; each of {judged:,} pictures was "
+        "judged once, by a model that did not learn from it, and chose nothing"
     )
     lines.append(
         "each run has its model; the one to use is trained once more, on all pictures, and will be about as "
@@ -116,11 +120,16 @@ def as_text(found: dict[str, Any], data: str) -> str:
 
 
 def _interval(values: list[float], judged: list[int], right: list[float]) -> tuple[float, float]:
-    """Of the mean of `values`; of so many pictures `judged` in each fold, `right` percent are wholly right."""
+    """Of the mean of `values`; of so many pictures `judged` in each fold, `right` percent are wholly right.
+
+    Empty where that can not be said of answers: then their spread alone speaks.
+    """
     from scipy.stats import t  # takes half a second to import
 
     count, middle = len(values), mean(values)
     half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 / count + 1 / (count - 1))
+    if not right:
+        return middle - half, middle + half
     low, high = max(0.0, middle - half), min(100.0, middle + half)
     hits = sum(share * n / 100 for share, n in zip(right, judged, strict=True))
     least, most = accuracy_interval(hits, sum(judged))

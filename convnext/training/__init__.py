@@ -28,6 +28,10 @@ class Task(Protocol):
         """The figure that decides which checkpoint is best."""
 
     @property
+    def unit(self) -> str:
+        """Of that figure: "%", or "" of one without."""
+
+    @property
     def steps_per_epoch(self) -> int: ...
 
     def batches(self, start: int, stop: int) -> Iterator[Sequence[MicroBatch]]:

@@ -266,14 +266,16 @@ class _Judge:
             which=which,
             best=better,
             chosen=self.choose,
+            **({} if task.unit == "%" else {"unit": task.unit}),
         )
         if run.is_main:  # last: a run that is killed before this evaluates once more
             record(state, self.folder)
         state.evaluated = True
         run.barrier()
-        average = f"  EMA {results['ema'][name]:6.2f}" if "ema" in results else ""
+        places = 2 if task.unit == "%" else 4
+        average = f"  EMA {results['ema'][name]:6.{places}f}" if "ema" in results else ""
         scores = (
-            f"{name} {results['raw'][name]:6.2f}{average}{' *' if better and self.choose else '  '}"
+            f"{name} {results['raw'][name]:6.{places}f}{average}{' *' if better and self.choose else '  '}"
             if judged
             else "saved"
         )

@@ -94,6 +94,11 @@ class Log:
         return (time.perf_counter() - self.began) / max(step - since, 1) * (self.total_steps - step)
 
 
+def figure(value: float, unit: str) -> str:
+    """A metric in its unit: percents to two places, what has no unit to four."""
+    return f"{value:.2f} %" if unit == "%" else f"{value:.4f}"
+
+
 def in_words(seconds: float) -> str:
     """A long time in its largest unit: "7 hours", "12 days"."""
     hours = seconds / 3600

@@ -14,6 +14,7 @@ from torch import nn
 from ..recipes.recipe import AdamW
 
 LayerId = Callable[[str], int]
+NETWORK = "network."  # before the names of a whole network in a model of a task
 HEADS = ("head.", "heads.", "fc.", "classifier.")  # how the classifiers of ours and of the baselines are called
 
 
@@ -58,8 +59,8 @@ Optimiser = torch.optim.Optimizer | CombinedOptimizer
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the classifier."""
-    return name.startswith(HEADS)
+    """Whether a parameter belongs to the head of a network, which may stand in a task's model."""
+    return name.removeprefix(NETWORK).startswith(HEADS)
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -115,7 +116,7 @@ def set_lr(optimiser: Optimiser, lr: float) -> None:
 
 
 def _layer_ids(model: nn.Module, settings: AdamW) -> tuple[LayerId, int]:
-    if settings.layer_decay is None or not hasattr(model, "layer_id"):
+    if settings.layer_decay is None or not hasattr(getattr(model, "body", model), "layer_id"):
         return (lambda name: 0), 0
 
     def layer_of(name: str) -> int:

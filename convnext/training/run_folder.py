@@ -33,7 +33,7 @@ ON_RESUMING = ("micro_batch", "eval_batch", "workers", "grad_checkpointing")  # 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a training run left: its folder, the published weights' metric in percent, and the rows of its log.
+    """What a training run left: its folder, the published weights' metric, and the rows of its log.
 
     The metric is that of the pictures that chose the weights, not a number where none were held out.
     """
@@ -50,6 +50,11 @@ class RunResult:
     def best(self) -> dict[str, Any]:
         """The row of the evaluation whose weights were published."""
         return [row for row in self.evaluations if row["best"]][-1]
+
+    @property
+    def unit(self) -> str:
+        """Of the metric: "%", or "" of one without."""
+        return str(self.best.get("unit", "%"))
 
     @property
     def choices(self) -> int:
@@ -77,27 +82,27 @@ class RunResult:
         on = "the validation pictures"
         if pictures:  # "these" are those that the page shows, and there the test pictures come first
             on = f"these {pictures:,} pictures" if self.test is None else f"the {pictures:,} validation pictures"
-        lines = []
+        unit, lines = self.unit, []
         if self.test is not None:
             lines.append(
-                f"test {self.test['metric']}: {self.test['value']:.2f} %, the published weights "
+                f"test {self.test['metric']}: {log.figure(self.test['value'], unit)}, the published weights "
                 f"on {self.test['count']:,} test pictures that chose nothing"
             )
         if best["value"] is None:
             lines.append(f"no picture was held out to judge on: the last weights are published ({weights})")
-        elif not best.get("chosen", True):
-            lines.append(f"last {best['metric']}: {best['value']:.2f} % on {on}, which chose nothing ({weights})")
+            return lines
+        name, value, last = best["metric"], *(log.figure(row["value"], unit) for row in (best, rows[-1]))
+        if not best.get("chosen", True):
+            lines.append(f"last {name}: {value} on {on}, which chose nothing ({weights})")
         elif len(rows) == 1:
-            lines.append(f"best {best['metric']}: {best['value']:.2f} %, the one evaluation on {on} ({weights})")
+            lines.append(f"best {name}: {value}, the one evaluation on {on} ({weights})")
         else:
-            value, last = best["value"], rows[-1]["value"]
-            of_all = f"best {best['metric']} of {len(rows)} evaluations on {on}"
-            lines.append(f"{of_all}: {value:.2f} % ({weights}); the last: {last:.2f} %")
+            lines.append(f"best {name} of {len(rows)} evaluations on {on}: {value} ({weights}); the last: {last}")
         return lines
 
     @property
     def comparisons(self) -> list[tuple[str, float]]:
-        """What simpler methods reach on the same data, in percent; empty where none was tried."""
+        """The metric that simpler methods reach on the same data; empty where none was tried."""
         rows = [row for row in self.history if row["kind"] == "comparison"]
         return [(row["method"], row["value"]) for row in rows]
 

@@ -126,7 +126,7 @@ class TaskSlice(Protocol):
     def evaluate(
         self, model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions
     ) -> dict[str, Any]:
-        """A model's figures on a data set, in percent."""
+        """A model's figures on a data set."""
 
     def predict(
         self, model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
