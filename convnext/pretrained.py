@@ -134,7 +134,8 @@ def _model_of(opened: Checkpoint) -> nn.Module:
     """A fresh network to be filled whole. Raises UserError where the file has no head, or not the one it describes."""
     variant = opened.described.variant
     if is_baseline(variant):
-        return build_baseline(variant, **baseline_settings(opened))
+        network: nn.Module = build_baseline(variant, **baseline_settings(opened))
+        return next((found for kind in all_slices() if (found := kind.recognise(opened, network))), network)
     arch, settings = as_described(opened)
     held = by_shapes(opened)[1]["num_classes"]
     maps = settings.get("features_only") or settings.get("out_norms")
@@ -145,7 +146,7 @@ def _model_of(opened: Checkpoint) -> nn.Module:
             f"train from it with --weights {opened.source}, which makes a head"
         )
     network = build_backbone(arch, settings)
-    whole = next((found for kind in all_slices() if (found := kind.recognise(opened.weights, network))), None)
+    whole = next((found for kind in all_slices() if (found := kind.recognise(opened, network))), None)
     if whole is None and opened.described.kind:
         raise UserError(
             f"{opened.source} says that it is a {opened.described.kind} and lacks what tells the classes, so it would "

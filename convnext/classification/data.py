@@ -6,7 +6,6 @@ pixels), `native` (a built-in set's name, else None), `len()` and `[i] -> Sample
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -16,19 +15,10 @@ from ..data import folders
 from ..data.folders import scan
 from ..data.images import readable
 from ..data.learned import UNTOLD, Learned, to_judge
-from ..data.source import (
-    FileReader,
-    Label,
-    Source,
-    as_given,
-    kept_for_the_end,
-    listed,
-    relabelled,
-    remarks_on,
-    typical_size,
-)
+from ..data.source import FileReader, Label, Source, as_given, kept_for_the_end, listed, relabelled, remarks_on
 from ..data.splits import Split, Splits, fingerprint
 from ..errors import UserError
+from ..image_level.hold_out import all_learned, by_hash, held_out, pictures_of, require_both
 from ..image_level.table import find_table
 from . import builtin
 from .builtin import NATIVE
@@ -122,7 +112,7 @@ def open_fold(
     held: list[int] = []
     before = 0
     for mine in [list(range(len(whole)))] if whole.multi_label else groups:
-        ordered = _by_hash(whole.ids, mine, 0)
+        ordered = by_hash(whole.ids, mine, 0)
         held += [i for place, i in enumerate(ordered, before) if place % folds == fold - 1]
         before += len(mine)
     train, val = sorted(set(range(len(whole))) - set(held)), sorted(held)
@@ -228,12 +218,12 @@ def _split(
     members: list[list[int]] = [[] for _ in whole.classes]
     for i, label in enumerate(whole.labels):
         members[label].append(i)  # type: ignore[index]  # folders have one label an image
-    held = {i for mine in members for i in _held_out(whole.ids, mine, fraction, seed)}
+    held = {i for mine in members for i in held_out(whole.ids, mine, fraction, seed)}
     if not held and fraction:
         raise UserError(f"{readable(name)} has one image a class; nothing can be held out to measure on, so add images")
     train, val = [i for i in range(len(whole)) if i not in held], sorted(held)
     share = f"no {lacking}, so {len(val):,} of {len(whole):,} images are held out, {_evenly(whole, members, fraction)}"
-    note = f"{readable(name)}: {share if held else _all_learned(len(whole))}{kept_for_the_end(test)}{remarks_on(whole)}"
+    note = f"{readable(name)}: {share if held else all_learned(len(whole))}{kept_for_the_end(test)}{remarks_on(whole)}"
     return Splits(whole.take(train), whole.take(val), name, note, test)
 
 
@@ -247,45 +237,18 @@ def _evenly(whole: Source, members: Sequence[Sequence[int]], fraction: float) ->
         said = (
             f"alike in {classes - len(alone)} of {classes} classes: {listed(alone)} {them} learned from and not judged"
         )
-    held = sum(len(_held_out(whole.ids, mine, fraction, 0)) for mine in members) / len(whole)
+    held = sum(len(held_out(whole.ids, mine, fraction, 0)) for mine in members) / len(whole)
     if not fraction / FAR_OFF <= held <= fraction * FAR_OFF:
         said += f" ({100 * held:.3g} % where {100 * fraction:.3g} % was asked for: "
         said += "every class gives at least one image and keeps one)"
     return said
 
 
-def _all_learned(count: int) -> str:
-    return f"all {count:,} images are learned from, so nothing says which weights are best: the last ones are published"
-
-
-def _held_out(ids: Sequence[str], members: Sequence[int], fraction: float, seed: int) -> list[int]:
-    """The members whose names hash lowest; each name's rank is its own affair, so other files hardly move it."""
-    if not 0 <= fraction < 1:
-        raise UserError(f"val_fraction {fraction} must be at least 0 (learn from all) and below 1")
-    if not fraction:
-        return []
-    count = min(len(members) - 1, max(1, round(fraction * len(members))))
-    return _by_hash(ids, members, seed)[: max(0, count)]
-
-
-def _by_hash(ids: Sequence[str], members: Sequence[int], seed: int) -> list[int]:
-    return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())
-
-
 def _in_table(root: Path, path: Path) -> tuple[Source, LabelTable]:
     """All pictures of a table, and the table."""
     table = read_table(path, root)
-    if missing := [one for one in table.paths if not os.path.isfile(root / one)]:
-        raise UserError(f"{path} names files that are not in {readable(root)}: {listed(missing)}")
     labels: tuple[Label, ...] = tuple(one for (one,) in table.labels) if table.single else table.labels
-    whole = Source(
-        table.classes,
-        labels,
-        tuple(map(readable, table.paths)),
-        FileReader(root, table.paths),
-        typical_size(root, table.paths),
-        multi_label=not table.single,
-    )
+    whole = replace(pictures_of(root, path, table.paths, table.classes, labels), multi_label=not table.single)
     return whole, table
 
 
@@ -309,14 +272,12 @@ def _labelled_by_csv(root: Path, path: Path, fraction: float, seed: int, test_ch
                 "split column" if splits is None else "row marked as val",
             )
             return replace(parts, note=f"{parts.note} {read}")
-        held = set(_held_out(whole.ids, others, fraction, seed))
+        held = set(held_out(whole.ids, others, fraction, seed))
     train, val = sorted(set(everyone) - held - tested), sorted(held)
-    if not train or (not val and fraction):
-        lack = "validation" if train else "training"
-        raise UserError(f"{path} leaves the {lack} split empty; mark rows as train and val in its split column")
+    require_both(path, train, val, fraction)
     kind = f"in {len(whole.classes)} classes" if table.single else f"any of {len(whole.classes)} labels each"
     note = f"{len(train):,} training and {len(val):,} validation images, {kind}"
-    note = f"{readable(root)}: {note if val else _all_learned(len(train))} {read}{kept_for_the_end(test)}"
+    note = f"{readable(root)}: {note if val else all_learned(len(train))} {read}{kept_for_the_end(test)}"
     return Splits(whole.take(train), whole.take(val), str(root), note, test)
 
 

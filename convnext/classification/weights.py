@@ -12,7 +12,6 @@ from ..data.preprocess import Preprocess
 from ..models.task_model import TaskModel
 from ..weights.backbone import backbone_weights, load_backbone, shape_of
 from ..weights.checkpoint import Checkpoint
-from ..weights.keymaps import Weights
 
 DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
 
@@ -24,7 +23,7 @@ def holds(model: nn.Module) -> bool:
     return not isinstance(model, TaskModel)
 
 
-def recognise(weights: Weights, backbone: nn.Module) -> nn.Module | None:
+def recognise(opened: Checkpoint, network: nn.Module) -> nn.Module | None:
     """The network itself is the model, so there is none around it."""
     return None
 

@@ -14,16 +14,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture. `label` is a class index, or for multi-label data a tuple of class indices."""
+    """One labelled picture: `label` is a class index, of several labels a tuple of these, or a tuple of numbers."""
 
     image: Image.Image  # RGB, upright
-    label: int | tuple[int, ...]
+    label: int | tuple[int, ...] | tuple[float, ...]
     id: str  # stable name: the path below the data folder, or "digits/17"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`targets` is (N,) class indices or (N, K) soft or multi-hot labels; `ids` lets any failure name its files."""
+    """`targets` is (N,) class indices, or (N, K) soft labels or numbers; `ids` lets any failure name its files."""
 
     images: Tensor  # (N, 3, H, W) float32, normalised
     targets: Tensor

@@ -56,6 +56,7 @@ class FolderReport:
     problems: list[Problem]
     unit: str = "images"  # what is counted: of annotated pictures, their "objects"
     images: dict[str, int] | None = None  # of each split, where it is not what is counted
+    called: tuple[str, str] = ("class", "classes")  # what the counts are of
 
     @property
     def ok(self) -> bool:
@@ -81,18 +82,18 @@ def _table(report: FolderReport) -> list[str]:
     amounts = report.images or {split: sum(counts.values()) for split, counts in report.counts.items()}
     totals = ", ".join(f"{amount:,} {split}" for split, amount in amounts.items())
     unit = report.unit if report.images is None else "images"
-    kinds = f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
+    kinds = f"{len(classes)} {report.called[len(classes) != 1]}"
     lines = [f"{report.name}: {sum(amounts.values()):,} {unit} ({totals or 'no splits'}) in {kinds}", ""]
     if not classes:
         return lines
     if report.images is not None:
-        lines[1:1] = [f"of each class the {report.unit}:"]
+        lines[1:1] = [f"of each {report.called[0]} the {report.unit}:"]
     if len(classes) > ROWS:
         size = {name: sum(counts.get(name, 0) for counts in report.counts.values()) for name in classes}
         ranked = sorted(classes, key=lambda name: (-size[name], name))
         classes = [*ranked[: ROWS // 2], "", *ranked[-ROWS // 2 :]]
-    wide = max([len("class"), *map(len, classes)])
-    lines.append(f"{'class':{wide}}" + "".join(f"{split:>10}" for split in splits))
+    wide = max([len(report.called[0]), *map(len, classes)])
+    lines.append(f"{report.called[0]:{wide}}" + "".join(f"{split:>10}" for split in splits))
     for name in classes:
         cells = [f"{report.counts[split].get(name, 0):>10,}" for split in splits]
         lines.append(f"{name:{wide}}" + "".join(cells) if name else "…")

@@ -27,7 +27,7 @@ SHOWN = 3  # bad files named in a message; `check` lists them all
 
 DRAWN = "formulas"  # the built-in set whose pictures are made by formula (convnext/formulas)
 
-Label = int | tuple[int, ...]
+Label = int | tuple[int, ...] | tuple[float, ...]  # a class, several of them, numbers
 
 
 class Reader(Protocol):
@@ -92,7 +92,7 @@ class Source:
         counts = [0] * len(self.classes)
         for label in self.labels:
             for one in label if isinstance(label, tuple) else (label,):
-                counts[one] += 1
+                counts[int(one)] += 1
         return counts
 
 
@@ -141,7 +141,7 @@ def relabelled(source: Source, classes: Sequence[str] | None) -> Source:
     if unknown := [name for name in source.classes if name not in place]:
         raise UserError(f"the checkpoint does not know the class {listed(unknown)}; it knows {listed(list(classes))}")
     new = [place[name] for name in source.classes]
-    labels = tuple(tuple(sorted(new[x] for x in y)) if isinstance(y, tuple) else new[y] for y in source.labels)
+    labels = tuple(tuple(sorted(new[int(x)] for x in y)) if isinstance(y, tuple) else new[y] for y in source.labels)
     return replace(source, classes=tuple(classes), labels=labels)
 
 

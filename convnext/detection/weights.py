@@ -46,10 +46,10 @@ def holds(model: nn.Module) -> bool:
     return isinstance(model, Detector)
 
 
-def recognise(weights: Weights, backbone: nn.Module) -> Detector | None:
-    """A fresh detector of the shape of `weights` on a backbone of theirs; None when they are not a detector's."""
-    found = kind_of(weights)
-    return build_detector(found[0], backbone, found[1]) if found else None  # type: ignore[arg-type]
+def recognise(opened: Checkpoint, network: nn.Module) -> Detector | None:
+    """A fresh detector of the shape of a checkpoint on a backbone of its; None when it is not a detector's."""
+    found = kind_of(opened.weights)
+    return build_detector(found[0], network, found[1]) if found else None  # type: ignore[arg-type]
 
 
 def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:

@@ -18,6 +18,7 @@ import numpy as np
 from .. import files
 from ..errors import UserError
 from ..training.log import read
+from .intervals import WITHOUT_PERCENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ CELL = np.array([47, 111, 222]) / 255  # of the confusion matrix, made transpare
 
 METRICS = {  # as axes call them
     "top1": "top-1", "macro_f1": "macro F1", "box_ap": "AP", "mask_ap": "AP", "box_ap50": "AP50", "miou": "mIoU",
-    "aacc": "pixel accuracy",
+    "aacc": "pixel accuracy", "r2": "R²",
 }  # fmt: skip
 
 
@@ -69,36 +70,37 @@ def curves(rows: Sequence[dict[str, Any]], metric: str, metric_label: str) -> li
     if evals:
         figures.append(_metric_curve(evals, metric, metric_label))
     if train:
-        with _page_style("lr"):
-            figure, axes = _figure("epoch", "learning rate")
+        with page_style("lr"):
+            figure, axes = figure_of("epoch", "learning rate")
             axes.plot(_column(train, "epoch"), _column(train, "lr"), color=RAW, marker=_marker(train))
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", scilimits=(-2, 3))
-            figures.append(_svg(figure))
+            figures.append(as_svg(figure))
     return figures
 
 
 def _loss_curve(train: list[dict[str, Any]], evals: list[dict[str, Any]]) -> str:
-    with _page_style("loss"):
-        figure, axes = _figure("epoch", "loss")
+    with page_style("loss"):
+        figure, axes = figure_of("epoch", "loss")
         epochs, losses = _column(train, "epoch"), _column(train, "loss")
         axes.plot(epochs, losses, color=TRAIN, marker=_marker(train), label="training")
         _raw_and_ema(axes, evals, "loss")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _metric_curve(evals: list[dict[str, Any]], metric: str, label: str) -> str:
-    with _page_style(metric):
-        figure, axes = _figure("epoch", label)
+    with page_style(metric):
+        figure, axes = figure_of("epoch", label)
         _raw_and_ema(axes, evals, metric)
         best = [row for row in evals if row.get("best")]
         if best:
             value = best[-1][best[-1]["which"]][metric]
             name = "best" if best[-1].get("chosen", True) else "published"  # the last, where nothing was to choose
-            axes.plot(best[-1]["epoch"], value, "o", color=INK, markersize=4, label=f"{name}: {value:.1f}")
+            shown = f"{value:.3f}" if metric in WITHOUT_PERCENT else f"{value:.1f}"
+            axes.plot(best[-1]["epoch"], value, "o", color=INK, markersize=4, label=f"{name}: {shown}")
         axes.legend(frameon=False, loc="lower right")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _raw_and_ema(axes: Axes, evals: list[dict[str, Any]], name: str) -> None:
@@ -124,8 +126,8 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:
     cells = np.dstack([np.broadcast_to(CELL, (*shares.shape, 3)), strength])
     named = len(classes) <= LABELS_UP_TO
     side = max(WIDTH, 1.2 + 0.19 * len(classes)) if named else 5.0
-    with _page_style("confusion"):
-        figure, axes = _figure("predicted", "true", (side, side))
+    with page_style("confusion"):
+        figure, axes = figure_of("predicted", "true", (side, side))
         axes.imshow(cells, interpolation="none")
         axes.grid(False)
         for edge in axes.spines.values():
@@ -145,7 +147,7 @@ def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> str:
             for place, text in np.ndenumerate(texts):
                 colour = "white" if shares[place] > 0.4 else INK
                 axes.text(place[1], place[0], text, ha="center", va="center", color=colour, fontsize=7)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _cell_texts(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -157,15 +159,15 @@ def _cell_texts(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 def precision_recall(curves: dict[str, np.ndarray]) -> str:
     """Precision at 101 recalls from 0 to 1, mean over classes, by name -> SVG."""
-    with _page_style("precision"):
-        figure, axes = _figure("recall", "precision")
+    with page_style("precision"):
+        figure, axes = figure_of("recall", "precision")
         for (name, values), style in zip(curves.items(), ("-", "--", "-", "--"), strict=False):
             colour = RAW if name.startswith("box") else EMA
             axes.plot(np.linspace(0, 1, len(values)), values, style, color=colour, label=name)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.legend(frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def reliability(bins: np.ndarray) -> str:
@@ -173,7 +175,7 @@ def reliability(bins: np.ndarray) -> str:
     count, _, correct = bins
     edges = np.linspace(0, 1, len(count) + 1)
     filled = count > 0
-    with _page_style("reliability"):
+    with page_style("reliability"):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.2, 4.4), layout="constrained")
@@ -185,7 +187,7 @@ def reliability(bins: np.ndarray) -> str:
         figure.legend(frameon=False, loc="outside upper left", ncols=2)
         bottom.bar(centres, 100 * count[filled] / count.sum(), width, color=TRAIN)
         bottom.set(xlabel="confidence", ylabel="% of all")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def plot_curves(logs: dict[str, Path | tuple[Path, str]], out: Path) -> Path:
@@ -204,9 +206,11 @@ def plot_curves(logs: dict[str, Path | tuple[Path, str]], out: Path) -> Path:
         for name, path in logs.items():
             minutes, epochs, values, metric = _evaluations(*(path if isinstance(path, tuple) else (path,)))
             metrics.add(METRICS.get(metric, metric))
+            plain = metric in WITHOUT_PERCENT
+            unit = "" if plain else ", %"
             for axes, x in ((by_time, minutes), (by_epoch, epochs)):
-                axes.plot(x, values, label=f"{name}: {max(values):.1f}")
-        by_time.set(xlabel="minutes", ylabel=f"validation {', '.join(sorted(metrics))}, %")
+                axes.plot(x, values, label=f"{name}: {max(values):.{3 if plain else 1}f}")
+        by_time.set(xlabel="minutes", ylabel=f"validation {', '.join(sorted(metrics))}{unit}")
         by_epoch.set(xlabel="epochs")
         for text in by_epoch.legend(frameon=False, loc="lower right").get_texts():
             text.set_parse_math(False)
@@ -254,7 +258,7 @@ _PAGE_STYLE: dict[Any, Any] = {
 
 
 @contextlib.contextmanager
-def _page_style(name: str) -> Iterator[None]:
+def page_style(name: str) -> Iterator[None]:
     """Figures made and written in here match the page; `name` keeps the ids of several figures on it apart."""
     import matplotlib
 
@@ -262,7 +266,7 @@ def _page_style(name: str) -> Iterator[None]:
         yield
 
 
-def _figure(x: str, y: str, size: tuple[float, float] = (WIDTH, 0.7 * WIDTH)) -> tuple[Figure, Axes]:
+def figure_of(x: str, y: str, size: tuple[float, float] = (WIDTH, 0.7 * WIDTH)) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -271,7 +275,7 @@ def _figure(x: str, y: str, size: tuple[float, float] = (WIDTH, 0.7 * WIDTH)) ->
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
     """The bare <svg> element, as wide as its place, in the page's font and colours."""
     buffer = io.StringIO()
     with warnings.catch_warnings():

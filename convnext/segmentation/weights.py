@@ -35,12 +35,13 @@ def holds(model: nn.Module) -> bool:
     return isinstance(model, Segmenter)
 
 
-def recognise(weights: Weights, backbone: nn.Module) -> Segmenter | None:
-    """A fresh segmenter of the shape of `weights` on a backbone of theirs; None when they are not a segmenter's."""
+def recognise(opened: Checkpoint, network: nn.Module) -> Segmenter | None:
+    """A fresh segmenter of the shape of a checkpoint on a backbone of its; None when it is not a segmenter's."""
+    weights = opened.weights
     if not (classes := _entry(weights, CLASSIFIERS)) or not (width := _entry(weights, (WIDTH,))):
         return None
     auxiliary = any("auxiliary_head." in name for name in weights)
-    return build_segmenter(backbone, len(weights[classes]), len(weights[width]), auxiliary)  # type: ignore[arg-type]
+    return build_segmenter(network, len(weights[classes]), len(weights[width]), auxiliary)  # type: ignore[arg-type]
 
 
 def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:

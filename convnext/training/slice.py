@@ -103,8 +103,8 @@ class TaskSlice(Protocol):
     def holds(self, model: nn.Module) -> bool:
         """Whether a model is one of this task's."""
 
-    def recognise(self, weights: Weights, backbone: nn.Module) -> nn.Module | None:
-        """A fresh model of the shape of `weights` around a network of theirs; None where they are another task's."""
+    def recognise(self, opened: Checkpoint, network: nn.Module) -> nn.Module | None:
+        """A fresh model of the shape of a checkpoint around a network of its; None where it is another task's."""
 
     def load(
         self, model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool
