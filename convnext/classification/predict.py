@@ -5,32 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..catalog.class_lists import as_folders_name_them
-from ..data.images import explained, open_image, readable
-from ..data.preprocess import Preprocess, views
+from ..data.preprocess import Preprocess
 from ..data.source import Source, relabelled
 from ..data.splits import Split
 from ..errors import UserError
+from ..image_level.predict import NO_ANSWER, answered, require_pictures, views_of
 from ..models.task_model import TaskModel
 from ..recipes.recipe import Recipe
 from ..training import runtime
 from ..training.run_folder import learned_by
-from ..training.runtime import Runtime
 from ..training.slice import EvaluateOptions, PredictOptions, Rows
 from ..weights.metadata import groups_of
 from .data import open_for_judging
 from .metrics import SMALLEST, class_rows, of_classifier, of_labels
 from .task import Classify, class_probabilities
-
-CPU_BATCH, DEVICE_BATCH = 8, 64  # pictures that are answered at once: more are no faster on a CPU, and answers wait
-NO_ANSWER = "{} gives answers that are no numbers, so its weights are damaged; fetch or save it again"
 
 
 @dataclass(frozen=True)
@@ -75,9 +71,7 @@ def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, option
         options.say(note)
     with runtime.start_judging(model, options.precision, options.say) as run:
         recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="bce" if source.multi_label else "softmax")
-        flip, crops = options.flip, options.crops
-        several = Views(preprocess, flip, crops) if flip or crops > 1 else None
-        count = crops * (2 if flip else 1)
+        several, count = views_of(preprocess, options)
         task = Classify(
             source, source, recipe, preprocess, run, eval_batch=options.batch_size, views=several, views_each=count
         )
@@ -138,27 +132,7 @@ def predict(model: Any, checkpoint: str | Path, paths: Sequence[str], options: P
     Raises UserError, before anything is answered, for a model that names no class.
     """
     require_classifier(model, checkpoint)
-    return _answers(model, paths, options)
-
-
-def _answers(model: Any, paths: Sequence[str], options: PredictOptions) -> Iterator[Prediction]:
-    with runtime.start_judging(model, options.precision, options.say) as run:
-        model = model.to(run.device).eval()
-        size = options.batch_size or (CPU_BATCH if run.device.type == "cpu" else DEVICE_BATCH)
-        for i in range(0, len(paths), size):
-            yield from _predict_batch(model, paths[i : i + size], options.top, run)
-
-
-@dataclass(frozen=True)
-class Views:
-    """Several views of one image, (V, 3, S, S); a class so that loader processes can be sent it."""
-
-    preprocess: Preprocess
-    flip: bool
-    crops: int
-
-    def __call__(self, image: Any) -> Tensor:
-        return views(image, self.preprocess, flip=self.flip, crops=self.crops)
+    return answered(model, paths, options, partial(_named, model, options.top), unreadable)
 
 
 def require_classifier(model: Any, checkpoint: str | Path) -> None:
@@ -167,8 +141,7 @@ def require_classifier(model: Any, checkpoint: str | Path) -> None:
         raise UserError(f"{checkpoint} is a {type(model).__name__.lower()}; this needs a classifier")
     if not model.num_classes or getattr(model, "dense", False):
         raise UserError(f"{checkpoint} has no classifier, so it names no classes; train one with --weights")
-    if model.in_chans != 3:
-        raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
+    require_pictures(model, checkpoint)
 
 
 def _several(model: Any, *, default: bool) -> bool:
@@ -176,27 +149,14 @@ def _several(model: Any, *, default: bool) -> bool:
     return model.metadata["task"] == "multi_label" if "task" in model.metadata else default
 
 
-def _predict_batch(model: Any, paths: Sequence[str], top: int, run: Runtime) -> list[Prediction]:
-    preprocess = Preprocess.from_dict(model.preprocess)
-    tensors: dict[str, Tensor] = {}
-    results: dict[str, Prediction] = {}
-    for path in paths:
-        try:
-            with explained(readable(path)):
-                tensors[path] = preprocess(open_image(path, name=path, levels=preprocess.levels))
-        except UserError as error:
-            results[path] = Prediction(path, (), str(error))
-    if tensors:
-        batch = torch.stack(list(tensors.values())).to(run.device, memory_format=torch.channels_last)
-        with torch.inference_mode(), run.autocast():
-            logits = model(batch).float().cpu()
-        if not bool(logits.isfinite().all()):
-            raise UserError(NO_ANSWER.format(model.load_report.source))
-        several = _several(model, default=False)
-        groups = groups_of(model.metadata, model.num_classes, model.load_report.source)
-        probabilities = class_probabilities(logits, several=several, groups=groups)
-        values, indices = probabilities.topk(min(top, probabilities.shape[1]))
-        for path, row, places in zip(tensors, values.tolist(), indices.tolist(), strict=True):
-            names = [model.classes[i] if model.classes else str(i) for i in places]
-            results[path] = Prediction(path, tuple(zip(names, row, strict=True)))
-    return [results[path] for path in paths]
+def _named(model: Any, top: int, paths: Sequence[str], logits: Tensor) -> list[Prediction]:
+    """The most probable classes of each picture, by name."""
+    several = _several(model, default=False)
+    groups = groups_of(model.metadata, model.num_classes, model.load_report.source)
+    probabilities = class_probabilities(logits, several=several, groups=groups)
+    values, indices = probabilities.topk(min(top, probabilities.shape[1]))
+    found = []
+    for path, row, places in zip(paths, values.tolist(), indices.tolist(), strict=True):
+        names = [model.classes[i] if model.classes else str(i) for i in places]
+        found.append(Prediction(path, tuple(zip(names, row, strict=True))))
+    return found

@@ -38,16 +38,15 @@ def from_weights(given: Recipe, settings: dict[str, Any]) -> tuple[Recipe, list[
     named = settings.get("model")
     size = parse_name(named).variant if named and ":" not in named else None
     found = starting_point(weights, size or (None if given.model == "auto" else given.model))
+    given, freed = everyday.suited(given, found.pictures)
+    learns_all = learns_all and given.derive in everyday.LEARNS_ALL
     start = [
         everyday.Choice(name, value, "the weights' own")
         for name, value in found.settings.items()
         if name not in settings and (not learns_all if name == "image_size" else named is None)
     ]
     settings |= {choice.field: choice.value for choice in start}
-    if given.derive == "finetune":
-        given, freed = everyday.after_few(given, found.pictures)
-        start = freed + start
-    return given, start
+    return given, freed + start
 
 
 def require_batch(resolved: Recipe, images: int, run: Runtime) -> None:

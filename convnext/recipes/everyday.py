@@ -87,13 +87,13 @@ RECIPES: dict[str, Recipe] = {
 LEARNS_ALL = ("classify", "scratch")  # the recipes for networks that are still to learn to see
 
 
-def after_few(given: Recipe, pictures: int | None) -> tuple[Recipe, list[Choice]]:
-    """How `finetune` goes on from weights that have learned from few pictures: as `classify` does. None: not known.
+def suited(given: Recipe, pictures: int | None) -> tuple[Recipe, list[Choice]]:
+    """The recipe that goes on from weights that have learned from so many pictures; None: not known, as of released.
 
-    Weights of a million photographs know more than a folder can teach them, and are kept near to where they are. Those
+    `finetune` goes on from those of few as `classify` does. Weights of a million photographs know more than a folder can teach them, and are kept near to where they are. Those
     of a few hundred pictures do not: held back as much they stayed at 20.8 %, free they reached 100 (docs/LOG.md).
     """
-    if pictures is None or pictures >= KNOWS_FROM:
+    if given.derive != "finetune" or pictures is None or pictures >= KNOWS_FROM:
         return given, []
     why = f"the weights have learned from {pictures:,} pictures: all of the network goes on learning, at full rates"
     free = replace(RECIPES["classify"], name=given.name, weights=given.weights)
@@ -257,7 +257,7 @@ def _mirror(recipe: Recipe, facts: Facts) -> Made:
 
 
 def _augment(recipe: Recipe, facts: Facts) -> Made:
-    if recipe.derive == "finetune" and facts.images < FEW_IMAGES:
+    if recipe.derive == "finetune" and facts.images < FEW_IMAGES and recipe.task == "classify":
         why = f"{facts.images:,} images: the weights have seen enough variety, gentle changes keep what they know"
         return {"augment.randaugment": (5.0, why), "augment.erase": (0.0, why)}
     if recipe.derive not in LEARNS_ALL:
