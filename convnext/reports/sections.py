@@ -13,7 +13,7 @@ Tile = tuple[str, str, str]  # label, value, what it says
 
 def score(label: str, value: float, how: str, said: Sequence[str], scale: str = "", unit: str = "%") -> str:
     """The main figure, `how` it is meant (HTML), and sentences on how good it is; `scale` lies between."""
-    written = f"{value:.1f}<small>{THIN}%</small>" if unit == "%" else f"{value:.3f}"
+    written = f"{value:.1f}<small>{THIN}%</small>" if unit == "%" else f"{value:.4f}"
     return (
         f'<div><p class="eyebrow">{label}</p><div class="score">{written}</div>{scale}'
         f'<p class="how">{how}</p>{"".join(note(escaped(line)) for line in said)}</div>'

@@ -22,7 +22,7 @@ from convnext.errors import UserError
 from convnext.formulas import source
 from convnext.pretrained import from_pretrained
 from convnext.recipes import RECIPES
-from convnext.recipes.everyday import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, after_few, derive
+from convnext.recipes.everyday import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, derive, suited
 from convnext.weights.backbone import create_model, starting_point
 from convnext.weights.metadata import groups_of
 
@@ -90,11 +90,11 @@ def test_where_it_does_not_help_training_is_from_scratch(changes: dict[str, Any]
 def test_weights_of_few_pictures_go_on_learning_at_full_rates() -> None:
     """Held back as weights of a million photographs are, they stayed at 20.8 % where free they reached 100."""
     given = RECIPES["finetune"]
-    free, said = after_few(given, 1_300)
+    free, said = suited(given, 1_300)
     assert (free.derive, free.name) == ("classify", "finetune")
     assert "1,300 pictures" in str(said[0])
     for pictures in (KNOWS_FROM, None):
-        assert after_few(given, pictures) == (given, [])
+        assert suited(given, pictures) == (given, [])
 
 
 def test_released_weights_are_looked_for_at_the_size_that_was_named(
