@@ -204,6 +204,10 @@ def load_backbone(
     model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool
 ) -> LoadReport:
     """Loads a checkpoint into a network of ours or a baseline: its weights, adapted where they need not agree."""
+    if beside := [name for name in opened.described.beside if name in opened.weights]:
+        rest = {name: value for name, value in opened.weights.items() if name not in beside}
+        note = f"{some(beside)} left out: for the task that the file was made for"
+        opened = replace(opened, weights=rest, notes=(*opened.notes, note))
     if not isinstance(model, Backbone):
         if rows is not None:
             raise UserError(f"the head of {opened.source} cannot be cut to rows: only a ConvNeXt's can; leave out rows")

@@ -39,6 +39,7 @@ class Described:
     category_ids: list[int] | None = None
     mask_coding: dict[str, Any] | None = None
     preprocess: dict[str, Any] | None = None
+    beside: tuple[str, ...] = ()  # entries that stand beside the network's, for the task that the file was made for
 
 
 def described(metadata: Mapping[str, str], where: str) -> Described:
@@ -52,8 +53,9 @@ def described(metadata: Mapping[str, str], where: str) -> Described:
     coding = _coding(metadata, where)
     _json(metadata, "data", where, dict)
     kind = next((kind for kind in ("detector", "segmenter") if kind in metadata), "")
+    beside = tuple(map(str, _json(metadata, "beside", where, list) or ()))
     return Described(
-        variant, kind, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess
+        variant, kind, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess, beside
     )
 
 
