@@ -89,7 +89,7 @@ def _chosen(columns: list[str], row: Row, table: Path, number: int) -> set[str]:
     for column in columns:
         cell = row[column].strip().lower()
         if cell not in YES_NO:
-            hint = "; for one class a picture call the column 'label'"
+            hint = "; for one class a picture call the column 'label', for numbers add --recipe regress"
             raise UserError(f"row {number} of {table}: {column!r} is {row[column]!r}, expected 0 or 1{hint}")
         if YES_NO[cell]:
             chosen.add(column)
