@@ -106,6 +106,31 @@ def masked(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def measured(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of plain pictures with noise and a labels.csv: how bright each is, and how red.
+
+    Of every seventh picture the second number is missing.
+    """
+
+    def make(name: str = "numbers", count: int = 40, size: int = 16, split: bool = False) -> Path:
+        rng = np.random.default_rng(0)
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = ["path,brightness,redness" + (",split" if split else "")]
+        for i in range(count):
+            level = rng.uniform(30, 220, 3)
+            pixels = np.clip(rng.normal(level, 12, (size, size, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+            red = "" if i % 7 == 6 else f"{level[0] - level[2]:.3f}"
+            part = ("," + ("val" if i % 4 == 3 else "train")) if split else ""
+            rows.append(f"{i:03d}.png,{level.mean() / 255:.4f},{red}{part}")
+        (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+        return folder
+
+    return make
+
+
+@pytest.fixture
 def many(tmp_path: Path) -> Path:
     """601 pictures with masks of two classes, and a third class in one of the masks."""
     root = tmp_path / "many"
@@ -171,6 +196,13 @@ def tiny_detection() -> dict[str, Any]:
 def tiny_masks() -> dict[str, Any]:
     """Settings of a segmenter and a run that take seconds."""
     return TINY_DENSE | {"steps": 6, "segmentation.channels": 16, "eval_every": 1, "save_every": 1}
+
+
+@pytest.fixture
+def tiny_numbers(tiny: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a regressor and a run that take a second."""
+    unread = ("augment.mixup", "augment.cutmix", "augment.randaugment", "augment.erase")
+    return {name: value for name, value in tiny.items() if name not in unread} | {"weights": None}
 
 
 @pytest.fixture

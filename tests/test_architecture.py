@@ -32,7 +32,7 @@ LEVELS = (
     ("weights",),
     ("training",),
     ("reports", "dense", "image_level"),
-    ("classification", "detection", "segmentation"),
+    ("classification", "regression", "detection", "segmentation"),
     ("tasks",),
     ("pretrained",),
     ("robustness", "paper", "studies", "export"),
@@ -152,7 +152,7 @@ def test_imports_go_one_way(module: str) -> None:
     assert upwards == set()
 
 
-SLICES = ("classification", "detection", "segmentation")
+SLICES = ("classification", "regression", "detection", "segmentation")
 ASK_FOR_SLICES = ("tasks", "pretrained", "robustness", "paper", "export", "api", "commands")  # and slices themselves
 
 
@@ -163,8 +163,8 @@ def test_a_slice_is_imported_by_no_other_and_by_few(module: str) -> None:
     assert used - allowed == set()
 
 
-TASK_NAMES = {"classify", "detect", "segment"}
-MODELS_OF_TASKS = {"Detector", "Segmenter", "DenseModel"}
+TASK_NAMES = {"classify", "regress", "detect", "segment"}
+MODELS_OF_TASKS = {"Detector", "Segmenter", "DenseModel", "Regressor", "TaskModel"}
 ROOMS_OF_TASKS = (*SLICES, "tasks", "recipes")
 
 

@@ -81,19 +81,32 @@ RECIPES: dict[str, Recipe] = {
         optim=AdamW(lr=PROBE_LR, weight_decay=1e-4),
         augment=Augment(scale=(0.5, 1.0), randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0),
     ),
+    # A number may depend on all of a picture: a count on its border, an angle on its sides, a share on its colours. So
+    # pictures stay as they are; who knows that a mirror changes nothing sets augment.hflip=0.5.
+    "regress": replace(
+        SCRATCH, name="regress", task="regress", derive="regress", weights=STARTER,
+        augment=Augment(crop="none", hflip=0.0, randaugment=0.0, erase=0.0, mixup=0.0, cutmix=0.0, smoothing=0.0),
+    ),
 }  # fmt: skip
 
 
-LEARNS_ALL = ("classify", "scratch")  # the recipes for networks that are still to learn to see
+LEARNS_ALL = ("classify", "scratch", "regress")  # the recipes for networks that are still to learn to see
 
 
 def suited(given: Recipe, pictures: int | None) -> tuple[Recipe, list[Choice]]:
     """The recipe that goes on from weights that have learned from so many pictures; None: not known, as of released.
 
-    `finetune` goes on from those of few as `classify` does. Weights of a million photographs know more than a folder can teach them, and are kept near to where they are. Those
-    of a few hundred pictures do not: held back as much they stayed at 20.8 %, free they reached 100 (docs/LOG.md).
+    `finetune` goes on from those of few as `classify` does, and `regress` from those of many as `finetune`: weights of
+    a million photographs know more than a folder can teach them, and are kept near to where they are. Those of a few
+    hundred pictures do not: held back as much they stayed at 20.8 %, free they reached 100 (docs/LOG.md).
     """
-    if given.derive != "finetune" or pictures is None or pictures >= KNOWS_FROM:
+    many = pictures is None or pictures >= KNOWS_FROM
+    if given.derive == "regress" and many:
+        why = "the weights have learned from many pictures, and are kept near to where they are"
+        held = replace(RECIPES["finetune"], name=given.name, task=given.task, weights=given.weights)
+        held = replace(held, augment=given.augment, regression=given.regression)
+        return held, [Choice("recipe", "as finetune", why)]
+    if given.derive != "finetune" or many:
         return given, []
     why = f"the weights have learned from {pictures:,} pictures: all of the network goes on learning, at full rates"
     free = replace(RECIPES["classify"], name=given.name, weights=given.weights)

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 from ..errors import UserError
 
 TestMode = Literal["slide", "whole", "multiscale"]
-TaskName = Literal["classify", "detect", "segment"]
+TaskName = Literal["classify", "regress", "detect", "segment"]
 T = TypeVar("T")
 
 
@@ -141,13 +141,21 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """Which columns of a table of numbers a regressor learns, and by which distance, in units of their spread."""
+
+    targets: tuple[str, ...] = ()  # none: all that hold numbers alone
+    loss: Literal["huber", "l1", "mse"] = "huber"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides the numbers of a run, but for the data and the machine."""
 
     name: str = "custom"
     task: TaskName = "classify"
     # which everyday rule still has to fill it in (recipes/everyday.py, recipes/dense.py)
-    derive: Literal["none", "classify", "finetune", "scratch", "probe", "detect", "segment"] = "none"
+    derive: Literal["none", "classify", "finetune", "scratch", "probe", "regress", "detect", "segment"] = "none"
     model: str = "convnext_tiny"
     weights: str | None = None
     depths: tuple[int, ...] | None = None
@@ -171,6 +179,7 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     detection: Detection = field(default_factory=Detection)
     segmentation: Segmentation = field(default_factory=Segmentation)
+    regression: Regression = field(default_factory=Regression)
     drop_path: float = 0.1
     dropout: float = 0.0
     layer_scale: float | None = None  # None: the variant's own start (1e-6; none for isotropic small and base)

@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from ..classification import slice as classify
     from ..data.splits import Pictures, Splits
     from ..detection import slice as detect
+    from ..regression import slice as regress
     from ..segmentation import slice as segment
     from ..training.runtime import Runtime
     from ..training.slice import TaskSlice
 
     _classify: TaskSlice = classify
+    _regress: TaskSlice = regress
     _detect: TaskSlice = detect
     _segment: TaskSlice = segment
 
 DEFAULT: TaskName = "classify"  # of a place that is nothing known: its reader says what is missing
 TASKS: dict[TaskName, str] = {
     "classify": "classification",
+    "regress": "regression",
     "detect": "detection",
     "segment": "segmentation",
 }  # recipe.task -> its folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,32 +38,6 @@ def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, tiny_detection: di
     assert list(found)[-4:] == names  # each class's own
     assert (found["box_ap box"] + found["box_ap wedge"]) / 2 == pytest.approx(found["box_ap"])
     assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["box", "wedge"]
-
-
-def test_a_run_goes_on_bit_for_bit(
-    annotated: Any,
-    tiny_detection: dict[str, Any],
-    tmp_path: Path,
-    same_run: Callable[[Path, Path], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from convnext.detection.task import Detect
-
-    data, plain, tiny_detection["ema"] = annotated(), Detect.losses, 0.9
-    api.train(data, RECIPE, out=tmp_path / "whole", settings=tiny_detection, report=False)
-    calls = iter(range(100))
-
-    def failing(self: Any, model: Any, batch: Any) -> Any:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        return plain(self, model, batch)
-
-    monkeypatch.setattr(Detect, "losses", failing)
-    with pytest.raises(KeyboardInterrupt):
-        api.train(data, RECIPE, out=tmp_path / "cut", settings=tiny_detection, report=False)
-    monkeypatch.undo()
-    api.train(out=tmp_path / "cut", resume=True, report=False)
-    same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_predictions_are_coco_results_and_pictures(

@@ -38,32 +38,6 @@ def test_it_learns_and_is_judged_as_its_checkpoint_is(
         assert api.evaluate(tmp_path / "run" / "model.safetensors", data, mode=mode, precision="fp32")["miou"] > 20
 
 
-def test_a_run_goes_on_bit_for_bit(
-    masked: Callable[..., Path],
-    tiny_masks: dict[str, Any],
-    tmp_path: Path,
-    same_run: Callable[[Path, Path], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from convnext.segmentation.task import Segment
-
-    data, plain, tiny_masks["ema"] = masked(), Segment.losses, 0.9
-    api.train(data, RECIPE, out=tmp_path / "whole", settings=tiny_masks, report=False)
-    calls = iter(range(100))
-
-    def failing(self: Any, model: Any, batch: Any) -> Any:
-        if next(calls) == 4:
-            raise KeyboardInterrupt
-        return plain(self, model, batch)
-
-    monkeypatch.setattr(Segment, "losses", failing)
-    with pytest.raises(KeyboardInterrupt):
-        api.train(data, RECIPE, out=tmp_path / "cut", settings=tiny_masks, report=False)
-    monkeypatch.undo()
-    api.train(out=tmp_path / "cut", resume=True, report=False)
-    same_run(tmp_path / "whole", tmp_path / "cut")
-
-
 def test_masks_overlays_and_areas(
     masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,88 @@
+"""Regression: batches of pictures with numbers, the loss in units of their spread, evaluation over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..image_level.task import ImageTask
+from ..training import Sink
+from .losses import regression_loss
+from .metrics import result_of, rows_of
+from .weights import TASK
+
+
+def collate(rows: list[tuple[Tensor, tuple[float, ...], str]]) -> Batch:
+    """Rows -> Batch with (N, T) float32 targets, not a number where one is missing."""
+    images, values, ids = zip(*rows, strict=True)
+    return Batch(torch.stack(images), torch.tensor(values, dtype=torch.float32), ids)
+
+
+@dataclass
+class Regress(ImageTask):
+    """One training and one validation source under a recipe, on this process."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.targets = self.val.classes
+        self.num_classes = len(self.targets)
+        values = np.array(self.train.labels, dtype=np.float64).reshape(-1, self.num_classes)
+        self.mean, self.std = np.nanmean(values, 0), np.nanstd(values, 0)
+        self.spread = torch.tensor(self.std, dtype=torch.float32, device=self.run.device)
+        self.present = torch.tensor((~np.isnan(values)).mean(0), dtype=torch.float32, device=self.run.device)
+
+    @property
+    def collate(self) -> Callable[[list[Any]], Batch]:
+        return collate
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What a checkpoint's metadata says of the task."""
+        return {"task": TASK}
+
+    @property
+    def metric(self) -> tuple[str, Literal["max", "min"]]:
+        return "r2", "max"
+
+    @property
+    def unit(self) -> str:
+        return ""
+
+    def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
+        """The micro-batches of each step."""
+        return self.micro_batches(start, stop)
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        predicted, kind = model(batch.images), self.recipe.regression.loss
+        return {"loss": regression_loss(predicted, batch.targets, self.spread, kind, self.present)}
+
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        """R² and others over the validation set; every image counts once, on whatever process it lands."""
+        predicted, true = self.compared(model)
+        if sink is not None:
+            for name, said, value in zip(self.val.ids, predicted, true, strict=True):
+                sink({"id": name, "target": value, "prediction": said})
+        rows = rows_of(predicted, true, self.targets)
+        own, numbers = torch.from_numpy(predicted), torch.from_numpy(true)
+        present = (~numbers.isnan()).float().mean(0).clamp_min(1 / max(1, len(numbers)))
+        loss = regression_loss(own, numbers, self.spread.cpu(), self.recipe.regression.loss, present)
+        return {**result_of(rows, len(predicted)), "loss": float(loss) if len(numbers) else 0.0}
+
+    @torch.inference_mode()
+    def compared(self, model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+        """(N, T) predictions and true numbers of the whole validation set, in its order, on every process."""
+        own: list[tuple[Any, Any]] = [
+            (predicted.double().numpy(), batch.targets.cpu().numpy()) for batch, predicted in self.answered(model)
+        ]
+        empty = np.empty((0, self.num_classes))
+        mine = np.concatenate([empty, *(part for part, _ in own)])
+        predicted = np.empty((len(self.val), self.num_classes))
+        for rank, part in enumerate(self.run.gather(mine)):
+            predicted[rank :: self.run.world] = part  # as the pictures are shared out
+        return predicted, np.array(cast(Any, self.val.labels), dtype=np.float64).reshape(-1, self.num_classes)

@@ -1,0 +1,117 @@
+"""Which pictures of a table of numbers are learned from, judged on, and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convnext import api
+from convnext.data.request import DataRequest
+from convnext.errors import UserError
+from convnext.regression.data import open_data, open_for_judging
+from convnext.tasks.look import look_at
+
+
+def request(folder: Path, **options: Any) -> DataRequest:
+    return DataRequest(str(folder), **options)
+
+
+def test_a_share_is_held_out_by_name(measured: Callable[..., Path]) -> None:
+    folder = measured()
+    splits = open_data(request(folder))
+    assert (len(splits.train), len(splits.val), splits.test) == (32, 8, None)
+    assert splits.train.classes == ("brightness", "redness")
+    assert not set(splits.train.ids) & set(splits.val.ids)
+    table = (folder / "labels.csv").read_text().splitlines()
+    (folder / "labels.csv").write_text("\n".join([table[0], *reversed(table[1:])]) + "\n")
+    assert set(open_data(request(folder)).val.ids) == set(splits.val.ids)
+    assert len(open_data(request(folder, val_fraction=0.0)).val) == 0
+
+
+def test_the_tables_own_split_counts_and_test_judges_at_the_end(measured: Callable[..., Path]) -> None:
+    folder = measured(split=True)
+    splits = open_data(request(folder))
+    assert (len(splits.train), len(splits.val)) == (30, 10)
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text().replace(",val", ",test"))
+    splits = open_data(request(folder))
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (24, 6, 10)
+    assert "10 test images judge the published weights once" in splits.note
+
+
+def test_folds_hold_each_picture_out_once(measured: Callable[..., Path]) -> None:
+    folder = measured(count=23)
+    held = [open_data(request(folder, fold=k, folds=4)).val.ids for k in range(1, 5)]
+    assert sorted(map(len, held)) == [5, 6, 6, 6]
+    assert len({name for part in held for name in part}) == 23
+    with pytest.raises(UserError, match="there is no fold 5 of 4"):
+        open_data(request(folder, fold=5, folds=4))
+    with pytest.raises(UserError, match="has a split of its own"):
+        open_data(request(measured("other", split=True), fold=1, folds=4))
+    with pytest.raises(UserError, match="names 23 pictures, and each fold needs one"):
+        open_data(request(folder, fold=1, folds=24))
+
+
+def test_what_is_missing_is_named(measured: Callable[..., Path], tmp_path: Path) -> None:
+    folder = measured()
+    (folder / "007.png").unlink()
+    with pytest.raises(UserError, match=r"names files that are not in .*: '007.png'"):
+        open_data(request(folder))
+    with pytest.raises(UserError, match=r"regress needs pictures with numbers: pass a folder with a labels.csv"):
+        open_data(DataRequest())
+    (folder / "labels.csv").unlink()
+    with pytest.raises(UserError, match=r"has no labels.csv that names its pictures; name the table by --labels"):
+        open_data(request(folder))
+
+
+def test_a_table_elsewhere_and_names_without_their_suffix(measured: Callable[..., Path], tmp_path: Path) -> None:
+    folder = measured()
+    text = (folder / "labels.csv").read_text().replace(".png", "").replace("path", "id")
+    (folder / "labels.csv").unlink()
+    (tmp_path / "table.csv").write_text(text)
+    splits = open_data(request(folder, labels=str(tmp_path / "table.csv")))
+    assert len(splits.train) + len(splits.val) == 40
+    assert "40 were found by their names" in splits.note
+    assert look_at(folder, tmp_path / "table.csv").task == "regress"
+
+
+def test_a_model_is_judged_on_its_own_targets(measured: Callable[..., Path]) -> None:
+    folder = measured(split=True)
+    source, note = open_for_judging(folder, ("redness",))
+    assert source.classes == ("redness",)
+    assert "images of the val split" in note
+    with pytest.raises(UserError, match="has no column 'age'; it has 'brightness', 'redness'"):
+        open_for_judging(folder, ("age",))
+    with pytest.raises(UserError, match="marks no row as test; choose one of --split train, val"):
+        open_for_judging(folder, ("redness",), split="test")
+    with pytest.raises(UserError, match="has a split of its own"):
+        open_for_judging(folder, ("redness",), split="all")
+
+
+def test_what_was_learned_from_is_not_judged(
+    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = measured()
+    run = api.train(folder, out=tmp_path / "run", settings=tiny_numbers | {"steps": 1}, report=False)
+    said: list[str] = []
+    found = api.evaluate(run.path / "model.safetensors", folder, say=said.append)
+    assert found["count"] == 8
+    assert "32 others, that it learned from, are left out" in said[0]
+    assert api.evaluate(run.path / "model.safetensors", folder, split="train")["count"] == 32
+    assert api.evaluate(run.path / "model.safetensors", folder, split="all")["count"] == 40
+
+
+def test_the_folder_is_recognised_and_both_readings_are_named(measured: Callable[..., Path]) -> None:
+    look = look_at(measured())
+    assert (look.kind, look.task) == ("numbers", "regress")
+    assert look.others().endswith("by --recipe classify")
+    folder = measured("counts")
+    rows = [f"{i:03d}.png,{i % 5}" for i in range(40)]
+    (folder / "labels.csv").write_text("path,digit\n" + "\n".join(rows) + "\n")
+    look = look_at(folder)
+    assert (look.kind, look.task) == ("table", "classify")
+    assert "pictures with numbers in a table ('digit' holds numbers) by --recipe regress" in look.others()
+    assert open_data(request(folder)).train.classes == ("digit",)
