@@ -64,8 +64,11 @@ BIG = [name for name in RECIPES if "cascade" in name or (name.startswith("ade20k
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in BIG else n for n in RECIPES])
-def test_a_shrunk_recipe_trains(name: str, pictures: Any, annotated: Any, masked: Any, tmp_path: Path) -> None:
+def test_a_shrunk_recipe_trains(
+    name: str, pictures: Any, measured: Any, annotated: Any, masked: Any, tmp_path: Path
+) -> None:
     make = {"detect": annotated, "segment": masked, "classify": lambda: pictures(train=36, size=32)}
+    make["regress"] = lambda: measured(size=32)
     data = make[RECIPES[name].task]()
     settings = shrunk(name, tmp_path)
     result = api.train(data, name, out=tmp_path / "run", settings=settings, report=False)
