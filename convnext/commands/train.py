@@ -22,12 +22,13 @@ def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _train_arguments(sub: argparse.ArgumentParser) -> None:
     add = sub.add_argument
     text = (
-        "class folders, a table of labels or numbers, masks, or boxes (COCO, YOLO, PASCAL VOC); or digits, cifar10, imagenette, …"
+        "class folders, a table of labels or numbers, masks, or boxes (COCO, YOLO, PASCAL VOC); or digits, cifar10, "
+        "imagenette, …"
     )
     add("data", metavar="DATA", nargs="?", help=text)
     text = (
-        "default: by what DATA holds, classify, finetune, regress, detect or segment; or scratch, probe, imagenet1k/tiny, …, "
-        "a recipe.json"
+        "default: by what DATA holds, classify, finetune, regress, detect or segment; or scratch, probe, "
+        "imagenet1k/tiny, …, a recipe.json"
     )
     add("--recipe", help=text)
     add("--model", "-m", help="convnext_atto … convnext_xlarge, torchvision:NAME, timm:NAME")
@@ -47,7 +48,11 @@ def _train_arguments(sub: argparse.ArgumentParser) -> None:
         "--precision", choices=("auto", "fp32", "bf16"), help="default: the recipe's; auto: what the device is made for"
     )
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="any recipe field, such as optim.lr=1e-3")
-    add("--labels", metavar="FILE", help="table of path,label or path,labels (a;b) or path,number; or the classes of masks")
+    add(
+        "--labels",
+        metavar="FILE",
+        help="table of path,label, path,labels (a;b) or path,number; or the classes of masks",
+    )
     add(
         "--val-fraction",
         type=float,

@@ -6,9 +6,11 @@ one is missing.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from ..data import folders
 from ..data.images import readable
@@ -49,7 +51,19 @@ def open_data(request: DataRequest, targets: tuple[str, ...] = ()) -> Splits[Sou
     said += ", held out by their names" if by_name and val else ""
     said = said if val else all_learned(len(train))
     note = f"{readable(root)}: {said} ({path.name}: {table.understood}){kept_for_the_end(test)}"
-    return Splits(whole.take(train), whole.take(val), str(root), note, test)
+    return Splits(_learnable(whole.take(train), path), whole.take(val), str(root), note, test)
+
+
+def _learnable(train: Source, path: Path) -> Source:
+    """The training pictures. Raises UserError where they have one value of a target, which others have not."""
+    for k, name in enumerate(train.classes):
+        there = {row[k] for row in cast(tuple[tuple[float, ...], ...], train.labels) if not math.isnan(row[k])}
+        if len(there) < 2:
+            same = f"{name!r} is {there.pop():g} in" if there else f"{name!r} is missing in"
+            raise UserError(
+                f"{path}: {same} each of the {len(train):,} training pictures, so there is nothing to learn"
+            )
+    return train
 
 
 def _fold(request: DataRequest, fold: int, folds: int, targets: tuple[str, ...]) -> Splits[Source]:
@@ -69,7 +83,7 @@ def _fold(request: DataRequest, fold: int, folds: int, targets: tuple[str, ...])
     note = (
         f"{readable(root)}: fold {fold} of {folds}, {len(train):,} images to learn from and {len(held):,} to judge on"
     )
-    return Splits(whole.take(train), whole.take(held), str(root), note)
+    return Splits(_learnable(whole.take(train), path), whole.take(held), str(root), note)
 
 
 def open_for_judging(

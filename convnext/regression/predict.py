@@ -15,6 +15,7 @@ from ..data.preprocess import Preprocess
 from ..errors import UserError
 from ..image_level.predict import NO_ANSWER, answered, require_pictures, views_of
 from ..recipes.recipe import Recipe
+from ..reports.intervals import flat
 from ..training import runtime
 from ..training.run_folder import learned_by
 from ..training.slice import EvaluateOptions, PredictOptions, Rows
@@ -77,8 +78,7 @@ def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, option
         ends = intervals_of(predicted[there, k], true[there, k])
         if len(rows) == 1:
             found["intervals"] = ends
-        row |= {f"{name}_low": low for name, (low, _) in ends.items()}
-        row |= {f"{name}_high": high for name, (_, high) in ends.items()}
+        rows[k] = flat({**row, "intervals": ends})
     if len(rows) > 1 or options.per_class:
         found["targets"] = rows
     return found

@@ -42,6 +42,15 @@ def test_the_tables_own_split_counts_and_test_judges_at_the_end(measured: Callab
     assert "10 test images judge the published weights once" in splits.note
 
 
+def test_training_pictures_of_one_value_are_refused(measured: Callable[..., Path]) -> None:
+    """The table has two, the training split one: a spread of 0, and a loss that is no number."""
+    folder = measured(split=True)
+    rows = [f"{i:03d}.png,{5 if i % 4 == 3 else 3},{'val' if i % 4 == 3 else 'train'}" for i in range(40)]
+    (folder / "labels.csv").write_text("path,age,split\n" + "\n".join(rows) + "\n")
+    with pytest.raises(UserError, match=r"'age' is 3 in each of the 30 training pictures; there is nothing to learn"):
+        open_data(request(folder))
+
+
 def test_folds_hold_each_picture_out_once(measured: Callable[..., Path]) -> None:
     folder = measured(count=23)
     held = [open_data(request(folder, fold=k, folds=4)).val.ids for k in range(1, 5)]
