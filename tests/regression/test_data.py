@@ -47,7 +47,7 @@ def test_training_pictures_of_one_value_are_refused(measured: Callable[..., Path
     folder = measured(split=True)
     rows = [f"{i:03d}.png,{5 if i % 4 == 3 else 3},{'val' if i % 4 == 3 else 'train'}" for i in range(40)]
     (folder / "labels.csv").write_text("path,age,split\n" + "\n".join(rows) + "\n")
-    with pytest.raises(UserError, match=r"'age' is 3 in each of the 30 training pictures; there is nothing to learn"):
+    with pytest.raises(UserError, match="'age' is 3 in each of the 30 training pictures"):
         open_data(request(folder))
 
 
