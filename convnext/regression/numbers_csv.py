@@ -36,11 +36,11 @@ class NumberTable:
 
 
 def number(cell: str, mark: str = ",") -> float | None:
-    """The number in a cell, not a number for an empty one; None where there is something else.
+    """The number in a cell, not a number for an empty one; None where there is something else. A % is left out.
 
     Between semicolons (`mark`) a comma may be the decimal point, as spreadsheets write it.
     """
-    text = cell.strip()
+    text = cell.strip().removesuffix("%").rstrip()
     if text.lower() in MISSING:
         return math.nan
     try:
@@ -63,9 +63,13 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
             f"{path} needs a header: 'path' (or filename, image, id), then a column for each number; "
             f"{table.first_line}, so call its columns by these names"
         )
-    if lacking := [name for name in targets if name not in table.columns]:
-        raise UserError(f"{path} has no column {listed(lacking)}; it has {listed(table.columns)}")
-    chosen = list(targets) or _of_numbers(table)
+    called = {name.strip(): name for name in table.columns}
+    if lacking := [name for name in targets if name not in called]:
+        raise UserError(f"{path} has no column {listed(lacking)}; it has {listed(list(called))}")
+    if len(called) < len(table.columns):
+        twice = next(name for name, count in Counter(map(str.strip, table.columns)).items() if count > 1)
+        raise UserError(f"{path} has two columns called {twice!r}; give each a name of its own")
+    chosen = [called[name] for name in targets] or _of_numbers(table)
     others = [name for name in table.columns if name not in chosen]
     values = [tuple(_value(table, name, i) for name in chosen) for i in range(len(table.rows))]
     splits = table.splits
@@ -73,7 +77,8 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
     once = table.once(said, "numbers", "keep one of them")
     kept = [i for i in once if any(not math.isnan(value) for value in values[i])]
     _require_variety(path, chosen, [values[i] for i in kept])
-    how = f"column {table.pictures!r} names the pictures, {listed(chosen, 8)} their numbers"
+    names = tuple(name.strip() for name in chosen)
+    how = f"column {table.pictures!r} names the pictures, {listed(names, 8)} their numbers"
     how += f" ({listed(others)} left out)" if others else ""
     how += f"; {len(values) - len(once):,} rows repeat others" if len(once) < len(values) else ""
     how += f"; {len(once) - len(kept):,} rows have no number and are left out" if len(kept) < len(once) else ""
@@ -83,13 +88,13 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
     if root is not None:
         paths, note = found_below(root, paths)
     own = None if splits is None else tuple(splits[i] for i in kept)
-    return NumberTable(tuple(chosen), paths, tuple(values[i] for i in kept), own, how + note)
+    return NumberTable(names, paths, tuple(values[i] for i in kept), own, how + note)
 
 
 def _of_numbers(table: Table) -> list[str]:
     """The columns to learn from where none was named: that of a label, or all of numbers alone that are not one."""
     names = [name for name in table.columns if name.strip().lower() in CLASSES and _cells(table, name)]
-    found = names[:1] or [name for name in table.columns if len(set(_cells(table, name))) > 1]
+    found = names[:1] or [name for name in table.columns if len(set(_cells(table, name) or ())) > 1]
     if not found:
         raise UserError(
             f"{table.path} has no column of different numbers and nothing else; its columns are {listed(table.columns)}"
@@ -97,10 +102,10 @@ def _of_numbers(table: Table) -> list[str]:
     return found
 
 
-def _cells(table: Table, name: str) -> list[float]:
-    """The numbers of a column that holds nothing else; [] where it does."""
+def _cells(table: Table, name: str) -> list[float] | None:
+    """The numbers of a column, [] of an empty one; None where it holds anything else."""
     cells = [number(row[name], table.mark) for row in table.rows]
-    return [cell for cell in cells if cell is not None and not math.isnan(cell)] if None not in cells else []
+    return None if None in cells else [cell for cell in cells if cell is not None and not math.isnan(cell)]
 
 
 def _value(table: Table, name: str, place: int) -> float:
@@ -127,10 +132,14 @@ def seen_numbers(table: Table) -> str | None:
     if SEVERAL in lower or not table.rows:
         return None
     if known := [lower[name] for name in CLASSES if name in lower]:
-        cells = _cells(table, known[0])
-        return f"{known[0]!r} holds numbers with fractions" if any(cell % 1 for cell in cells) else None
-    columns = {name: _cells(table, name) for name in table.columns}
-    if not columns or not all(columns.values()) or all(set(cells) <= {0, 1} for cells in columns.values()):
+        fractions = any(cell % 1 for cell in _cells(table, known[0]) or ())
+        return f"{known[0]!r} holds numbers with fractions" if fractions else None
+    columns: dict[str, list[float]] = {}
+    for name in table.columns:
+        if (cells := _cells(table, name)) is None:
+            return None
+        columns |= {name.strip(): cells} if cells else {}
+    if all(set(cells) <= {0, 1} for cells in columns.values()):
         return None
     if len(columns) > 1:
         return f"{listed(list(columns))} hold numbers"
@@ -152,7 +161,7 @@ def possible_numbers(table: Table) -> str | None:
     if seen_numbers(table) is not None or not table.columns or SEVERAL in (c.strip().lower() for c in table.columns):
         return None
     try:
-        columns = [name for name in _of_numbers(table) if len(set(_cells(table, name))) > 2]
+        columns = [name.strip() for name in _of_numbers(table) if len(set(_cells(table, name) or ())) > 2]
     except UserError:
         return None
     return f"{listed(columns)} {'holds' if len(columns) == 1 else 'hold'} numbers" if columns else None

@@ -47,6 +47,13 @@ def test_columns_can_be_chosen(tmp_path: Path) -> None:
         table(tmp_path, text, "q")
 
 
+def test_spaces_around_names_do_not_count_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    read = table(tmp_path, "path, age , w\na, 1 , 2\nb, 3 , 4\n", "age")
+    assert (read.targets, read.values) == (("age",), ((1.0,), (3.0,)))
+    with pytest.raises(UserError, match="has two columns called 'age'; give each a name of its own"):
+        table(tmp_path, "path,age,age\na,1,2\nb,3,4\n")
+
+
 def test_a_decimal_comma_between_semicolons(tmp_path: Path) -> None:
     assert table(tmp_path, "image;price\na;1,50\nb;2\n").values == ((1.5,), (2.0,))
     assert number("1,50") is None  # between commas it is a cell of its own, or one of thousands
@@ -95,6 +102,9 @@ MANY = "".join(f"{i}.jpg,{i * 37 % 101}\n" for i in range(40))
         ("path,sales\n" + MANY, "'sales' holds nearly as many numbers as there are pictures"),
         ("path,x,y\na,10,20\nb,30,40\n", "'x', 'y' hold numbers"),
         ("path,x,y\na,10,\nb,,40\n", "'x', 'y' hold numbers"),
+        ("path,height,note\na,1.5,\nb,2,\n", "'height' holds numbers with fractions"),
+        ("path,share\na,1.5%\nb,20 %\n", "'share' holds numbers with fractions"),
+        ("path, age , w\na, 1 , 2\nb, 3 , 4\n", "'age', 'w' hold numbers"),
     ],
 )
 def test_tables_of_numbers_are_seen(text: str, why: str, tmp_path: Path) -> None:
