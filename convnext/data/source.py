@@ -87,6 +87,11 @@ class Source:
         assert isinstance(self.read, FileReader)
         return self.read.root / self.read.paths[index]
 
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether labels are numbers, and no classes."""
+        return any(isinstance(value, float) for label in self.labels[:1] if isinstance(label, tuple) for value in label)
+
     def class_counts(self) -> list[int]:
         """Pictures of each class; one with several labels counts for each of them."""
         counts = [0] * len(self.classes)

@@ -14,6 +14,7 @@ from ..reports.intervals import Interval, resampled
 from ..system.shares import Z95
 
 FIGURES = ("r2", "mae", "rmse", "spearman")
+ROUNDING = 1e-9  # of a sum of squares, which differences of equal numbers leave
 LEAST_RANKED = 4  # pictures: Fisher's transformation divides by the root of three fewer
 
 
@@ -66,7 +67,9 @@ def intervals_of(predicted: np.ndarray, true: np.ndarray) -> dict[str, Interval]
     def r2(totals: np.ndarray) -> np.ndarray:
         count, _, squared, first, second = totals.T
         spread = second - first**2 / count
-        return np.where(spread > 0, 1 - squared / np.maximum(spread, np.finfo(float).tiny), 0.0)
+        varied = spread > ROUNDING * second  # a draw of one value says nothing of R²
+        whole = figures_of(predicted, true)["r2"]
+        return np.where(varied, 1 - squared / np.where(varied, spread, 1.0), whole)
 
     def mae(totals: np.ndarray) -> np.ndarray:
         return np.asarray(totals[:, 1] / totals[:, 0])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..models.convnext import Backbone
 from ..models.task_model import TaskModel
 from ..training.optim import NETWORK
 
@@ -41,4 +42,8 @@ class Regressor(TaskModel):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, T) numbers, float32."""
-        return self.network(x_nchw).float() * self.target_std + self.target_mean
+        if not isinstance(self.network, Backbone):
+            return self.network(x_nchw).float() * self.target_std + self.target_mean
+        maps = self.network.forward_features(x_nchw).float()
+        with torch.autocast(x_nchw.device.type, enabled=False):  # bf16 has eight bits: of years, steps of eight
+            return self.network.forward_head(maps) * self.target_std + self.target_mean

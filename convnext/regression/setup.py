@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from ..data.preprocess import Preprocess
 from ..data.source import Source
 from ..data.splits import Splits
 from ..errors import UserError
@@ -22,7 +21,7 @@ from .model import Regressor
 from .pixel_baselines import pixel_baselines
 from .report import gather, write_report
 from .task import Regress
-from .weights import load
+from .weights import load, protocol
 
 
 def derive(
@@ -57,7 +56,7 @@ def derive(
 def make_task(splits: Splits[Source], recipe: Recipe, run: Runtime) -> Regress:
     """The sources of a data set under a recipe."""
     train, val = sources(splits, recipe, run)
-    return Regress(train, val, recipe, replace(Preprocess.for_size(recipe.image_size), levels=recipe.levels), run)
+    return Regress(train, val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
 
 
 def make_model(recipe: Recipe, task: Regress, run: Runtime) -> nn.Module:

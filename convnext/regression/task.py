@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..image_level.task import ImageTask
+from ..recipes.recipe import Recipe
 from ..training import Sink
 from .losses import regression_loss
 from .metrics import result_of, rows_of
-from .weights import TASK
+from .weights import TASK, protocol
 
 
 def collate(rows: list[tuple[Tensor, tuple[float, ...], str]]) -> Batch:
@@ -40,6 +41,11 @@ class Regress(ImageTask):
     @property
     def collate(self) -> Callable[[list[Any]], Batch]:
         return collate
+
+    def under(self, recipe: Recipe) -> Self:
+        return replace(
+            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
+        )
 
     @property
     def described(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..catalog.releases import AnyRelease
+from ..catalog.variants import WHOLE_BELOW_SIZE
 from ..data.preprocess import Preprocess
 from ..errors import UserError
 from ..models.convnext import Backbone
@@ -96,9 +97,14 @@ def describe(model: nn.Module) -> dict[str, str]:
     return shape_of(model.network) | {"task": TASK, "beside": json.dumps([MEAN, SPREAD])}
 
 
+def protocol(size: int) -> Preprocess:
+    """A regressor is shown the whole picture at every size, as in training: what a centre crop leaves out may count."""
+    return Preprocess(size, "whole" if size < WHOLE_BELOW_SIZE else "warp")
+
+
 def shown(release: AnyRelease | None) -> Preprocess:
     """How a regressor is shown pictures where its file does not say."""
-    return Preprocess.for_size(release.eval_size if release else DEFAULT_SIZE)
+    return protocol(release.eval_size if release else DEFAULT_SIZE)
 
 
 def complete(model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:

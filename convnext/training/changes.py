@@ -55,7 +55,7 @@ def as_started(path: Path, now: Splits[S]) -> Splits[S]:
     if len(gone) > MAY_BE_GONE * len(was) or not kept["train"] or bool(kept["val"]) != bool(begun["val"]):
         raise UserError(f"the data at {now.name} has changed since {path} was started: {said}; {remedy}")
     train, val = (part.take(kept[split]) for split, part in (("train", now.train), ("val", now.val)))
-    if not isinstance(train, Source) or all(train.class_counts()):
+    if not isinstance(train, Source) or train.holds_numbers or all(train.class_counts()):
         note = f"{now.name} has changed since the run was started: {said}; it goes on with {len(train):,} training and "
         note += f"{len(val):,} validation pictures, and the order of samples is another one from here"
         return replace(now, train=train, val=val, note=note)

@@ -42,6 +42,15 @@ def test_of_several_targets_those_with_a_unit_are_not_averaged() -> None:
     assert result["r2"] == pytest.approx((1 + rows[1]["r2"]) / 2)
 
 
+def test_an_interval_stays_sane_where_most_draws_are_of_one_value() -> None:
+    """It reached down to -4e15."""
+    rng = np.random.default_rng(0)
+    true = np.zeros(30)
+    true[3] = 1.0
+    low, high = intervals_of(0.5 * true + 0.02 * rng.normal(size=30), true)["r2"]
+    assert -10 < low <= high <= 1
+
+
 def test_intervals_hold_the_truth() -> None:
     """Of 300 samples of 60 pictures each, at least 88 of 100 intervals hold the figure of all pictures."""
     rng = np.random.default_rng(0)

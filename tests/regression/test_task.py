@@ -128,6 +128,55 @@ def test_a_run_goes_on_from_another_regressor(
     assert second.metric == pytest.approx(first.metric, abs=0.02)
 
 
+def test_a_run_goes_on_without_a_picture_that_is_gone(
+    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers were counted as classes: an IndexError."""
+    from convnext.regression.task import Regress
+
+    data, plain, calls = measured(), Regress.losses, iter(range(100))
+
+    def failing(self: Any, model: Any, batch: Any) -> Any:
+        if next(calls) == 8:
+            raise KeyboardInterrupt
+        return plain(self, model, batch)
+
+    monkeypatch.setattr(Regress, "losses", failing)
+    with pytest.raises(KeyboardInterrupt):
+        api.train(data, out=tmp_path / "run", settings=tiny_numbers, report=False)
+    monkeypatch.undo()
+    gone = open_data(DataRequest(str(data))).train.ids[0]
+    rows = (data / "labels.csv").read_text().splitlines()
+    (data / "labels.csv").write_text("\n".join(row for row in rows if not row.startswith(gone)) + "\n")
+    run = api.train(out=tmp_path / "run", resume=True, report=False)
+    assert run.history[-1]["step"] == tiny_numbers["steps"]
+
+
+def test_large_pictures_are_seen_whole(
+    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+) -> None:
+    """A centre crop for judging made every disc larger than in training."""
+    settings = tiny_numbers | {"image_size": 128, "patch_size": 4, "steps": 1}
+    run = api.train(measured(size=128, count=20), out=tmp_path / "run", settings=settings, report=False)
+    assert from_pretrained(run.path / "model.safetensors").preprocess["mode"] == "warp"
+
+
+def test_the_numbers_of_bf16_are_fine() -> None:
+    """Years came out in steps of eight."""
+    from convnext.regression.model import Regressor
+    from convnext.weights.backbone import create_model
+
+    torch.manual_seed(0)
+    network = create_model("convnext_atto", num_classes=1, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    torch.nn.init.constant_(network.head.bias, 1990.0)  # type: ignore[arg-type, union-attr]
+    model, images = Regressor(network, [0.0], [1.0]).eval(), torch.randn(8, 3, 64, 64)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        answers = model(images)
+    assert len(set(answers.flatten().tolist())) == 8
+    with torch.inference_mode():
+        torch.testing.assert_close(answers, model(images), rtol=0, atol=0.2)
+
+
 def test_folds_are_summed_up_without_percent(
     measured: Callable[..., Path], tiny_numbers: dict[str, Any], as_arguments: Callable[..., list[str]],
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
