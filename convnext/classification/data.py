@@ -18,7 +18,7 @@ from ..data.learned import UNTOLD, Learned, to_judge
 from ..data.source import FileReader, Label, Source, as_given, kept_for_the_end, listed, relabelled, remarks_on
 from ..data.splits import Split, Splits, fingerprint
 from ..errors import UserError
-from ..image_level.hold_out import all_learned, by_hash, held_out, pictures_of, require_both
+from ..image_level.hold_out import all_learned, by_hash, held_out, pictures_of, require_both, require_fold
 from ..image_level.table import find_table
 from . import builtin
 from .builtin import NATIVE
@@ -85,10 +85,7 @@ def open_fold(
     its name. Raises UserError where there is a split already, a class has fewer images than there are folds, or there
     is no such fold.
     """
-    if folds < 2:
-        raise UserError(f"--folds {folds}: one part is judged by what learned from the others; choose at least 2")
-    if not 1 <= fold <= folds:
-        raise UserError(f"there is no fold {fold} of {folds}; choose from 1 to {folds}")
+    require_fold(fold, folds)
     text = "digits" if where is None else str(where)
     root = Path(os.path.expanduser(text))
     own = f"{readable(text)} has a split of its own; --folds divides a folder of class folders that has none"

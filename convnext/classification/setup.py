@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..data.preprocess import Preprocess
 from ..data.source import Source
 from ..data.splits import Splits
-from ..errors import UserError
-from ..image_level.setup import exact, from_weights, make_network, ready, require_batch, sources
-from ..recipes import everyday, length
+from ..image_level.setup import from_weights, make_network, note_others, ready, resolve
+from ..recipes import everyday
 from ..recipes.recipe import Recipe
-from ..training import log
-from ..training.run_folder import result
 from ..training.runtime import Runtime
 from .mirrors import what_a_mirror_changes
 from .pixel_baselines import pixel_baselines
@@ -30,7 +26,7 @@ def derive(
 ) -> tuple[Recipe, list[everyday.Choice]]:
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
     settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
-    given, start = from_weights(given, settings)
+    begun = from_weights(given, settings)
     counts = splits.train.class_counts()
     facts = everyday.Facts(
         images=len(splits.train),
@@ -40,21 +36,9 @@ def derive(
         largest_class=max(counts),
         multi_label=splits.train.multi_label,
         no_accelerator=run.device.type == "cpu",
-        mirror=_mirror(given, settings, splits.train),
+        mirror=_mirror(begun[0], settings, splits.train),
     )
-    resolved, choices = everyday.derive(given, facts, settings)
-    resolved = length.asked(resolved, settings)
-    in_fp32 = exact(resolved, settings, run)
-    choices = start + choices + in_fp32
-    precision = "fp32" if in_fp32 else run.precision
-    resolved = replace(resolved, precision=precision, num_classes=resolved.num_classes or facts.classes)
-    require_batch(resolved, facts.images, run)
-    if resolved.num_classes != facts.classes:
-        raise UserError(
-            f"the recipe is for {resolved.num_classes} classes, {splits.name} has {facts.classes}; "
-            "pass --set num_classes=none to take the data's"
-        )
-    return resolved, choices
+    return resolve(begun, facts, settings, run, data=splits.name)
 
 
 def _mirror(given: Recipe, settings: dict[str, Any], train: Source) -> str:
@@ -65,11 +49,7 @@ def _mirror(given: Recipe, settings: dict[str, Any], train: Source) -> str:
     return what_a_mirror_changes(train)  # each process asks: they come here one after another, where none may wait
 
 
-def make_task(splits: Splits[Source], recipe: Recipe, run: Runtime) -> Classify:
-    """The sources of a data set under a recipe."""
-    train, val = sources(splits, recipe, run)
-    preprocess = replace(Preprocess.for_size(recipe.image_size), levels=recipe.levels)
-    return Classify(train, val, recipe, preprocess, run)
+make_task = Classify.on
 
 
 def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
@@ -78,8 +58,5 @@ def make_model(recipe: Recipe, task: Classify, run: Runtime) -> nn.Module:
 
 def finish(path: Path, task: Classify, model: nn.Module) -> None:
     """Adds to the log what simpler methods reach on the same data, and writes the report."""
-    if not result(path).comparisons:
-        with log.Log(path / "log.jsonl", 0) as rows:
-            for method, value in pixel_baselines(task.train, task.val):
-                rows.row("comparison", task.recipe.steps or 0, method=method, value=value)
+    note_others(path, task.recipe.steps or 0, partial(pixel_baselines, task.train, task.val))
     write_report(path, gather(path, task, model))

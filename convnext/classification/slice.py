@@ -7,6 +7,7 @@ from math import sqrt
 from ..data.request import DataRequest
 from ..data.source import Source
 from ..data.splits import Splits
+from ..image_level.hold_out import tell_little
 from ..image_level.setup import attempt as try_memory
 from ..recipes.recipe import Recipe, TaskName
 from ..system.shares import Z95
@@ -51,14 +52,9 @@ def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:
 def remarks(splits: Splits[Source]) -> list[str]:
     """Whether the held-out pictures are too few for a figure on them to say much."""
     count = len(splits.val)
-    if not 0 < count < LEAST_JUDGED:
-        return []
-    off = 100 * Z95 * sqrt(0.25 / count)
-    pictures = "1 held-out picture tells" if count == 1 else f"{count} held-out pictures tell"
-    return [
-        f"{pictures} little: a figure on so few can be {min(off, 100):.0f} points off (95 %); hold out more, or judge "
-        "each picture once by --folds 5, which a folder without val/ allows"
-    ]
+    off = 100 * Z95 * sqrt(0.25 / max(1, count))
+    how = f": a figure on so few can be {min(off, 100):.0f} points off (95 %); "
+    return tell_little(count, LEAST_JUDGED, how, "a folder without val/")
 
 
 def require_labels(recipe: Recipe, splits: Splits[Source]) -> None:

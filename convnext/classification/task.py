@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..data.loader import Collate
 from ..image_level.task import ImageTask
-from ..training import Sink
+from ..training import Metric, Sink
 from .losses import balanced_class_weights, binary_cross_entropy, soft_cross_entropy
 from .metrics import ClassificationCounter, MultiLabelCounter
 from .mixing import mix, unsmoothed
@@ -71,8 +71,8 @@ class Classify(ImageTask):
         return {"task": "multi_label" if self.multi_label else "classify"} | groups
 
     @property
-    def metric(self) -> tuple[str, Literal["max", "min"]]:
-        return ("macro_f1" if self.multi_label else "top1"), "max"
+    def metric(self) -> Metric:
+        return Metric("macro_f1" if self.multi_label else "top1")
 
     def batches(self, start: int, stop: int) -> Iterator[list[DeferredMix]]:
         """The micro-batches of each step, to be mixed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.keep_ratio import KeepRatio
 from ..data.loader import load
 from ..recipes.recipe import Recipe
-from ..training import Sink
+from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
 from .metrics import Details, as_coco, judge
 from .model.rcnn import WITHOUT_MASKS
@@ -50,12 +50,8 @@ class Detect:
         return {"task": "detect", "category_ids": json.dumps(self.val.category_ids)}
 
     @property
-    def metric(self) -> tuple[str, Literal["max", "min"]]:
-        return "box_ap", "max"
-
-    @property
-    def unit(self) -> str:
-        return "%"
+    def metric(self) -> Metric:
+        return Metric("box_ap")
 
     @property
     def steps_per_epoch(self) -> int:

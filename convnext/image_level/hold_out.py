@@ -30,6 +30,27 @@ def by_hash(ids: Sequence[str], members: Sequence[int], seed: int) -> list[int]:
     return sorted(members, key=lambda i: hashlib.sha256(f"{seed}\0{ids[i]}".encode()).digest())
 
 
+def require_fold(fold: int, folds: int) -> None:
+    """UserError where there is no such fold, or only one."""
+    if folds < 2:
+        raise UserError(f"--folds {folds}: one part is judged by what learned from the others; choose at least 2")
+    if not 1 <= fold <= folds:
+        raise UserError(f"there is no fold {fold} of {folds}; choose from 1 to {folds}")
+
+
+def fold_note(fold: int, folds: int, train: Sequence[int], held: Sequence[int]) -> str:
+    """What is said of one fold."""
+    return f"fold {fold} of {folds}, {len(train):,} images to learn from and {len(held):,} to judge on"
+
+
+def tell_little(count: int, least: int, how: str, split: str) -> list[str]:
+    """What is said where fewer pictures than `least` are held out: `how` little they tell, and what allows folds."""
+    if not 0 < count < least:
+        return []
+    pictures = "1 held-out picture tells" if count == 1 else f"{count} held-out pictures tell"
+    return [f"{pictures} little{how}hold out more, or judge each picture once by --folds 5, which {split} allows"]
+
+
 def all_learned(count: int) -> str:
     """What is said where nothing is held out."""
     return f"all {count:,} images are learned from, so nothing says which weights are best: the last ones are published"

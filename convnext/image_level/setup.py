@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +15,13 @@ from ..catalog.variants import STARTER
 from ..data.source import FileReader, Source, cached
 from ..data.splits import Splits
 from ..errors import UserError
-from ..recipes import everyday
+from ..recipes import everyday, length
 from ..recipes.recipe import Recipe, override
 from ..system import machine
 from ..system.progress import Progress
-from ..training import optim
+from ..training import log, optim
 from ..training.first_weights import start_from
+from ..training.run_folder import result
 from ..training.runtime import Runtime
 from ..weights.backbone import Load, network_of, starting_point
 
@@ -26,7 +29,10 @@ BASELINE_STRIDE = 32  # pixels to a position of a baseline's last map
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
 
 
-def from_weights(given: Recipe, settings: dict[str, Any]) -> tuple[Recipe, list[everyday.Choice]]:
+Begun = tuple[Recipe, list[everyday.Choice]]  # a recipe and what was chosen so far
+
+
+def from_weights(given: Recipe, settings: dict[str, Any]) -> Begun:
     """The recipe for the weights that are to be started from; `settings` gains what these fix.
 
     That is nothing where there are none, or those that ship, whose network has its own rule.
@@ -49,11 +55,23 @@ def from_weights(given: Recipe, settings: dict[str, Any]) -> tuple[Recipe, list[
     return given, freed + start
 
 
-def require_batch(resolved: Recipe, images: int, run: Runtime) -> None:
-    """UserError where a batch does not fit the training images, or the processes."""
-    if resolved.batch_size > images:
+def resolve(
+    begun: Begun, facts: everyday.Facts, settings: dict[str, Any], run: Runtime, *, data: str, outputs: str = "classes"
+) -> Begun:
+    """The recipe for the pictures of `facts`; `outputs` is what those of a network are called.
+
+    Raises UserError where a batch does not fit the training images, or the processes, or the recipe is for another
+    number of outputs.
+    """
+    given, start = begun
+    resolved, choices = everyday.derive(given, facts, settings)
+    resolved = length.asked(resolved, settings)
+    in_fp32 = _exact(resolved, settings, run)
+    precision = "fp32" if in_fp32 else run.precision
+    resolved = replace(resolved, precision=precision, num_classes=resolved.num_classes or facts.classes)
+    if resolved.batch_size > facts.images:
         raise UserError(
-            f"the batch of {resolved.batch_size} is larger than the {images} training images; "
+            f"the batch of {resolved.batch_size} is larger than the {facts.images} training images; "
             "pass a smaller --batch-size"
         )
     if resolved.batch_size < run.world:
@@ -61,9 +79,15 @@ def require_batch(resolved: Recipe, images: int, run: Runtime) -> None:
             f"the batch of {resolved.batch_size} leaves some of the {run.world} processes without an image; "
             "pass a larger --batch-size or fewer processes"
         )
+    if resolved.num_classes != facts.classes:
+        raise UserError(
+            f"the recipe is for {resolved.num_classes} {outputs}, {data} has {facts.classes}; "
+            "pass --set num_classes=none to take the data's"
+        )
+    return resolved, start + choices + in_fp32
 
 
-def exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[everyday.Choice]:
+def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[everyday.Choice]:
     """fp32 where bf16 cannot be trusted: torch 2.14's gradient of a 3 x 3 convolution of single positions, in bf16 on a
     CPU, differs from run to run and is at times not a number; a ResNet has some below 32 pixels.
     """
@@ -84,6 +108,14 @@ def sources(splits: Splits[Source], recipe: Recipe, run: Runtime) -> tuple[Sourc
     if run.is_main and train_source is train and isinstance(train.read, FileReader):
         print("the pictures are too many to be decoded beforehand; convnext check finds damaged ones")
     return train_source, val_source
+
+
+def note_others(path: Path, steps: int, others: Callable[[], Iterable[tuple[str, float]]]) -> None:
+    """Adds to a run's log, once, what simpler methods reach on the same data."""
+    if not result(path).comparisons:
+        with log.Log(path / "log.jsonl", 0) as rows:
+            for method, value in others():
+                rows.row("comparison", steps, method=method, value=value)
 
 
 def make_network(recipe: Recipe, outputs: int) -> nn.Module:

@@ -5,6 +5,7 @@ A task of a slice is an `ImageTask` with its losses and its counts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -16,9 +17,11 @@ from ..data import Batch
 from ..data.loader import Augmented, Order, Plain, load
 from ..data.preprocess import Preprocess
 from ..data.source import Source
+from ..data.splits import Splits
 from ..recipes.progressive import training_size
 from ..recipes.recipe import Recipe
 from ..training.runtime import Runtime, default_workers, out_of_memory
+from .setup import sources
 from .transforms import TrainTransform
 
 LEAST_EVALUATED, MOST_EVALUATED = 32, 256  # images of an evaluation batch; without gradients, twice as many fit
@@ -26,7 +29,7 @@ EVALUATED_ALONE = 512  # images that one process prepares for an evaluation
 
 
 @dataclass
-class ImageTask:
+class ImageTask(ABC):
     """One training and one validation source under a recipe, on this process."""
 
     train: Source
@@ -49,22 +52,29 @@ class ImageTask:
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
 
     @property
+    @abstractmethod
     def collate(self) -> Callable[[list[Any]], Batch]:
         """Rows of a picture, its label and its name -> a batch."""
-        raise NotImplementedError
 
     def sample_weights(self) -> tuple[float, ...] | None:
         """How often each picture is drawn, over the others; None: each once an epoch."""
         return None
 
+    @staticmethod
+    def protocol(size: int) -> Preprocess:
+        """How pictures are judged at a size."""
+        return Preprocess.for_size(size)
+
+    @classmethod
+    def on(cls, splits: Splits[Source], recipe: Recipe, run: Runtime) -> Self:
+        """The sources of a data set under a recipe."""
+        train, val = sources(splits, recipe, run)
+        return cls(train, val, recipe, replace(cls.protocol(recipe.image_size), levels=recipe.levels), run)
+
     def under(self, recipe: Recipe) -> Self:
         """The same pictures under another recipe, shown at its size."""
-        preprocess = replace(Preprocess.for_size(recipe.image_size), levels=self.preprocess.levels)
+        preprocess = replace(self.protocol(recipe.image_size), levels=self.preprocess.levels)
         return replace(self, recipe=recipe, preprocess=preprocess)
-
-    @property
-    def unit(self) -> str:
-        return "%"
 
     @property
     def steps_per_epoch(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +18,7 @@ from ..data.request import DataRequest
 from ..data.source import Source, kept_for_the_end
 from ..data.splits import Split, Splits
 from ..errors import UserError
-from ..image_level.hold_out import all_learned, by_hash, held_out, pictures_of, require_both
+from ..image_level.hold_out import all_learned, by_hash, fold_note, held_out, pictures_of, require_both, require_fold
 from ..image_level.table import TABLE_NAME, find_table
 from .numbers_csv import NumberTable, read_numbers
 
@@ -68,10 +67,7 @@ def _learnable(train: Source, path: Path) -> Source:
 
 def _fold(request: DataRequest, fold: int, folds: int, targets: tuple[str, ...]) -> Splits[Source]:
     """As `val` one of so many parts of equal size (from 1), as `train` all others."""
-    if folds < 2:
-        raise UserError(f"--folds {folds}: one part is judged by what learned from the others; choose at least 2")
-    if not 1 <= fold <= folds:
-        raise UserError(f"there is no fold {fold} of {folds}; choose from 1 to {folds}")
+    require_fold(fold, folds)
     root, path, whole, table = _opened(request.data, request.labels, targets)
     if table.splits is not None:
         raise UserError(f"{path} has a split of its own; --folds divides a table that has none")
@@ -80,9 +76,7 @@ def _fold(request: DataRequest, fold: int, folds: int, targets: tuple[str, ...])
     ordered = by_hash(whole.ids, range(len(whole)), 0)
     held = sorted(i for place, i in enumerate(ordered) if place % folds == fold - 1)
     train = sorted(set(ordered) - set(held))
-    note = (
-        f"{readable(root)}: fold {fold} of {folds}, {len(train):,} images to learn from and {len(held):,} to judge on"
-    )
+    note = f"{readable(root)}: {fold_note(fold, folds, train, held)}"
     return Splits(_learnable(whole.take(train), path), whole.take(held), str(root), note)
 
 
@@ -139,4 +133,4 @@ def _opened(
         raise UserError(f"{readable(root)} has no {TABLE_NAME} that names its pictures; name the table by --labels")
     table = read_numbers(path, root, targets)
     whole = pictures_of(root, path, table.paths, table.targets, table.values)
-    return root, path, replace(whole, multi_label=False), table
+    return root, path, whole, table

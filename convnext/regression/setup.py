@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,15 @@ from torch import nn
 
 from ..data.source import Source
 from ..data.splits import Splits
-from ..errors import UserError
-from ..image_level.setup import exact, from_weights, make_network, ready, require_batch, sources
-from ..recipes import everyday, length
+from ..image_level.setup import from_weights, make_network, note_others, ready, resolve
+from ..recipes import everyday
 from ..recipes.recipe import Recipe
-from ..training import log
-from ..training.run_folder import result
 from ..training.runtime import Runtime
 from .model import Regressor
 from .pixel_baselines import pixel_baselines
 from .report import gather, write_report
 from .task import Regress
-from .weights import load, protocol
+from .weights import load
 
 
 def derive(
@@ -29,34 +26,20 @@ def derive(
 ) -> tuple[Recipe, list[everyday.Choice]]:
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
     settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
-    given, start = from_weights(given, settings)
-    targets = len(splits.train.classes)
+    begun = from_weights(given, settings)
+    count = len(splits.train)
     facts = everyday.Facts(
-        images=len(splits.train),
-        classes=targets,
+        images=count,
+        classes=len(splits.train.classes),
         size=splits.train.typical_size,
-        smallest_class=len(splits.train),
-        largest_class=len(splits.train),
+        smallest_class=count,
+        largest_class=count,
         no_accelerator=run.device.type == "cpu",
     )
-    resolved, choices = everyday.derive(given, facts, settings)
-    resolved = length.asked(resolved, settings)
-    in_fp32 = exact(resolved, settings, run)
-    precision = "fp32" if in_fp32 else run.precision
-    resolved = replace(resolved, precision=precision, num_classes=resolved.num_classes or targets)
-    require_batch(resolved, facts.images, run)
-    if resolved.num_classes != targets:
-        raise UserError(
-            f"the recipe is for {resolved.num_classes} numbers, {splits.name} has {targets}; "
-            "pass --set num_classes=none to take the data's"
-        )
-    return resolved, start + choices + in_fp32
+    return resolve(begun, facts, settings, run, data=splits.name, outputs="targets")
 
 
-def make_task(splits: Splits[Source], recipe: Recipe, run: Runtime) -> Regress:
-    """The sources of a data set under a recipe."""
-    train, val = sources(splits, recipe, run)
-    return Regress(train, val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
+make_task = Regress.on
 
 
 def make_model(recipe: Recipe, task: Regress, run: Runtime) -> nn.Module:
@@ -67,8 +50,5 @@ def make_model(recipe: Recipe, task: Regress, run: Runtime) -> nn.Module:
 
 def finish(path: Path, task: Regress, model: nn.Module) -> None:
     """Adds to the log what a simpler method reaches on the same data, and writes the report."""
-    if not result(path).comparisons:
-        with log.Log(path / "log.jsonl", 0) as rows:
-            for method, value in pixel_baselines(task.train, task.val):
-                rows.row("comparison", task.recipe.steps or 0, method=method, value=value)
+    note_others(path, task.recipe.steps or 0, partial(pixel_baselines, task.train, task.val))
     write_report(path, gather(path, task, model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..data.request import DataRequest
 from ..data.source import Source
 from ..data.splits import Splits
+from ..image_level.hold_out import tell_little
 from ..image_level.setup import attempt as try_memory
 from ..recipes.recipe import Recipe, TaskName
 from ..training.runtime import Batching
@@ -40,14 +41,7 @@ def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:
 
 def remarks(splits: Splits[Source]) -> list[str]:
     """Whether the held-out pictures are too few for a figure on them to say much."""
-    count = len(splits.val)
-    if not 0 < count < LEAST_JUDGED:
-        return []
-    pictures = "1 held-out picture tells" if count == 1 else f"{count} held-out pictures tell"
-    return [
-        f"{pictures} little: hold out more, or judge each picture once by --folds 5, which a table without a split "
-        "allows"
-    ]
+    return tell_little(len(splits.val), LEAST_JUDGED, ": ", "a table without a split")
 
 
 def require_labels(recipe: Recipe, splits: Splits[Source]) -> None:

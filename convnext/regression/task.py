@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..image_level.task import ImageTask
-from ..recipes.recipe import Recipe
-from ..training import Sink
+from ..training import Metric, Sink
 from .losses import regression_loss
 from .metrics import result_of, rows_of
 from .weights import TASK, protocol
@@ -42,10 +41,7 @@ class Regress(ImageTask):
     def collate(self) -> Callable[[list[Any]], Batch]:
         return collate
 
-    def under(self, recipe: Recipe) -> Self:
-        return replace(
-            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
-        )
+    protocol = staticmethod(protocol)
 
     @property
     def described(self) -> dict[str, str]:
@@ -53,12 +49,8 @@ class Regress(ImageTask):
         return {"task": TASK}
 
     @property
-    def metric(self) -> tuple[str, Literal["max", "min"]]:
-        return "r2", "max"
-
-    @property
-    def unit(self) -> str:
-        return ""
+    def metric(self) -> Metric:
+        return Metric("r2", unit="")
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """The micro-batches of each step."""

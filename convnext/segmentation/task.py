@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.keep_ratio import KeepRatio
 from ..data.loader import Order, load
 from ..recipes.recipe import Recipe
-from ..training import Sink
+from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
 from .data import SegmentationSource
 from .loss import pixel_cross_entropy
@@ -48,12 +48,8 @@ class Segment:
         return {"task": "segment", "mask_coding": json.dumps(self.val.coding.to_dict())}
 
     @property
-    def metric(self) -> tuple[str, Literal["max", "min"]]:
-        return "miou", "max"
-
-    @property
-    def unit(self) -> str:
-        return "%"
+    def metric(self) -> Metric:
+        return Metric("miou")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +20,20 @@ class MicroBatch(Protocol):
     def to(self, device: torch.device, *, channels_last: bool = False) -> Any: ...
 
 
+class Metric(NamedTuple):
+    """A figure of an evaluation, which way it gets better, and its unit, "" of one without."""
+
+    name: str
+    direction: Literal["max", "min"] = "max"
+    unit: str = "%"
+
+
 class Task(Protocol):
     """Batches in, losses and metrics out."""
 
     @property
-    def metric(self) -> tuple[str, Literal["max", "min"]]:
+    def metric(self) -> Metric:
         """The figure that decides which checkpoint is best."""
-
-    @property
-    def unit(self) -> str:
-        """Of that figure: "%", or "" of one without."""
 
     @property
     def steps_per_epoch(self) -> int: ...

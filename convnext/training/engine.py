@@ -138,7 +138,7 @@ def fit(
                 judge(loss, pace)  # every evaluation is at the end of a window
             stop = _stale(state, recipe)
             if stop:
-                log.say(f"stopped early: no better {task.metric[0]} in {recipe.patience} evaluations")
+                log.say(f"stopped early: no better {task.metric.name} in {recipe.patience} evaluations")
                 break
             mark = time.perf_counter()
         log.row("end", state.step, steps=total)
@@ -243,7 +243,7 @@ class _Judge:
         if state.ema is not None:
             with state.averaged() as model:
                 results["ema"] = task.evaluate(model)
-        name, direction = task.metric
+        name, direction, unit = task.metric
         sign = 1 if direction == "max" else -1
         which = max(results, key=lambda key: sign * results[key][name]) if self.choose else list(results)[-1]
         value = results[which][name]
@@ -266,13 +266,13 @@ class _Judge:
             which=which,
             best=better,
             chosen=self.choose,
-            **({} if task.unit == "%" else {"unit": task.unit}),
+            **({} if unit == "%" else {"unit": unit}),
         )
         if run.is_main:  # last: a run that is killed before this evaluates once more
             record(state, self.folder)
         state.evaluated = True
         run.barrier()
-        places = 2 if task.unit == "%" else 4
+        places = 2 if unit == "%" else 4
         average = f"  EMA {results['ema'][name]:6.{places}f}" if "ema" in results else ""
         scores = (
             f"{name} {results['raw'][name]:6.{places}f}{average}{' *' if better and self.choose else '  '}"

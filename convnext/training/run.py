@@ -253,7 +253,7 @@ def judged_at_the_end(path: Path, task: Any, test: Any, published: Callable[[], 
         except UserError as error:  # a test split must not stop a training run
             print(f"the test split is not judged: {error}", flush=True)
             return task
-        name, _ = final.metric
+        name = final.metric.name
         with log.Log(path / "log.jsonl", 0) as rows:
             rows.row("test", final.recipe.steps or 0, metric=name, value=found[name], figures=found, count=len(test))
     return final

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convnext.data import Batch
 from convnext.errors import UserError
 from convnext.recipes.recipe import AdamW, Recipe
-from convnext.training import budget
+from convnext.training import Metric, budget
 from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
 from convnext.training.runtime import Runtime
 
@@ -180,7 +180,7 @@ class Clock:
 class FakeTask:
     """Steps of a second (the first ones ten), evaluations of five; every batch alike."""
 
-    metric = ("top1", "max")
+    metric = Metric("top1")
     steps_per_epoch = 3
 
     def __init__(self, clock: Clock | None = None, parts: int = 1) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convnext import api
 from convnext.recipes.recipe import Recipe, override
-from convnext.training import engine, optim, runtime, state
+from convnext.training import Metric, engine, optim, runtime, state
 from convnext.training.engine import NonFiniteLoss
 from convnext.weights.checkpoint import load_checkpoint_metadata
 
@@ -143,7 +143,7 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
     class Sum:
         """A task of one linear layer."""
 
-        metric = ("x", "max")
+        metric = Metric("x")
         steps_per_epoch = 1
 
         def losses(self, model: nn.Module, batch: _Rows) -> dict[str, Tensor]:
