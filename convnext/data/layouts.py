@@ -18,4 +18,5 @@ class Layout:
     of_table: Callable[[Path, Path], str | None] = lambda table, root: None  # the same, by a table that the user named
     suffixes: tuple[str, ...] = ()  # of a file that is such a place by itself
     file_why: str = ""  # what such a file is
+    offered: bool = True  # else it is read so where it is asked for, and not before
     rival: Callable[[Path], bool] | None = None  # tells such a folder from one of classes with other files in it

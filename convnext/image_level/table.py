@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ..data.folders import SPLIT_OF, entries
@@ -62,6 +62,12 @@ class Table:
                 )
         return tuple(SPLIT_OF[row[column].strip().lower()] for row in self.rows)
 
+    @staticmethod
+    def beyond(row: Row) -> list[str]:
+        """The cells of a row that no column stands over."""
+        more: object = row.get("")  # as `csv` keeps them, beside what stands under a column without a name
+        return list(more) if isinstance(more, list) else []
+
     @property
     def first_line(self) -> str:
         """What it has, for a message on what it lacks."""
@@ -102,16 +108,28 @@ class Table:
 def read_rows(path: Path) -> Table:
     """The cells of a CSV file with a header. Raises UserError for what is none."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            first = handle.readline()
-            handle.seek(0)
-            # Spreadsheets write semicolons where a comma is the decimal point.
-            mark = next((mark for mark in MARKS if mark in first), ",")
-            reader = csv.DictReader(handle, restkey="", restval="", delimiter=mark)
-            rows = list(reader)
-            return Table(path, reader.fieldnames or (), rows, mark)
+        facts = path.stat()
+        return _rows(path, facts.st_mtime_ns, facts.st_size)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV table ({error}); give a UTF-8 file with a header") from None
+
+
+@lru_cache(maxsize=1)
+def _rows(path: Path, changed: int, size: int) -> Table:
+    """Kept for the next one who asks: a look at a folder does so for each kind of table that it may be."""
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        first = handle.readline()
+        handle.seek(0)
+        # Spreadsheets write semicolons where a comma is the decimal point.
+        mark = next((mark for mark in MARKS if mark in first), ",")
+        reader = csv.DictReader(handle, restkey="", restval="", delimiter=mark)
+        rows = list(reader)
+        return Table(path, reader.fieldnames or (), rows, mark)
+
+
+def forget() -> None:
+    """Gives back the memory of the last table."""
+    _rows.cache_clear()
 
 
 def find_table(root: Path) -> Path | None:

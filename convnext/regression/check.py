@@ -42,7 +42,8 @@ def check(
     ]
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
     facts = inspected(pictures, progress, tell, levels)
-    problems = [*said, *_missing_splits(table, path), *_far_out(table)]
+    read = Problem("reading", ".", f"{path.name}: {table.understood}")
+    problems = [read, *said, *_missing_splits(table, path), *_far_out(table)]
     aside = {"test"} if set(splits) - {"test"} else set()
     problems += [
         of_test(problem) if picture.split in aside else problem

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from ..data import folders
 from ..data.images import readable
 from ..data.learned import Learned, to_judge
@@ -21,6 +23,8 @@ from ..errors import UserError
 from ..image_level.hold_out import all_learned, by_hash, fold_note, held_out, pictures_of, require_both, require_fold
 from ..image_level.table import TABLE_NAME, find_table
 from .numbers_csv import NumberTable, read_numbers
+
+SPREADS = 1e5  # standard deviations from zero at most: float32 has seven digits
 
 
 def open_data(request: DataRequest, targets: tuple[str, ...] = ()) -> Splits[Source]:
@@ -54,13 +58,22 @@ def open_data(request: DataRequest, targets: tuple[str, ...] = ()) -> Splits[Sou
 
 
 def _learnable(train: Source, path: Path) -> Source:
-    """The training pictures. Raises UserError where they have one value of a target, which others have not."""
+    """The training pictures. Raises UserError where they have one value of a target, which others have not, or values
+    that float32 cannot tell apart.
+    """
     for k, name in enumerate(train.classes):
         there = {row[k] for row in cast(tuple[tuple[float, ...], ...], train.labels) if not math.isnan(row[k])}
         if len(there) < 2:
             same = f"{name!r} is {there.pop():g} in" if there else f"{name!r} is missing in"
             raise UserError(
                 f"{path}: {same} each of the {len(train):,} training pictures, so there is nothing to learn"
+            )
+        largest, limits = max(map(abs, there)), np.finfo(np.float32)
+        spread = float(np.std([value / largest for value in there])) * largest
+        if largest > float(limits.max) or spread < float(limits.tiny) or largest > SPREADS * spread:
+            raise UserError(
+                f"{path}: the numbers of {name!r} are up to {largest:.3g} and differ by about {spread:.3g}, which "
+                "float32 does not hold; take another unit, or the difference from a common value"
             )
     return train
 
@@ -95,7 +108,7 @@ def open_for_judging(
     Of a table without a split all that the model is not `known` to have learned from count. Raises UserError when there
     is no such split, no picture is left, or the table lacks a target.
     """
-    root, path, whole, table = _opened(where, labels, targets)
+    root, path, whole, table = _opened(where, labels, targets, judged=True)
     place = f"{readable(root)} ({path.name})"
     if table.splits is None:
         if split == "test":
@@ -121,7 +134,7 @@ def open_for_judging(
 
 
 def _opened(
-    where: str | Path | None, labels: str | Path | None, targets: tuple[str, ...]
+    where: str | Path | None, labels: str | Path | None, targets: tuple[str, ...], *, judged: bool = False
 ) -> tuple[Path, Path, Source, NumberTable]:
     """The folder, its table, all pictures of the table, and what it says."""
     if where is None:
@@ -131,6 +144,6 @@ def _opened(
     path = find_table(root) if labels is None else Path(labels).expanduser()
     if path is None:
         raise UserError(f"{readable(root)} has no {TABLE_NAME} that names its pictures; name the table by --labels")
-    table = read_numbers(path, root, targets)
+    table = read_numbers(path, root, targets, judged=judged)
     whole = pictures_of(root, path, table.paths, table.targets, table.values)
     return root, path, whole, table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from ..image_level.table import FIRST_ROW, TABLE_NAME, Table, find_table, found_
 MISSING = ("", "nan", "na", "n/a", "none", "null", "-", "?")
 SEVERAL = "labels"  # a column of names between ; or |
 CLASSES = ("label", "class", "category", "target", "label_name", "class_name", "class_label")  # where numbers are whole
-IDENTIFIERS = ("id", "idx", "index", "code", "class", "category", "type", "kind", "species", "breed", "label")
-QUANTITIES = ("age", "amount", "angle", "area", "cost", "count", "depth", "distance", "height", "length",
-              "mass", "num", "number", "percent", "popularity", "price", "quality", "rating", "ratio", "score", "share",
-              "size", "speed", "temperature", "time", "value", "volume", "weight", "width", "year")  # fmt: skip
+IDENTIFIERS = ("id", "ids", "idx", "index", "code", "class", "category", "group", "level", "type", "kind", "species",
+               "breed", "label", "unnamed")  # fmt: skip  # pandas writes "Unnamed: 0" over row numbers
+QUANTITIES = ("age", "amount", "angle", "area", "cost", "count", "depth", "distance", "height", "length", "mass",
+              "percent", "popularity", "price", "ratio", "score", "share", "speed", "temperature", "time", "value",
+              "volume", "weight", "width", "year")  # fmt: skip
 RARE = 3  # pictures to a whole number, below which it counts something and is no class
 LEAST_ROWS = 10  # of which that can be said
+SLIPS = 0.1  # of a column's cells at most that are no numbers, where it is one of numbers all the same
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ def number(cell: str, mark: str = ",") -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = ()) -> NumberTable:
+def read_numbers(
+    path: Path, root: Path | None = None, targets: Sequence[str] = (), *, judged: bool = False
+) -> NumberTable:
     """A column of paths, columns of numbers (those called `targets`, or all there are), and optionally `split`.
 
-    Rows without any number are left out. Paths are below `root` (None: not looked for), as image_level/table.py finds
-    them. Raises UserError, naming row and column, for a cell that is no number, for a target that is not there or has
-    one value everywhere, and for a picture with different numbers.
+    Rows without any number are left out. A table that is `judged` by may hold one value of a target, or none. Paths are
+    below `root` (None: not looked for), as image_level/table.py finds them. Raises UserError, naming row and column,
+    for a cell that is no number, for more cells than columns, for a target that is not there or has one value
+    everywhere, and for a picture with different numbers.
     """
     table = read_rows(path)
     if table.pictures is None or not table.columns:
@@ -63,6 +69,7 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
             f"{path} needs a header: 'path' (or filename, image, id), then a column for each number; "
             f"{table.first_line}, so call its columns by these names"
         )
+    _require_no_more_cells(table)
     called = {name.strip(): name for name in table.columns}
     if lacking := [name for name in targets if name not in called]:
         raise UserError(f"{path} has no column {listed(lacking)}; it has {listed(list(called))}")
@@ -76,7 +83,8 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
     said = [(tuple(map(repr, own)), split) for own, split in zip(values, splits or [""] * len(values), strict=True)]
     once = table.once(said, "numbers", "keep one of them")
     kept = [i for i in once if any(not math.isnan(value) for value in values[i])]
-    _require_variety(path, chosen, [values[i] for i in kept])
+    if not judged:
+        _require_variety(path, chosen, [values[i] for i in kept])
     names = tuple(name.strip() for name in chosen)
     how = f"column {table.pictures!r} names the pictures, {listed(names, 8)} their numbers"
     how += f" ({listed(others)} left out)" if others else ""
@@ -92,20 +100,54 @@ def read_numbers(path: Path, root: Path | None = None, targets: Sequence[str] = 
 
 
 def _of_numbers(table: Table) -> list[str]:
-    """The columns to learn from where none was named: that of a label, or all of numbers alone that are not one."""
+    """The columns to learn from where none was named: that of a label, or all of numbers that differ and name nothing.
+
+    A column of numbers with slips is among them: its reader names the row.
+    """
     names = [name for name in table.columns if name.strip().lower() in CLASSES and _cells(table, name)]
     found = names[:1] or [name for name in table.columns if len(set(_cells(table, name) or ())) > 1]
+    found = [name for name in found if not _identifies(name)] or found
     if not found:
-        raise UserError(
-            f"{table.path} has no column of different numbers and nothing else; its columns are {listed(table.columns)}"
-        )
+        share = {name: _share_of_numbers(table, name) for name in table.columns}
+        if not any(share.values()):
+            raise UserError(f"{table.path} has no column of numbers; its columns are {listed(table.columns)}")
+        found = [max(share, key=lambda name: share[name])]  # its reader says what is wrong with it
     return found
 
 
-def _cells(table: Table, name: str) -> list[float] | None:
-    """The numbers of a column, [] of an empty one; None where it holds anything else."""
+def _identifies(name: str) -> bool:
+    """Whether a column is called as one of names or numbers of rows is."""
+    words = _words(name)
+    return words[-1] in IDENTIFIERS or words[0] == "unnamed"
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.lower()) or [""]
+
+
+def _share_of_numbers(table: Table, name: str) -> float:
+    """Of the cells of a column that are not empty."""
     cells = [number(row[name], table.mark) for row in table.rows]
-    return None if None in cells else [cell for cell in cells if cell is not None and not math.isnan(cell)]
+    filled = [cell for cell in cells if cell is None or not math.isnan(cell)]
+    return sum(cell is not None for cell in filled) / max(1, len(filled))
+
+
+def _cells(table: Table, name: str) -> list[float] | None:
+    """The numbers of a column, [] of an empty one; None where it holds anything else, but for a few slips."""
+    cells = [number(row[name], table.mark) for row in table.rows]
+    numbers = [cell for cell in cells if cell is not None and not math.isnan(cell)]
+    slips = cells.count(None)
+    return None if slips and (len(numbers) < LEAST_ROWS or slips > SLIPS * len(cells)) else numbers
+
+
+def _require_no_more_cells(table: Table) -> None:
+    """UserError for a row with more cells than the header: a decimal comma would be read as two numbers."""
+    for place, row in enumerate(table.rows):
+        if more := [cell for cell in table.beyond(row) if cell.strip()]:
+            raise UserError(
+                f"row {place + FIRST_ROW} of {table.path} has more cells than the first line ({listed(more)}): write "
+                "numbers with a point, or put semicolons between cells"
+            )
 
 
 def _value(table: Table, name: str, place: int) -> float:
@@ -138,7 +180,7 @@ def seen_numbers(table: Table) -> str | None:
     for name in table.columns:
         if (cells := _cells(table, name)) is None:
             return None
-        columns |= {name.strip(): cells} if cells else {}
+        columns |= {name.strip(): cells} if cells and not (len(table.columns) > 1 and _identifies(name)) else {}
     if all(set(cells) <= {0, 1} for cells in columns.values()):
         return None
     if len(columns) > 1:
@@ -146,8 +188,8 @@ def seen_numbers(table: Table) -> str | None:
     ((name, cells),) = columns.items()
     if any(cell % 1 for cell in cells):
         return f"{name!r} holds numbers with fractions"
-    words = name.strip().lower().replace("-", "_").replace(" ", "_").split("_")
-    if len(set(cells)) < 3 or words[-1] in IDENTIFIERS:
+    words = _words(name)
+    if len(set(cells)) < 3 or _identifies(name):
         return None
     if {words[0], words[-1], words[-1].removesuffix("s")} & set(QUANTITIES):
         return f"{name!r} is a quantity"
@@ -189,7 +231,17 @@ def _maybe_named(path: Path, root: Path) -> str | None:
     return possible_numbers(table) if table.names_pictures(root) else None
 
 
+def _any_in_folder(root: Path) -> str | None:
+    return f"{TABLE_NAME} lists them" if find_table(root) is not None else None
+
+
+def _any_named(path: Path, root: Path) -> str | None:
+    return f"{path.name} lists them" if read_rows(path).pictures is not None else None
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout("numbers", "pictures with numbers in a table", 0, _in_folder, _named),
     Layout("whole numbers", "pictures with numbers in a table", 2, _maybe_in_folder, _maybe_named),
+    # Whoever asks for it hears from the reader which row is wrong.
+    Layout("any table", "pictures with numbers in a table", 8, _any_in_folder, _any_named, offered=False),
 )

@@ -19,6 +19,7 @@ DRAWS, CELLS = 1000, 20_000_000  # resamples; of M x figures, beyond which none 
 
 
 TABLES = ("classes", "targets")  # parts of an evaluation that are rows
+WITH_UNIT = ("mae", "rmse")  # that of the numbers themselves, which may be of any size
 WITHOUT_PERCENT = ("loss", "r2", "mae", "rmse", "spearman")
 
 
@@ -43,9 +44,12 @@ def as_lines(result: dict[str, Any]) -> str:
         elif name.startswith("top") and tuple(intervals.get(name, ())) == SURE:
             continue
         elif name not in ("intervals", *TABLES):
-            places = 4 if name in WITHOUT_PERCENT else 1
-            ends = " to ".join(f"{end:.{places}f}" for end in intervals.get(name, ()))
-            lines.append(f"{name:20}{value:10.4f}" + (f"   95 % interval {ends}" if ends else ""))
+            form = ".4g" if name in WITH_UNIT else ".4f" if name in WITHOUT_PERCENT else ".1f"
+            ends = " to ".join(f"{end:{form}}" for end in intervals.get(name, ()))
+            lines.append(
+                f"{name:20}{value:{'10.4g' if name in WITH_UNIT else '10.4f'}}"
+                + (f"   95 % interval {ends}" if ends else "")
+            )
     return "\n".join(lines)
 
 

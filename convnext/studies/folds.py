@@ -122,14 +122,14 @@ def as_text(found: dict[str, Any], data: str) -> str:
 def _interval(values: list[float], judged: list[int], right: list[float]) -> tuple[float, float]:
     """Of the mean of `values`; of so many pictures `judged` in each fold, `right` percent are wholly right.
 
-    Empty where that can not be said of answers: then their spread alone speaks.
+    Empty where that can not be said of answers: then their spread alone speaks, of a figure that is at most 1.
     """
     from scipy.stats import t  # takes half a second to import
 
     count, middle = len(values), mean(values)
     half = float(t.ppf(0.975, count - 1)) * stdev(values) * math.sqrt(1 / count + 1 / (count - 1))
     if not right:
-        return middle - half, middle + half
+        return middle - half, min(1.0, middle + half)
     low, high = max(0.0, middle - half), min(100.0, middle + half)
     hits = sum(share * n / 100 for share, n in zip(right, judged, strict=True))
     least, most = accuracy_interval(hits, sum(judged))

@@ -31,6 +31,7 @@ from ..data.images import IMAGE_SUFFIXES, BadImage, open_image, readable
 from ..data.layouts import Layout
 from ..data.source import listed
 from ..errors import UserError
+from ..image_level.table import forget
 from ..recipes import EVERYDAY
 from ..recipes.recipe import TaskName
 from ..segmentation import mask_layouts
@@ -100,7 +101,7 @@ class Look:
         parts = [
             f"{holds(kind)} ({why}) by --recipe {EVERYDAY[task]}"
             for kind, why in self.also
-            if (task := task_of(kind)) not in (None, self.task)
+            if (task := task_of(kind)) not in (None, self.task) and known()[kind][1].offered
         ]
         return f"it may also be read as {' or '.join(parts)}" if parts else ""
 
@@ -111,7 +112,13 @@ def look_at(where: str | Path | None = None, labels: str | Path | None = None) -
     `labels` is the file that the user named beside it: a table of labels, or the classes of masks. Raises UserError
     where there is no such place, or it cannot be listed.
     """
-    text = "digits" if where is None else str(where)
+    try:
+        return _seen("digits" if where is None else str(where), labels)
+    finally:
+        forget()
+
+
+def _seen(text: str, labels: str | Path | None) -> Look:
     root = Path(os.path.expanduser(text))
     if text in builtin.NATIVE and not root.is_dir():
         return Look(text, "built-in", "a built-in set")

@@ -208,6 +208,7 @@ def load_backbone(
         rest = {name: value for name, value in opened.weights.items() if name not in beside}
         note = f"{some(beside)} left out: for the task that the file was made for"
         opened = replace(opened, weights=rest, notes=(*opened.notes, note))
+        head = "drop" if head == "auto" else head  # it answers what another task asks
     if not isinstance(model, Backbone):
         if rows is not None:
             raise UserError(f"the head of {opened.source} cannot be cut to rows: only a ConvNeXt's can; leave out rows")

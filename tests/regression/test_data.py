@@ -124,3 +124,31 @@ def test_the_folder_is_recognised_and_both_readings_are_named(measured: Callable
     assert (look.kind, look.task) == ("table", "classify")
     assert "pictures with numbers in a table ('digit' holds numbers) by --recipe regress" in look.others()
     assert open_data(request(folder)).train.classes == ("digit",)
+
+
+def test_whoever_asks_for_regression_hears_what_is_wrong(measured: Callable[..., Path], tmp_path: Path) -> None:
+    """It was told to classify."""
+    folder = measured()
+    (folder / "labels.csv").write_text("path,height\n000.png,1.5\n001.png,tall\n002.png,2\n")
+    with pytest.raises(UserError, match=r"row 3 of .*: 'height' is 'tall', expected a number"):
+        api.train(folder, "regress", out=tmp_path / "run")
+    (folder / "labels.csv").write_text("path,height\n000.png,5\n001.png,5\n")
+    with pytest.raises(UserError, match="'height' is 5 in every picture"):
+        api.train(folder, "regress", out=tmp_path / "run")
+    (folder / "labels.csv").write_text("path,breed\n000.png,cat\n001.png,dog\n")
+    with pytest.raises(UserError, match="has no column of numbers; its columns are 'breed'"):
+        api.train(folder, "regress", out=tmp_path / "run")
+    assert look_at(folder).others() == ""
+
+
+def test_numbers_that_float32_does_not_hold_are_refused(measured: Callable[..., Path]) -> None:
+    """They were learned in its steps, or the loss was no number."""
+    folder = measured()
+    for value in (lambda i: 1e12 + i, lambda i: (1 + i) * 1e301, lambda i: i * 1e-60):
+        rows = [f"{i:03d}.png,{value(i)}" for i in range(40)]
+        (folder / "labels.csv").write_text("path,t\n" + "\n".join(rows) + "\n")
+        with pytest.raises(UserError, match="float32 does not hold"):
+            open_data(request(folder))
+    rows = [f"{i:03d}.png,{1.6e9 + i * 1e6}" for i in range(40)]  # seconds, over a year
+    (folder / "labels.csv").write_text("path,t\n" + "\n".join(rows) + "\n")
+    assert len(open_data(request(folder)).train) == 32

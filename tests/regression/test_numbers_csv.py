@@ -70,7 +70,7 @@ def test_a_target_of_one_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'y' is 2 in every picture, so there is nothing to learn"):
         table(tmp_path, text, "y")
     assert table(tmp_path, text).understood == "column 'path' names the pictures, 'x' their numbers ('y' left out)"
-    with pytest.raises(UserError, match="has no column of different numbers"):
+    with pytest.raises(UserError, match="'y' is 2 in every picture"):
         table(tmp_path, "path,y\na,2\nb,2\n")
     with pytest.raises(UserError, match="'y' has no number"):
         table(tmp_path, "path,x,y\na,1,\nb,3,\n", "x", "y")
@@ -88,6 +88,7 @@ def test_rows_without_a_number_twice_are_the_same(tmp_path: Path) -> None:
     assert table(tmp_path, "path,x,y\na,,1\na,nan,1\nb,2,3\nc,3,4\n").paths == ("a", "b", "c")
 
 
+QUARTERS = "".join(f"{i},{i / 4}\n" for i in range(20))
 MANY = "".join(f"{i}.jpg,{i * 37 % 101}\n" for i in range(40))
 
 
@@ -101,6 +102,12 @@ MANY = "".join(f"{i}.jpg,{i * 37 % 101}\n" for i in range(40))
         ("path,tree_count\na,3\nb,4\nc,7\n", "'tree_count' is a quantity"),
         ("path,sales\n" + MANY, "'sales' holds nearly as many numbers as there are pictures"),
         ("path,x,y\na,10,20\nb,30,40\n", "'x', 'y' hold numbers"),
+        (
+            "path,height\n" + "".join(f"{i},{i / 4}\n" for i in range(20)) + "x,3 cm\n",
+            "'height' holds numbers with fractions",
+        ),
+        (",path,Unnamed: 0,age\n0,a,1,30\n1,b,2,42\n2,c,3,7\n", "'age' is a quantity"),
+        ("path,patient_id,age\na,1,30\nb,2,42\nc,3,7\n", "'age' is a quantity"),
         ("path,x,y\na,10,\nb,,40\n", "'x', 'y' hold numbers"),
         ("path,height,note\na,1.5,\nb,2,\n", "'height' holds numbers with fractions"),
         ("path,share\na,1.5%\nb,20 %\n", "'share' holds numbers with fractions"),
@@ -122,6 +129,9 @@ def test_tables_of_numbers_are_seen(text: str, why: str, tmp_path: Path) -> None
         "path,breed_id\n" + MANY,
         "path,digit\n" + "".join(f"{i},{i % 10}\n" for i in range(100)),
         "path,name,age\na,Ann,30\nb,Bob,42\n",
+        "path,rating\n" + "".join(f"{i},{i % 5}\n" for i in range(40)),
+        "path,age group\n" + "".join(f"{i},{i % 5}\n" for i in range(40)),
+        "path,class_id,superclass_id\n" + "".join(f"{i},{i % 5},{i % 3}\n" for i in range(40)),
         "path,age\n",
     ],
 )
@@ -135,3 +145,28 @@ def test_whole_numbers_may_be_read_as_numbers_where_it_is_asked(tmp_path: Path) 
     assert possible_numbers(read_rows(written(tmp_path, "path,name,age\na,Ann,30\nb,Bob,42\nc,Cem,50\n"))) is not None
     assert possible_numbers(read_rows(written(tmp_path, "path,dog,cat\na,1,0\nb,0,1\n"))) is None
     assert possible_numbers(read_rows(written(tmp_path, "path,label\na,x\nb,y\n"))) is None
+
+
+def test_more_cells_than_columns_are_refused(tmp_path: Path) -> None:
+    """A decimal comma in a comma table was read as its whole part."""
+    with pytest.raises(UserError, match=r"row 3 of .* has more cells than the first line \('25'\): write"):
+        table(tmp_path, "path,height\na,21\nb,21,25\n")
+    assert table(tmp_path, "path,height\na,21,\nb,22,,\n").values == ((21.0,), (22.0,))
+
+
+def test_identifiers_are_learned_where_they_are_named(tmp_path: Path) -> None:
+    text = "path,patient_id,age\na,1,30\nb,2,42\nc,3,7\n"
+    assert table(tmp_path, text).targets == ("age",)
+    assert table(tmp_path, text, "patient_id").targets == ("patient_id",)
+
+
+def test_a_slip_is_named_by_its_row(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"row 22 of .*: 'height' is '3 cm', expected a number"):
+        table(tmp_path, f"path,height\n{QUARTERS}x,3 cm\n")
+
+
+def test_a_table_to_judge_by_may_hold_one_value(tmp_path: Path) -> None:
+    path = written(tmp_path, "path,x,y\na,1,\nb,1,\n")
+    read = read_numbers(path, None, ("x", "y"), judged=True)
+    assert read.values[0][0] == 1
+    assert math.isnan(read.values[0][1])

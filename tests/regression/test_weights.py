@@ -89,8 +89,10 @@ def test_a_head_of_other_numbers_or_of_classes_starts_fresh(images: torch.Tensor
 
 def test_a_regressors_network_goes_on_as_a_classifiers(tmp_path: Path) -> None:
     path = save_weights(regressor([0.0], [1.0]), tmp_path / "model.safetensors")
-    classifier = create_model("convnext_atto", num_classes=5, weights=path, **SHAPE)
-    assert isinstance(classifier, ConvNeXt)
+    for count in (5, 1):  # and of as many outputs
+        classifier = create_model("convnext_atto", num_classes=count, weights=path, **SHAPE)
+        assert isinstance(classifier, ConvNeXt)
+        assert classifier.load_report.head == "reinitialised"
 
 
 def test_a_damaged_scale_is_refused(tmp_path: Path) -> None:
