@@ -154,13 +154,14 @@ def _figures(evidence: Evidence) -> str:
     for k, name in enumerate(evidence.targets[:DRAWN]):
         predicted, true = evidence.of(k)
         if len(true):
-            drawn += [_against(predicted, true, name, k), _residuals(predicted - true, name, k)]
+            pair = (_against(predicted, true, name, k), _residuals(predicted - true, name, k))
+            drawn.append(f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in pair)}</div>')
     if not drawn:
         return ""
     more = len(evidence.targets) - DRAWN
     how = "Points on the line are right; above it the network says too much. Beside it, how often it errs by how much."
     how += f" {more} more targets are in the table below." if more > 0 else ""
-    return note(how) + f'<div class="figures">{"".join(f"<figure>{svg}</figure>" for svg in drawn)}</div>'
+    return note(how) + "".join(drawn)
 
 
 def _against(predicted: np.ndarray, true: np.ndarray, name: str, number: int) -> str:
@@ -195,7 +196,7 @@ def _table(evidence: Evidence) -> str:
 
 
 def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
-    return f"{value:.4g}" if ends is None else f"{value:.4g} ({ends[0]:.4g} to {ends[1]:.4g})"
+    return f"{value:.4g}" if ends is None else f"{value:.4g}<br>({ends[0]:.4g} to {ends[1]:.4g})"
 
 
 def _worst(evidence: Evidence) -> str:
