@@ -1,15 +1,15 @@
 """The default command on kinds of folder that it was not made for, beside what simpler methods reach there.
 
-    python benchmarks/strangers.py [--pictures FOLDER] [--minutes 1] [--only WORDS] [--again]
+    python benchmarks/strangers.py [--pictures FOLDER] [--minutes 1] [--seeds 3] [--task classify] [--only …] [--again]
     python benchmarks/strangers.py --table            # what was measured so far, as Markdown
 
 Each folder is made afresh and given to `convnext train FOLDER --minutes M` as a user would. Beside it: the most common
 class (of masks: the most common value), logistic regression on the pixels (16 x 16, colour; of masks: on colour and
 place of each pixel), and for classes ResNet-18 through the same loop for the same time. All are judged on the same
 pictures. The rule: never below the most common class, never below logistic regression by more than chance, detections
-better than none, and on noise the printed interval holds the chance level. Results go to benchmarks/results, a row a
-kind; kinds that have a row are left out unless --again. FOLDER holds imagenette-112/ and camvid-320/; kinds that need
-them are named and left out where it is missing.
+better than none, and on noise the printed interval holds the chance level. Results go to benchmarks/results, a row for
+each kind and seed; those that have a row are left out unless --again. FOLDER holds imagenette-112/ and camvid-320/;
+kinds that need them are named and left out where it is missing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,10 @@ def command(*words: str | Path, kill_after: float | None = None) -> tuple[str, i
     return text, process.returncode, time.perf_counter() - began
 
 
-def trained(folder: Folder, out: Path, minutes: float, *words: str) -> Run:
+def trained(folder: Folder, out: Path, minutes: float, seed: int, *words: str) -> Run:
     """The default command on the folder, with the words that its kind brings."""
     length = [] if "--epochs" in folder.words else ["--minutes", f"{minutes:g}"]
-    base = ["train", str(folder.data), *folder.words, *length, *words]
+    base = ["train", str(folder.data), *folder.words, *length, "--seed", str(seed), *words]
     if folder.start == "resume":
         command(*base, "--out", out, kill_after=0.6 * 60 * minutes)
         text, code, seconds = command("train", "--resume", "--out", out)
@@ -167,12 +167,15 @@ def _miou(true: np.ndarray, found: np.ndarray, count: int) -> float:
     return float(np.mean(shares))
 
 
-def measure(name: str, folder: Folder, minutes: float, work: Path, *, resnet: bool = True) -> dict[str, Any]:
-    """One row of the table; runs go below `work`."""
+def measure(
+    name: str, folder: Folder, minutes: float, work: Path, *, seed: int = 0, resnet: bool = True
+) -> dict[str, Any]:
+    """One run of a kind and what stands beside it; runs go below `work`."""
     minutes *= folder.times
-    ours = trained(folder, work / "ours", minutes)
+    ours = trained(folder, work / "ours", minutes, seed)
     row: dict[str, Any] = {
         "kind": name,
+        "seed": seed,
         "task": folder.task,
         "minutes": minutes,
         "code": ours.code,
@@ -185,7 +188,7 @@ def measure(name: str, folder: Folder, minutes: float, work: Path, *, resnet: bo
     row |= {key: round(value, 2) for key, value in simple_methods(folder).items()}
     if folder.task == "classify" and resnet:
         words = ("--model", "torchvision:resnet18")
-        row["ResNet-18"] = _figures(trained(folder, work / "resnet", minutes, *words)).get("best")
+        row["ResNet-18"] = _figures(trained(folder, work / "resnet", minutes, seed, *words)).get("best")
     row["chance"] = folder.chance
     return row | {"verdict": verdict(row)}
 
@@ -239,30 +242,50 @@ def _selected(evaluations: int) -> float:
     return float(norm.isf(0.5 * (1 - 0.95 ** (1 / evaluations)))) / 1.96
 
 
+COLUMNS = ("best", "last", "mean class accuracy", "majority", "logistic regression", "ResNet-18")
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    columns = (
-        "kind",
-        "metric",
-        "judged on",
-        "best",
-        "last",
-        "mean class accuracy",
-        "majority",
-        "logistic regression",
-        "ResNet-18",
-        "verdict",
-    )
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = (row.get(column) for column in columns)
-        lines.append(
-            "| "
-            + " | ".join(
-                "" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells
-            )
-            + " |"
-        )
+    """A line a kind: means over its seeds, with the least and the most of what the seeds move."""
+    lines = [
+        "| " + " | ".join(("kind", "metric", "judged on", "seeds", *COLUMNS, "verdict")) + " |",
+        "|" + "---|" * (len(COLUMNS) + 5),
+    ]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        cells = [kind, own[0].get("metric", ""), own[0].get("judged on", ""), len(own)]
+        cells += [_over_seeds([row[column] for row in own if row.get(column) is not None]) for column in COLUMNS]
+        lines.append("| " + " | ".join(map(str, (*cells, _verdicts(own)))) + " |")
     return "\n".join(lines)
+
+
+def _over_seeds(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ({min(values):g} to {max(values):g})" if min(values) < max(values) else ""
+    return f"{round(mean(values), 2):g}{spread}"
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> str:
+    failed = [row["verdict"] for row in rows if row["verdict"] != "holds"]
+    return "holds" if not failed else f"{len(failed)} of {len(rows)}: {failed[0]}"
+
+
+def beside_resnet(rows: list[dict[str, Any]]) -> str:
+    """On how many kinds the default is ahead and behind, by the means over the seeds."""
+    gaps = {
+        kind: mean(row["best"] - row["ResNet-18"] for row in rows if row["kind"] == kind)
+        for kind in dict.fromkeys(row["kind"] for row in rows if row.get("ResNet-18") is not None)
+        if all(row["chance"] is None for row in rows if row["kind"] == kind)
+    }
+    if not gaps:
+        return "no kind was measured beside ResNet-18"
+    behind = "".join(f", {kind} {gap:+.2f}" for kind, gap in gaps.items() if gap < 0)
+    return (
+        f"beside ResNet-18, {len(gaps)} kinds of classes that are not noise: ahead on "
+        f"{sum(gap > 0 for gap in gaps.values())}, by more than two points on {sum(gap > 2 for gap in gaps.values())}; "
+        f"as good on {sum(gap == 0 for gap in gaps.values())}; behind: {behind.strip(', ') or 'none'}"
+    )
 
 
 def main() -> None:
@@ -273,32 +296,50 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--task", help="kinds of this task: classify, segment or detect")
     options = parser.parse_args()
-    rows = {row["kind"]: row for row in _read(options.results)}
     if options.table:
-        print(table([rows[name] for name in KINDS if name in rows]))
+        rows = _read(options.results)
+        print(table(rows), beside_resnet(rows), sep="\n\n")
         return
-    for name in [name for name in KINDS if options.only in name and (options.again or name not in rows)]:
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                (data := Path(work) / "data").mkdir()
-                row = measure(name, KINDS[name](data, options.pictures), options.minutes, Path(work))
-            except FileNotFoundError as error:
-                print(f"{name}: left out, it needs real pictures ({error.filename})")
-                continue
-        print(table([row]).splitlines()[-1], flush=True)
-        rows = {one["kind"]: one for one in _read(options.results)} | {name: row}  # two may run side by side
-        building = options.results.with_suffix(".tmp")
-        building.write_text(json.dumps([rows[kind] for kind in KINDS if kind in rows], indent=1) + "\n")
-        building.replace(options.results)
-    failed = [name for name in KINDS if name in rows and rows[name]["verdict"] != "holds"]
-    print(f"{len(rows)} kinds measured; the rule does not hold for: {', '.join(failed) or 'none'}")
-    shutil.rmtree(options.results.with_suffix(".tmp"), ignore_errors=True)
+    for seed in range(options.seeds):
+        for name in [name for name in KINDS if options.only in name]:
+            known = any((row["kind"], row["seed"]) == (name, seed) for row in _read(options.results))
+            if options.again or not known:
+                with tempfile.TemporaryDirectory() as work:
+                    _run(name, seed, Path(work), options)
+    rows = _read(options.results)
+    failed = list(dict.fromkeys(row["kind"] for row in rows if row["verdict"] != "holds"))
+    print(f"{len(rows)} runs measured; the rule does not hold for: {', '.join(failed) or 'none'}")
+    print(beside_resnet(rows))
+
+
+def _run(name: str, seed: int, work: Path, options: argparse.Namespace) -> None:
+    """Measures a kind and writes its row; a kind that needs pictures which are not there is named."""
+    (data := work / "data").mkdir()
+    try:
+        folder = KINDS[name](data, options.pictures)
+    except FileNotFoundError as error:
+        print(f"{name}: left out, it needs real pictures ({error.filename})")
+        return
+    if options.task not in (None, folder.task):
+        return
+    row = measure(name, folder, options.minutes, work, seed=seed)
+    print(table([row]).splitlines()[-1], flush=True)
+    rows = [one for one in _read(options.results) if (one["kind"], one["seed"]) != (name, seed)]  # two may run at once
+    building = options.results.with_suffix(".tmp")
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    building.write_text(
+        json.dumps(sorted([*rows, row], key=lambda one: (order[one["kind"]], one["seed"])), indent=1) + "\n"
+    )
+    building.replace(options.results)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows written before there were seeds are of seed 0."""
     found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    return found
+    return [{"kind": row["kind"], "seed": 0} | row for row in found]
 
 
 if __name__ == "__main__":
