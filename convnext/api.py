@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .errors import UserError
 from .pretrained import carried, from_pretrained, load_weights, model_for, save_weights
 from .recipes import apart, everyday_name, get_recipe, length, roadmap
 from .recipes.everyday import Choice
-from .recipes.recipe import Recipe, TestMode, override, to_dict
+from .recipes.recipe import Recipe, Settings, TestMode, override, to_dict
 from .studies import ablation
 from .studies import folds as fold_runs
 from .tasks import DEFAULT, TASKS, derive, open_data, require_read, slice_of, task_slice
@@ -33,7 +33,7 @@ from .training import budget, run_folder, runtime
 from .training.run import TrainingRun, judged_at_the_end
 from .training.run_folder import RunResult
 from .training.runtime import Runtime
-from .training.slice import Answer, EvaluateOptions, PredictOptions, TaskSlice
+from .training.slice import Answer, AnySlice, EvaluateOptions, PredictOptions, Result
 from .weights.checkpoint import find
 from .weights.load_report import require_whole
 
@@ -46,7 +46,7 @@ def train(
     recipe: str | Recipe | None = None,
     *,
     out: str | Path | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     resume: bool = False,
     labels: str | Path | None = None,
     val_fraction: float = DataRequest.val_fraction,
@@ -80,7 +80,10 @@ def train(
                     training.begin(given, start.settings, choices)
                 training.fit(resume=resume)
             outcome = run.broadcast(run_folder.result(path) if run.is_main else None)
-    return _finished(training, report) if run.is_main else outcome
+    if run.is_main:
+        return _finished(training, report)
+    assert outcome is not None  # the main process's
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class _Start:
     """What a run is started with, or was."""
 
     given: Recipe
-    settings: dict[str, Any]
+    settings: Settings
     request: DataRequest
     named: str | Path | Recipe | None  # the recipe, as the user named it
     splits: Splits[Pictures] | None = None  # of a run that is resumed
@@ -99,9 +102,7 @@ class _Start:
         return self.splits is not None
 
 
-def _fresh(
-    request: DataRequest, recipe: str | Recipe | None, settings: dict[str, Any], out: str | Path | None
-) -> _Start:
+def _fresh(request: DataRequest, recipe: str | Recipe | None, settings: Settings, out: str | Path | None) -> _Start:
     given, seen = _chosen(recipe, look_at(request.data, request.labels), settings, out)
     require_read(given.task, settings)
     if isinstance(recipe, Recipe):
@@ -109,9 +110,7 @@ def _fresh(
     return _Start(given, settings, request, recipe, seen=seen)
 
 
-def _resumed(
-    request: DataRequest, recipe: str | Recipe | None, settings: dict[str, Any], out: str | Path | None
-) -> _Start:
+def _resumed(request: DataRequest, recipe: str | Recipe | None, settings: Settings, out: str | Path | None) -> _Start:
     if recipe is not None:
         raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
     request, splits, given = run_folder.reopen(out, request, settings, open_data)
@@ -120,7 +119,7 @@ def _resumed(
 
 
 def _prepared(
-    start: _Start, kind: TaskSlice, run: Runtime, out: str | Path | None, clock: budget.Clock
+    start: _Start, kind: AnySlice, run: Runtime, out: str | Path | None, clock: budget.Clock
 ) -> tuple[TrainingRun, Recipe, list[Choice]]:
     """The run in its folder; the recipe it was given, and what was chosen so far. UserError for what cannot be."""
     given, settings, resume = start.given, start.settings, start.resumed
@@ -143,8 +142,8 @@ def _prepared(
 
 def _finished(training: TrainingRun, report: bool) -> RunResult:
     """Judges what was published on the test pictures, writes the page, and tells what the run has left."""
-    path, task, run = training.path, training.task, training.run
-    task.run = replace(run, world=1)  # the group is gone: nobody has to wait for what follows
+    path, run = training.path, training.run
+    task = replace(training.task, run=replace(run, world=1))  # the group is gone: nobody waits for what follows
 
     def published() -> nn.Module:
         model: nn.Module = from_pretrained(path / "model.safetensors").to(run.device)
@@ -170,7 +169,7 @@ def train_folds(
     *,
     folds: int,
     out: str | Path | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     labels: str | Path | None = None,
     report: bool = True,
     say: Callable[[str], None] = print,
@@ -197,15 +196,13 @@ def train_folds(
         if resume:
             train(out=path, resume=True, report=report)
         else:
-            own = fold_runs.like_the_first(folder, settings or {}, say)
+            own = fold_runs.like_the_first(folder, dict(settings or {}), say)
             train(data, recipe, out=path, settings=own, labels=labels, fold=(number, folds), report=report)
 
     return fold_runs.run(folder, plan, folds, execute, say)
 
 
-def _chosen(
-    recipe: str | Recipe | None, look: Look, settings: dict[str, Any], out: str | Path | None
-) -> tuple[Recipe, str]:
+def _chosen(recipe: str | Recipe | None, look: Look, settings: Settings, out: str | Path | None) -> tuple[Recipe, str]:
     """The recipe that was named, if it is for what the folder holds; else the everyday one, and a sentence on why.
 
     Raises UserError where none fits, or results would lie among the pictures.
@@ -228,7 +225,7 @@ def ablate(
     steps: Iterable[int] | None = None,
     seeds: int = 2,
     out: str | Path = "runs/roadmap",
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Trains steps of the roadmap (None: all) with several seeds under one recipe; returns the table's rows so far.
@@ -266,7 +263,7 @@ def evaluate(
     precision: str = "auto",
     per_class: bool = False,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Accuracy of a checkpoint on a data set by the protocol stored with it; `flip` and `crops` average more views.
 
     Classes are matched by name, so a folder may hold fewer of them in any order. Of a folder without a split all
@@ -298,7 +295,7 @@ def predict(
     mode: TestMode | None = None,
     out: str | Path | None = None,
     say: Callable[[str], None] | None = None,
-) -> list[Any]:
+) -> list[Answer]:
     """Names and probabilities for files, folders and glob patterns; what is missing or unreadable has an `error`.
 
     Of a detector: the objects with a score of at least `least_score` (None: 0.3); `out` is a folder for the pictures

@@ -9,24 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from .catalog.class_lists import names_for
 from .catalog.releases import parse_name
+from .data.normalise import whole_number
 from .errors import UserError
-from .models.baselines import build_baseline, is_baseline
+from .models.baselines import is_baseline
 from .models.convnext import Backbone
 from .tasks import all_slices, of_release, slice_of
-from .weights.backbone import HeadRule, baseline_settings, build_backbone, load_from, stored_protocol
+from .weights.backbone import HeadRule, baseline_with, build_backbone, load_from, settings_in, stored_protocol
 from .weights.checkpoint import FORMAT, Checkpoint, WeightsSource, open_checkpoint, write
 from .weights.class_names import fitting_names
+from .weights.info import ModelInfo, Pretrained, find_info, keep_info
 from .weights.load_report import LoadReport, require_whole
 from .weights.shapes import as_described, by_shapes
 
-DESCRIBED = ("classes", "category_ids", "mask_coding", "preprocess")  # attributes that `from_pretrained` gives a model
+DESCRIBED = ("classes", "category_ids", "mask_coding", "preprocess")  # of a model's info, in a file of ours
 CARRIED = (
     "classes", "category_ids", "mask_coding", "preprocess", "task",
     "groups", "metric", "which", "precision", "licence", "data"
@@ -58,31 +60,32 @@ def save_weights(
     """Writes the model's weights to a .safetensors or .pth file, whole or not at all, under another library's names.
 
     `metadata` (strings) joins what describes the network, from which `from_pretrained` builds it again; a .pth file
-    carries it in the official and mm* namings only. Raises UserError when that library has no such network.
+    carries it in the official and mm* namings only. Names and protocol in `model.info` are written too. Raises
+    UserError when that library has no such network.
     """
     path, kind = Path(path), slice_of(model)
-    own = {name: getattr(model, name, None) for name in DESCRIBED}
-    said = kind.describe(model) | {name: json.dumps(value) for name, value in own.items() if value is not None}
+    if astray := [name for name in DESCRIBED if name in model.__dict__]:
+        raise UserError(f"model.{astray[0]} is not written; set model.info.{astray[0]}, where it is kept now")
+    own = {name: getattr(find_info(model), name, None) for name in DESCRIBED}
+    said = kind.describe(model) | {name: json.dumps(value) for name, value in own.items() if value}
     form = FORMAT if naming == "official" else "pt"  # transformers refuses a file whose "format" it does not know
     write(kind.weights_as(model, naming), path, naming=naming, metadata={"format": form} | said | dict(metadata or {}))
     return path
 
 
-def from_pretrained(source: str | Path) -> Any:
+def from_pretrained(source: str | Path) -> Pretrained:
     """A model in evaluation mode from a checkpoint's path, a released name or a hub id, ready to predict.
 
-    It carries `.classes` (names, also as another library's file or its folder's config.json gives them; where there
-    are none ImageNet's for 1,000 classes, else None),
-    `.preprocess` (the evaluation protocol as a dict), `.metadata`, `.release` (the record of released weights, else
-    None) and `.load_report`; a detector's names are COCO's where it has 80 and says nothing, and it carries
-    `.category_ids`; a segmenter's are ADE20K's where it has 150, and it carries `.mask_coding` (a dict of what masks
-    hold). Raises UserError as `load_weights` does, and where anything in the model would be freshly made.
+    Its `.info` is a `ModelInfo`: `.classes` (names, also as another library's file or its folder's config.json gives
+    them; where there are none ImageNet's for 1,000 classes, COCO's for a detector's 80, ADE20K's for a segmenter's
+    150, else None), `.preprocess` (the evaluation protocol as a dict), `.metadata`, `.release` (the record of released
+    weights, else None) and `.load_report`; a detector's has `.category_ids`, a segmenter's `.mask_coding` (a dict of
+    what masks hold). Raises UserError as `load_weights` does, and where anything in the model would be freshly made.
     """
     opened = open_checkpoint(source)
-    model = cast(Any, _model_of(opened))
+    model = cast(Pretrained, _model_of(opened))
     kind = slice_of(model)
-    model.load_report = require_whole(kind.load(model, opened, "auto", None, True))
-    model.metadata, model.release = opened.metadata, opened.release
+    report = require_whole(kind.load(model, opened, "auto", None, True))
     said = opened.described
     if said.classes and len(said.classes) != model.num_classes:
         raise UserError(
@@ -90,10 +93,11 @@ def from_pretrained(source: str | Path) -> Any:
             "save it again with a name for each"
         )
     own = said.classes or fitting_names(opened.foreign.classes, model.num_classes)
-    model.classes = own or names_for(model.num_classes)
-    kind.complete(model, opened, own)
-    model.preprocess = stored_protocol(opened) or kind.shown(opened.release).to_dict()
-    if isinstance(model, Backbone) and (size := model.preprocess["size"]) < (stride := model.arch.strides[-1]):
+    names, shown = own or names_for(model.num_classes), stored_protocol(opened) or kind.shown(opened.release).to_dict()
+    info = ModelInfo(report, opened.metadata, opened.release, names, shown)
+    kind.complete(model, info, opened, own)
+    keep_info(model, info)
+    if isinstance(model, Backbone) and (size := whole_number(shown["size"])) < (stride := model.arch.strides[-1]):
         raise UserError(
             f"the network of {opened.source} is shown pictures of {size} pixels and sees nothing below {stride}; "
             "save it again with the size it was trained at"
@@ -119,7 +123,7 @@ def carried(source: WeightsSource, variant: str | None = None) -> dict[str, str]
     kept = {key: opened.metadata[key] for key in CARRIED if key in opened.metadata}
     if opened.foreign.classes is not None and "classes" not in kept:
         with torch.device("meta"):
-            count = cast(Any, _model_of(opened)).num_classes
+            count = cast(Pretrained, _model_of(opened)).num_classes
         if names := fitting_names(opened.foreign.classes, count):
             kept["classes"] = json.dumps(names)
     if opened.foreign.preprocess is not None:
@@ -134,7 +138,7 @@ def _model_of(opened: Checkpoint) -> nn.Module:
     """A fresh network to be filled whole. Raises UserError where the file has no head, or not the one it describes."""
     variant = opened.described.variant
     if is_baseline(variant):
-        network: nn.Module = build_baseline(variant, **baseline_settings(opened))
+        network: nn.Module = baseline_with(variant, settings_in(opened))
         return next((found for kind in all_slices() if (found := kind.recognise(opened, network))), network)
     arch, settings = as_described(opened)
     held = by_shapes(opened)[1]["num_classes"]

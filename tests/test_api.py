@@ -88,7 +88,7 @@ def test_too_few_passes_in_the_minutes_make_the_pictures_smaller(
     run = api.train(data, out=tmp_path / "run", settings=network | {"minutes": 0.01}, report=False).path
     assert "image_size = 64: 0.01 minutes are" in capsys.readouterr().out
     assert recipe_of(run)["image_size"] == 64
-    assert from_pretrained(run / "model.safetensors").preprocess["size"] == 64
+    assert from_pretrained(run / "model.safetensors").info.preprocess["size"] == 64
     api.train(data, out=tmp_path / "own", settings=network | {"minutes": 0.01, "image_size": 160}, report=False)
     assert recipe_of(tmp_path / "own")["image_size"] == 160
 
@@ -234,8 +234,8 @@ def test_converting_keeps_names_and_protocol(pictures: Any, tiny: Any, tmp_path:
     before, after = (
         convnext.from_pretrained(p) for p in (result.path / "model.safetensors", tmp_path / "timm.safetensors")
     )
-    assert after.classes == before.classes == ["class 0", "class 1", "class 2"]
-    assert after.preprocess == before.preprocess
+    assert after.info.classes == before.info.classes == ["class 0", "class 1", "class 2"]
+    assert after.info.preprocess == before.info.preprocess
 
 
 def test_a_folder_without_a_split_is_judged_whole_unless_it_was_learned_from(
@@ -294,7 +294,7 @@ def test_a_damaged_record_in_first_weights_is_said_before_the_first_step(
     api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
     model, damaged = convnext.from_pretrained(tmp_path / "first" / "model.safetensors"), tmp_path / "w.safetensors"
     record = json.dumps({"pictures": {"count": 24, "names": "AAAA"}})
-    convnext.save_weights(model, damaged, metadata=model.metadata | {"data": record})
+    convnext.save_weights(model, damaged, metadata=model.info.metadata | {"data": record})
     with pytest.raises(UserError, match="list of the pictures it learned from is damaged"):
         api.train(pictures("two"), out=tmp_path / "run", settings=tiny | {"weights": str(damaged)}, report=False)
     assert not (tmp_path / "run" / "recipe.json").exists()

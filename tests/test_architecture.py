@@ -73,7 +73,7 @@ LIGHT = (
     "commands.use",
     "data.request",
 )
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 50
 
 
 def name_of(path: Path) -> str:

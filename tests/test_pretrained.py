@@ -61,8 +61,8 @@ def test_our_file_describes_itself(tmp_path: Path) -> None:
     assert json.loads(metadata["arch"])["dims"] == [8, 16, 24, 32]
     back = from_pretrained(path)
     assert not back.training
-    assert back.classes == ["a", "ü", "c", "d", "e"]
-    assert back.preprocess == preprocess
+    assert back.info.classes == ["a", "ü", "c", "d", "e"]
+    assert back.info.preprocess == preprocess
     assert back.arch == model.arch
     assert same(back, dict(model.state_dict()))
     again = load_checkpoint_metadata(save_weights(back, tmp_path / "again.safetensors"))
@@ -77,8 +77,8 @@ def test_a_file_without_metadata_is_read_from_its_shapes(naming: str, tmp_path: 
     torch.save({"model": from_official(model.state_dict(), naming, model.arch, dense=False)}, tmp_path / "plain.pth")
     back = from_pretrained(tmp_path / "plain.pth")
     assert back.arch == model.arch
-    assert (back.num_classes, back.classes) == (4, None)
-    assert (back.preprocess["size"], back.preprocess["mode"]) == (224, "crop")
+    assert (back.num_classes, back.info.classes) == (4, None)
+    assert (back.info.preprocess["size"], back.info.preprocess["mode"]) == (224, "crop")
     assert same(back, dict(model.state_dict()))
 
 
@@ -111,10 +111,10 @@ def test_model_for_checks_the_name() -> None:
 def test_create_model_takes_a_path(tmp_path: Path) -> None:
     path = str(save_weights(small(in_chans=1), tmp_path / "model.safetensors"))
     model = create_model(path, drop_path_rate=0.3)
-    assert (model.num_classes, model.in_chans, model.load_report.head) == (5, 1, "loaded")
+    assert (model.num_classes, model.in_chans, model.info.load_report.head) == (5, 1, "loaded")
     assert same(model, state(in_chans=1))
     fresh = create_model(path, num_classes=9)
-    assert (fresh.head.out_features, fresh.load_report.head) == (9, "reinitialised")
+    assert (fresh.head.out_features, fresh.info.load_report.head) == (9, "reinitialised")
     dense = create_model(path, out_norms=True, out_indices=(3,))
     assert dense.channels == (32,)
     assert same(create_model(str(tmp_path)), state(in_chans=1))  # the folder of a run
@@ -122,7 +122,7 @@ def test_create_model_takes_a_path(tmp_path: Path) -> None:
 
 def test_create_model_takes_weights() -> None:
     model = create_model("convnext_atto", **SMALL, weights=state())
-    assert model.load_report.ok
+    assert model.info.load_report.ok
     assert same(model, state())
 
 
@@ -132,7 +132,7 @@ def test_torchvision_baseline_is_rebuilt_from_its_file(tmp_path: Path) -> None:
     assert load_checkpoint_metadata(path)["variant"] == "torchvision:resnet18"
     back = from_pretrained(path)
     assert isinstance(back, torchvision.models.ResNet)
-    assert back.classes == ["a", "b", "c", "d"]
+    assert back.info.classes == ["a", "b", "c", "d"]
     assert same(back, dict(model.state_dict()))
     assert same(create_model(str(path)), dict(model.state_dict()))
     with pytest.raises(UserError, match=r"missing: layer1\.2\.conv1\.weight"):
@@ -183,8 +183,8 @@ def test_a_released_tag_is_the_file_of_the_models_size(monkeypatch: pytest.Monke
     weights = released(monkeypatch, tmp_path, "convnext_tiny", "convnext_tiny_1k_224_ema.pth")
     model = create_model("convnext_tiny", weights="in1k")
     assert same(model, weights)
-    assert "licence MIT" in str(model.load_report)
-    assert "convnext_tiny in1k (convnext_tiny_1k_224_ema.pth)" in str(model.load_report)
+    assert "licence MIT" in str(model.info.load_report)
+    assert "convnext_tiny in1k (convnext_tiny_1k_224_ema.pth)" in str(model.info.load_report)
     assert same(from_pretrained("convnext_tiny.fb_in1k"), weights)
     with torch.device("meta"):
         base = create_model("convnext_base")
@@ -195,13 +195,13 @@ def test_a_released_tag_is_the_file_of_the_models_size(monkeypatch: pytest.Monke
 def test_released_weights_carry_their_protocol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     released(monkeypatch, tmp_path, "convnext_tiny", "convnext_tiny_22k_1k_384.pth")
     model = from_pretrained("convnext_tiny.fb_in22k_ft_in1k_384")
-    assert (model.preprocess["size"], model.preprocess["mode"], model.preprocess["interpolation"]) == (
+    assert (model.info.preprocess["size"], model.info.preprocess["mode"], model.info.preprocess["interpolation"]) == (
         384,
         "warp",
         "bicubic",
     )
-    assert model.preprocess["mean"] == (0.485, 0.456, 0.406)
-    assert model.classes[0] == "tench, Tinca tinca"
+    assert model.info.preprocess["mean"] == (0.485, 0.456, 0.406)
+    assert model.info.classes[0] == "tench, Tinca tinca"
 
 
 @pytest.mark.parametrize(("source", "says"), [

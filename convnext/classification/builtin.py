@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ DIGITS_HELD_OUT = 360
 NATIVE = ("digits", "cifar10", "cifar100", "imagenette", "formulas")
 CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}  # as their archives unpack
 ARRAY_NAMES = ("x_train", "y_train", "x_test", "y_test")  # in an .npz file: the names that Keras made common
+
+
+T = TypeVar("T")
 
 
 def named(name: str) -> Splits[Source]:
@@ -99,7 +102,7 @@ def _imagenette() -> Splits[Source]:
     return as_given(parts[0], parts[1], "imagenette")
 
 
-def _fetched(name: str, place: Path, get: Callable[[], Any]) -> Any:
+def _fetched(name: str, place: Path, get: Callable[[], T]) -> T:
     try:
         return get()
     except (OSError, RuntimeError) as error:
@@ -141,7 +144,9 @@ def _part(held: dict[str, np.ndarray], split: str, classes: Sequence[str], path:
     return _in_memory(images, labels, classes, f"{path.stem}/{split}", native)
 
 
-def _in_memory(images: np.ndarray, labels: Any, classes: Sequence[str], prefix: str, native: str | None) -> Source:
+def _in_memory(
+    images: np.ndarray, labels: Iterable[int], classes: Sequence[str], prefix: str, native: str | None
+) -> Source:
     ids = tuple(f"{prefix}/{i}" for i in range(len(images)))
     short = int(min(images.shape[1:3]))
     return Source(tuple(classes), tuple(int(label) for label in labels), ids, _arrays(images), short, native=native)

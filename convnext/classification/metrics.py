@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -144,7 +144,16 @@ class MultiLabelCounter:
         }
 
 
-def class_rows(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+class ClassRow(TypedDict):
+    """The pictures of one class, and its precision, recall and F1 in percent."""
+
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def class_rows(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> list[ClassRow]:
     """(K,) counts of each class -> its support, precision, recall and F1; 0 where nothing was there to divide by."""
     precision = 100 * hits / np.maximum(predicted, 1)
     recall = 100 * hits / np.maximum(support, 1)
@@ -155,7 +164,7 @@ def class_rows(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> 
     ]
 
 
-def per_class(confusion: np.ndarray) -> list[dict[str, Any]]:
+def per_class(confusion: np.ndarray) -> list[ClassRow]:
     """`class_rows` of a (K, K) confusion matrix with true classes in rows."""
     return class_rows(np.diag(confusion), confusion.sum(1), confusion.sum(0))
 

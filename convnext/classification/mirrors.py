@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..data.level_scan import measured_on
 from ..data.preprocess import Preprocess
 from ..data.source import Source
 from ..errors import UserError
+from ..models.convnext import Backbone
 from ..recipes.everyday import STARTER_MODEL, STARTER_SIDE
 from ..weights.backbone import create_model, load_backbone, load_from
 
@@ -133,7 +134,7 @@ def _opened(source: Source, positions: list[int]) -> list[Image.Image]:
 def _features(images: list[Image.Image]) -> Tensor:
     """(N, C): the start's, averaged over the picture."""
     with torch.random.fork_rng(devices=[]):
-        model = cast(Any, create_model(STARTER_MODEL)).eval()
+        model = cast(Backbone, create_model(STARTER_MODEL)).eval()
     load_from(files.asset_path(f"{STARTER}.safetensors"), model, load_backbone)
     parts = [torch.stack([SHOWN(image) for image in images[i : i + AT_ONCE]]) for i in range(0, len(images), AT_ONCE)]
     return torch.cat([model.forward_features(part).mean((2, 3)) for part in parts])

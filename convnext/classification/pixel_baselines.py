@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..data.source import Source
@@ -21,11 +19,11 @@ def pixel_baselines(train: Source, val: Source) -> list[tuple[str, float]]:
 
     x, y = _pixels(train), np.asarray(train.labels)
     x_val, y_val = _pixels(val), np.asarray(val.labels)
-    rows: list[tuple[str, Any]] = [
+    methods = [
         ("logistic regression on pixels", LogisticRegression(max_iter=2000)),
         ("RBF support-vector machine on pixels", SVC(C=10, gamma="scale")),
     ]
-    return [(name, 100 * float(model.fit(x, y).score(x_val, y_val))) for name, model in rows]
+    return [(name, 100 * float(model.fit(x, y).score(x_val, y_val))) for name, model in methods]
 
 
 def _pixels(source: Source) -> np.ndarray:

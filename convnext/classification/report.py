@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from ..reports.figures import plot_curves
 from ..reports.page import (
     THIN,
     Part,
+    RunRecord,
     escaped,
     html_table,
     note,
@@ -33,10 +33,11 @@ from ..reports.page import (
     write_page,
 )
 from ..system.shares import accuracy_interval
+from ..training.log import LogRow
 from ..training.run_folder import first_row, result
 from .explain import class_activation_map, overlay
 from .metrics import ClassificationCounter, MultiLabelCounter, class_rows
-from .task import Classify
+from .task import ClassifiedImage, Classify
 
 __all__ = ["Evidence", "plot_curves", "write_report"]
 
@@ -101,23 +102,23 @@ class Evidence:
 def write_report(run: Path, evidence: Evidence) -> Path:
     """Writes `run`/report/index.html from the run's recipe.json and log.jsonl and the evidence; returns its path."""
 
-    def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
+    def parts(record: RunRecord) -> list[Part]:
         return [
-            ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", _curves(evidence, rows)),
+            ("result", "Result", _headline(evidence, record)),
+            ("curves", "Learning curves", _curves(evidence, record.rows)),
             ("confusion", "Confusion matrix", "" if evidence.multi_label else _confusion(evidence)),
             ("classes", "Class by class", _classes(evidence)),
             ("mistakes", "Worst mistakes", _mistakes(evidence)),
             ("calibration", "Calibration", _calibration(evidence)),
             ("maps", "Where the network looks", _maps(evidence)),
-            ("recipe", "Recipe", recipe_section(recipe, start)),
+            ("recipe", "Recipe", recipe_section(record)),
             ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
     return write_page(run, parts)
 
 
-def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> str:
+def _headline(evidence: Evidence, record: RunRecord) -> str:
     result, (name, label) = evidence.result, evidence.metric
     low, high = accuracy_interval(int(evidence.right.sum()), len(evidence.right), choices=evidence.choices)
     chosen = f", allowing for the choice among {evidence.choices:,} weights on these images"
@@ -128,7 +129,7 @@ def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, A
         scale, sure = _scale(result[name], low, high), interval
     how = f"{sure}. {len(evidence.ids):,} {evidence.split} images, {len(evidence.classes):,} classes."
     score = sections.score(label, result[name], how, evidence.said, scale)
-    tiles = [*_quality_tiles(evidence), *run_tiles(rows, start, recipe)]
+    tiles = [*_quality_tiles(evidence), *run_tiles(record)]
     return f"{sections.headline(score, tiles)}{_comparisons(evidence)}"
 
 
@@ -167,7 +168,7 @@ def _comparisons(evidence: Evidence) -> str:
     return f'<h3 style="margin-top:26px">On the same images</h3><table>{"".join(cells)}</table>'
 
 
-def _curves(evidence: Evidence, rows: list[dict[str, Any]]) -> str:
+def _curves(evidence: Evidence, rows: list[LogRow]) -> str:
     how = (
         "The training loss is taken on augmented, mixed and smoothed images, so it may lie above the validation loss. "
         "EMA is the running average of the weights."
@@ -291,7 +292,7 @@ def _maps(evidence: Evidence) -> str:
 def gather(path: Path, task: Classify, model: nn.Module) -> Evidence:
     """Evaluates the published `model` of the run at `path` on the task's validation images, on this process alone."""
     outcome = result(path)
-    rows: list[dict[str, Any]] = []
+    rows: list[ClassifiedImage] = []
     task.evaluate(model, rows.append)
     probs = np.stack([row["probabilities"] for row in rows])
     targets = np.array([row["target"] for row in rows])

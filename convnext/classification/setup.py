@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -12,7 +11,7 @@ from ..data.source import Source
 from ..data.splits import Splits
 from ..image_level.setup import from_weights, make_network, note_others, ready, resolve
 from ..recipes import everyday
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
 from ..training.runtime import Runtime
 from .mirrors import what_a_mirror_changes
 from .pixel_baselines import pixel_baselines
@@ -22,7 +21,7 @@ from .weights import load
 
 
 def derive(
-    given: Recipe, splits: Splits[Source], settings: dict[str, Any], run: Runtime
+    given: Recipe, splits: Splits[Source], settings: Settings, run: Runtime
 ) -> tuple[Recipe, list[everyday.Choice]]:
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
     settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
@@ -41,7 +40,7 @@ def derive(
     return resolve(begun, facts, settings, run, data=splits.name)
 
 
-def _mirror(given: Recipe, settings: dict[str, Any], train: Source) -> str:
+def _mirror(given: Recipe, settings: Settings, train: Source) -> str:
     """Why the pictures are not mirrored, where nothing else has decided it and their classes can say."""
     asked = "augment.hflip" in settings or given.derive == "none"
     if asked or train.multi_label or train.typical_size <= everyday.TINY_SIDE:

@@ -19,6 +19,7 @@ from .data import open_fold
 from .layouts import LAYOUTS as layouts
 from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
+from .task import Classify
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
@@ -34,7 +35,7 @@ outputs = "classes"
 batching = Batching(measured=True)
 few_each = 16
 LEAST_JUDGED = 50  # pictures, on which a figure can be 14 points off
-attempt: Attempt | None = try_memory
+attempt: Attempt[Classify] | None = try_memory
 
 
 def open_data(request: DataRequest, recipe: Recipe) -> Splits[Source]:

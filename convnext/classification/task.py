@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..data.loader import Collate
+from ..image_level.evaluator import ImageEvaluator
 from ..image_level.task import ImageTask
 from ..training import Metric, Sink
 from .losses import balanced_class_weights, binary_cross_entropy, soft_cross_entropy
@@ -47,17 +48,60 @@ class DeferredMix:
         return self.mix(self.batch.to(device, channels_last=channels_last))
 
 
+class ClassifiedImage(TypedDict):
+    """What an evaluation found in one picture: (K,) probabilities beside its class, or a mark for each label."""
+
+    id: str
+    target: int | list[float]
+    probabilities: np.ndarray
+
+
+@dataclass
+class ClassificationEvaluator(ImageEvaluator):
+    """Judges a classifier on labelled pictures."""
+
+    counter: ClassificationCounter | MultiLabelCounter = field(init=False)  # of the last evaluation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.num_classes, self.multi_label = len(self.source.classes), bool(self.source.multi_label)
+        self.counter = self._new_counter()
+
+    @property
+    def collate(self) -> Collate:
+        return Collate(self.num_classes, self.multi_label)
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, sink: Sink[ClassifiedImage] | None = None) -> dict[str, float]:
+        """Percentages over all pictures; each counts once, on whatever process it lands."""
+        counter = self._new_counter()
+        for batch, probabilities in self.answered(model):
+            counter.update(probabilities, targets := batch.targets.cpu())
+            if sink is not None:
+                for i, name in enumerate(batch.ids):
+                    sink({"id": name, "target": targets[i].tolist(), "probabilities": probabilities[i].numpy()})
+        counter.load(self.run.all_reduce_sum(counter.state()).cpu())
+        self.counter = counter
+        return counter.result()
+
+    def meaning(self, outputs: Tensor) -> Tensor:
+        """(N, K) logits -> probabilities."""
+        return class_probabilities(outputs, several=self.multi_label, groups=self.source.groups)
+
+    def _new_counter(self) -> ClassificationCounter | MultiLabelCounter:
+        return MultiLabelCounter(self.num_classes) if self.multi_label else ClassificationCounter(self.num_classes)
+
+
 @dataclass
 class Classify(ImageTask):
     """One training and one validation source under a recipe, on this process."""
-
-    counter: Any = field(init=False, default=None)  # of the last evaluation
 
     def __post_init__(self) -> None:
         self.num_classes = len(self.val.classes)
         self.multi_label = bool(self.val.multi_label)
         self.groups = list(self.val.groups)
         super().__post_init__()
+        self.evaluator = ClassificationEvaluator.under(self.recipe, self.val, self.preprocess, self.run)
         self.class_weights = self._class_weights()
 
     @property
@@ -100,25 +144,9 @@ class Classify(ImageTask):
             return self.class_weights
         return unsmoothed(targets, self.recipe.augment.smoothing) @ self.class_weights
 
-    @torch.inference_mode()
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
-        """Percentages over the validation set; every image counts once, on whatever process it lands."""
-        counter = self.make_counter()
-        for batch, probabilities in self.answered(model):
-            counter.update(probabilities, targets := batch.targets.cpu())
-            if sink is not None:
-                for i, name in enumerate(batch.ids):
-                    sink({"id": name, "target": targets[i].tolist(), "probabilities": probabilities[i].numpy()})
-        counter.load(self.run.all_reduce_sum(counter.state()).cpu())
-        self.counter = counter
-        return counter.result()
-
-    def meaning(self, outputs: Tensor) -> Tensor:
-        """(N, K) logits -> probabilities."""
-        return class_probabilities(outputs, several=self.multi_label, groups=self.groups)
-
-    def make_counter(self) -> Any:
-        return MultiLabelCounter(self.num_classes) if self.multi_label else ClassificationCounter(self.num_classes)
+    def evaluate(self, model: nn.Module, sink: Sink[ClassifiedImage] | None = None) -> dict[str, float]:
+        """The evaluator's figures."""
+        return self.evaluator.evaluate(model, sink)
 
     def _mixed(self, step: int, part: int, batch: Batch) -> Batch:
         rng = np.random.default_rng((self.recipe.seed, step, self.run.rank, part, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from ..data.preprocess import Preprocess
 from ..models.task_model import TaskModel
 from ..weights.backbone import backbone_weights, load_backbone, shape_of
 from ..weights.checkpoint import Checkpoint
+from ..weights.info import ModelInfo
 
 DEFAULT_SIZE = 224  # pixels that a classifier is shown where nothing is known of it
 
@@ -33,5 +33,5 @@ def shown(release: AnyRelease | None) -> Preprocess:
     return Preprocess.for_size(release.eval_size if release else DEFAULT_SIZE)
 
 
-def complete(model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
+def complete(model: nn.Module, info: ModelInfo, opened: Checkpoint, named: Sequence[str] | None) -> None:
     """A classifier's names are all there is to say of its answers."""

@@ -215,7 +215,7 @@ def _train(options: argparse.Namespace) -> None:
     from .. import api
     from ..studies import ablation
 
-    settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
+    settings: recipes_io.Settings = dict(recipes_io.parse_settings(options.set))
     if options.epochs is not None:
         settings["epochs"] = options.epochs
     steps = None if options.steps is None else numbers(options.steps, "--steps")

@@ -6,11 +6,14 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..recipes import recipe as recipes_io
 from ..system.processes import spread
+
+if TYPE_CHECKING:
+    from ..training.run_folder import RunResult
 
 
 def add_to(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -94,7 +97,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     return _told(_trained(options), _print_start)
 
 
-def _told(result: Any, tell: Callable[[Any], None]) -> int:
+def _told(result: RunResult | int, tell: Callable[[RunResult], None]) -> int:
     """The exit code of `_trained`; on the main process a run is told."""
     if isinstance(result, int):
         return result
@@ -103,10 +106,10 @@ def _told(result: Any, tell: Callable[[Any], None]) -> int:
     return 0
 
 
-def _trained(options: argparse.Namespace) -> Any:
+def _trained(options: argparse.Namespace) -> RunResult | int:
     """The run, or the exit code where it was trained otherwise: in other processes, or in folds."""
     began = time.monotonic()  # before the libraries are loaded: --minutes counts that too
-    settings: dict[str, Any] = dict(recipes_io.parse_settings(options.set))
+    settings: recipes_io.Settings = dict(recipes_io.parse_settings(options.set))
     for name in settings:
         recipes_io.check_field(name)
     named = {
@@ -148,7 +151,7 @@ def _trained(options: argparse.Namespace) -> Any:
     )
 
 
-def _train_folds(options: argparse.Namespace, settings: dict[str, Any]) -> int:
+def _train_folds(options: argparse.Namespace, settings: recipes_io.Settings) -> int:
     from ..api import train_folds
     from ..studies.folds import as_text
 
@@ -172,7 +175,7 @@ def _train_folds(options: argparse.Namespace, settings: dict[str, Any]) -> int:
     return 0
 
 
-def _print_start(result: Any) -> None:
+def _print_start(result: RunResult) -> None:
     """Writes what ships of a run of `pretrain`, and says where it is."""
     from ..classification.starter import save_starter
 
@@ -180,7 +183,7 @@ def _print_start(result: Any) -> None:
     print("", *result.headline, f"start:   {path} (convnext train DATA --weights {path})", sep="\n")
 
 
-def _print_result(result: Any) -> None:
+def _print_result(result: RunResult) -> None:
     print("", *result.headline, sep="\n")
     for name, value in result.comparisons:
         print(f"  beside it, {name}: {value:.1f} %" if result.unit == "%" else f"  beside it, {name}: {value:.4f}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
+from ..models.convnext import Backbone
 from ..models.task_model import TaskModel
 
 BODY = "backbone."
@@ -28,4 +29,4 @@ class DenseModel(TaskModel):
     """A network for places on a backbone."""
 
     BODY = BODY
-    backbone: Any
+    backbone: Backbone  # or another network with its maps

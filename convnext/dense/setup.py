@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from ..data.splits import Pictures, Splits
 from ..errors import UserError
 from ..recipes import EVERYDAY, dense, length
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe, differing, override
+from ..recipes.recipe import Recipe, Settings, differing, override
 from ..training.first_weights import start_from
 from ..training.runtime import Runtime
 from ..weights.backbone import Load, starting_point
@@ -27,7 +27,7 @@ M = TypeVar("M", bound=DenseModel)
 
 
 def fitted(
-    given: Recipe, splits: Splits[Pictures], facts: dense.DenseFacts, settings: dict[str, Any], run: Runtime
+    given: Recipe, splits: Splits[Pictures], facts: dense.DenseFacts, settings: Settings, run: Runtime
 ) -> tuple[Recipe, list[Choice]]:
     """The recipe for this data: batch and warm-up no longer than it allows. Raises UserError for what cannot be.
 
@@ -63,9 +63,7 @@ def fitted(
     return replace(recipe, num_classes=classes, precision=run.precision), choices
 
 
-def _judged_often(
-    recipe: Recipe, given: Recipe, images: int, settings: dict[str, Any], choices: list[Choice]
-) -> Recipe:
+def _judged_often(recipe: Recipe, given: Recipe, images: int, settings: Settings, choices: list[Choice]) -> Recipe:
     """A finished recipe of another length than its own is judged and saved as often as an everyday one."""
     if given.derive in dense.RECIPES or recipe.minutes is not None or not {"epochs", "steps"} & settings.keys():
         return recipe
@@ -81,7 +79,7 @@ def memory_of(run: Runtime) -> int | None:
     return torch.cuda.get_device_properties(run.device).total_memory if run.device.type == "cuda" else None
 
 
-def _from_weights(given: Recipe, settings: dict[str, Any]) -> list[Choice]:
+def _from_weights(given: Recipe, settings: Settings) -> list[Choice]:
     """The network that an everyday recipe starts from where the user named weights and no network."""
     if given.derive not in dense.RECIPES:
         return []
@@ -100,7 +98,7 @@ def _from_weights(given: Recipe, settings: dict[str, Any]) -> list[Choice]:
     return own
 
 
-def _require_released(recipe: Recipe, given: Recipe, settings: dict[str, Any]) -> None:
+def _require_released(recipe: Recipe, given: Recipe, settings: Settings) -> None:
     """UserError where a paper recipe's first weights were not released for the network that the user chose instead."""
     if "weights" in settings or recipe.weights is None or recipe.model == given.model or Path(recipe.weights).exists():
         return
@@ -113,7 +111,7 @@ def _require_released(recipe: Recipe, given: Recipe, settings: dict[str, Any]) -
         )
 
 
-def placed(model: M, recipe: Recipe, run: Runtime, load: Load) -> M:
+def placed(model: M, recipe: Recipe, run: Runtime, load: Load[M]) -> M:
     """The model on this process's device, the recipe's weights loaded: a whole model's or a classifier's."""
     start_from(recipe.weights, model, run, load)
     if recipe.freeze_backbone:
@@ -125,4 +123,4 @@ def placed(model: M, recipe: Recipe, run: Runtime, load: Load) -> M:
     elif run.is_main and run.world > 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         print(f"BatchNorm averages over each of the {run.world} processes' own pictures: only GPUs share them")
     layout = torch.channels_last if recipe.channels_last else torch.preserve_format
-    return model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
+    return model.to(run.device).to(memory_format=layout)

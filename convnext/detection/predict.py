@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,15 +17,17 @@ from ..data.keep_ratio import KeepRatio
 from ..data.output_paths import targets
 from ..dense.classes import require_known
 from ..errors import UserError
-from ..recipes.recipe import Recipe
+from ..system.tables import Row
 from ..training import runtime
 from ..training.run_folder import learned_by
-from ..training.slice import EvaluateOptions, PredictOptions, Rows
+from ..training.slice import EvaluateOptions, ImageIds, PredictOptions, Result
+from ..weights.info import info_of
 from .data import open_detection_for_judging
 from .draw import draw_objects
 from .metrics import by_class
+from .model.rcnn import Detector
 from .source import DetectionSource
-from .task import Detect, found_in
+from .task import DetectionEvaluator, found_in
 
 LEAST_SCORE = 0.3  # of an object that is reported
 SIDES = ("x", "y", "width", "height")
@@ -47,7 +49,7 @@ class DetectionPrediction:
         """For people."""
         return ", ".join(f"{row['class']} {row['score']:.2f}" for row in self.rows) or "nothing"
 
-    def table(self) -> Rows:
+    def table(self) -> list[Row]:
         """Of a table with `columns`."""
         return [
             {"path": self.path, "class": row["class"], "score": round(row["score"], 6)}
@@ -55,7 +57,7 @@ class DetectionPrediction:
             for row in self.rows
         ]
 
-    def json(self, image_ids: Mapping[str, Any]) -> Rows:
+    def json(self, image_ids: ImageIds) -> list[Row]:
         """Objects of a JSON array, in COCO's result format."""
         return [as_result(row, image_ids[self.path]) for row in self.rows]
 
@@ -65,7 +67,7 @@ def unreadable(path: str, error: str) -> DetectionPrediction:
     return DetectionPrediction(path, error=error)
 
 
-def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> dict[str, float]:
+def evaluate(model: Detector, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> Result:
     """COCO's figures of a detector on annotated pictures and each class's AP, in percent; classes go by their names.
 
     Raises UserError when no data is named or one of its classes is unknown to the detector.
@@ -77,24 +79,24 @@ def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, option
     if options.say is not None:
         options.say(f"{note}: {source.judged:,} objects; no interval is given for average precision")
     with runtime.start_judging(model, options.precision, options.say) as run:
-        preprocess = KeepRatio.from_dict(model.preprocess)
-        recipe = Recipe(task="detect", image_size=preprocess.size, batch_size=1)
-        task = Detect(source, source, recipe, preprocess, run)
-        figures = task.evaluate(model.to(run.device).eval())
-    return figures | by_class(source.raw, task.details)
+        preprocess = KeepRatio.from_dict(info_of(model).preprocess)
+        evaluator = DetectionEvaluator(source, preprocess, run)
+        figures = evaluator.evaluate(model.to(run.device).eval())
+    return {**figures, **by_class(source.raw, evaluator.details)}
 
 
-def matched(model: Any, checkpoint: str | Path, source: DetectionSource) -> DetectionSource:
+def matched(model: Detector, checkpoint: str | Path, source: DetectionSource) -> DetectionSource:
     """`source` with the categories in the order of the model's classes. Raises UserError where they do not meet."""
     require_known(model, checkpoint, source.classes)
-    if model.classes is None:
+    names = info_of(model).classes
+    if names is None:
         return source
     number = dict(zip(source.classes, source.category_ids, strict=True))
-    return replace(source, category_ids=tuple(number.get(name, UNKNOWN_CATEGORY) for name in model.classes))
+    return replace(source, category_ids=tuple(number.get(name, UNKNOWN_CATEGORY) for name in names))
 
 
 def predict(
-    model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
+    model: Detector, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
 ) -> Iterator[DetectionPrediction]:
     """What is in each picture with a score of at least that of the options (None: 0.3); `out` is a folder for the
     pictures drawn on.
@@ -103,7 +105,7 @@ def predict(
     """
     drawn = {} if options.out is None else targets(paths, options.out)
     least = LEAST_SCORE if options.least_score is None else options.least_score
-    preprocess = KeepRatio.from_dict(model.preprocess)
+    preprocess = KeepRatio.from_dict(info_of(model).preprocess)
     with runtime.start_judging(model, options.precision, options.say) as run:
         model = model.to(run.device).eval()
         for path in paths:
@@ -136,10 +138,11 @@ def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
 
 
 def _rows(
-    model: Any, image: Image.Image, preprocess: KeepRatio, run: runtime.Runtime, least_score: float
+    model: Detector, image: Image.Image, preprocess: KeepRatio, run: runtime.Runtime, least_score: float
 ) -> Iterator[dict[str, Any]]:
-    numbers = model.category_ids or list(range(model.num_classes))
-    classes = model.classes or [str(label) for label in range(model.num_classes)]
+    info = info_of(model)
+    numbers = info.category_ids or list(range(model.num_classes))
+    classes = info.classes or [str(label) for label in range(model.num_classes)]
     name = dict(zip(numbers, classes, strict=True))
     with torch.inference_mode():
         rows = found_in(model, preprocess(image).to(run.device), image.size[::-1], run, 0, numbers, least_score)

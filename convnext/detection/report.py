@@ -18,6 +18,7 @@ from PIL import Image
 from ..reports import figures, sections
 from ..reports.page import (
     Part,
+    RunRecord,
     escaped,
     html_table,
     note,
@@ -132,24 +133,22 @@ class DetectionEvidence:
 def write_detection_report(run: Path, evidence: DetectionEvidence) -> Path:
     """Writes `run`/report/index.html; returns its path."""
 
-    def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
+    def parts(record: RunRecord) -> list[Part]:
         return [
-            ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", sections.curves(rows, "box_ap", "Box AP")),
+            ("result", "Result", _headline(evidence, record)),
+            ("curves", "Learning curves", sections.curves(record.rows, "box_ap", "Box AP")),
             ("precision", "Precision and recall", _precision(evidence)),
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
             ("worst", "Worst images", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(recipe, start)),
+            ("recipe", "Recipe", recipe_section(record)),
             ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
     return write_page(run, parts)
 
 
-def _headline(
-    evidence: DetectionEvidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]
-) -> str:
+def _headline(evidence: DetectionEvidence, record: RunRecord) -> str:
     result, source = evidence.result, evidence.source
     names = {
         "box_ap50": "Box AP50",
@@ -175,7 +174,7 @@ def _headline(
         f"{source.judged:,} objects, {len(source.classes):,} classes. No interval is given for average precision."
     )
     score = sections.score("Box AP", result["box_ap"], how, evidence.said)
-    return sections.headline(score, [*tiles, *run_tiles(rows, start, recipe)])
+    return sections.headline(score, [*tiles, *run_tiles(record)])
 
 
 def _precision(evidence: DetectionEvidence) -> str:

@@ -8,13 +8,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ..dense.setup import fitted, memory_of, placed
 from ..errors import UserError
 from ..recipes.dense import DenseFacts
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
 from ..weights.backbone import network_of
@@ -27,9 +26,7 @@ from .transforms import protocol
 from .weights import load
 
 
-def derive(
-    given: Recipe, splits: DetectionSplits, settings: dict[str, Any], run: Runtime
-) -> tuple[Recipe, list[Choice]]:
+def derive(given: Recipe, splits: DetectionSplits, settings: Settings, run: Runtime) -> tuple[Recipe, list[Choice]]:
     """The recipe for this data. Raises UserError for what cannot be."""
     library()  # said now, not after the first epoch
     recipe, choices = fitted(given, splits, _facts(splits.train, run), settings, run)
@@ -77,7 +74,7 @@ def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:
     return placed(detector, recipe, run, load)
 
 
-def finish(path: Path, task: Detect, model: nn.Module) -> None:
+def finish(path: Path, task: Detect, model: Detector) -> None:
     """Judges the published weights once more and writes the report."""
     found: dict[str, list[dict[str, Any]]] = {}
     task.evaluate(model, lambda record: found.update({record["id"]: record["rows"]}))

@@ -21,6 +21,7 @@ from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
 from .setup import require_outlines as require_labels
 from .source import DetectionSplits
+from .task import Detect
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
@@ -35,7 +36,7 @@ options: tuple[str, ...] = ("score", "out")
 outputs = "classes"
 batching = Batching(same="as many images a step")  # which are grouped by their shape
 few_each = 0
-attempt: Attempt | None = None  # the largest batch is not measured
+attempt: Attempt[Detect] | None = None  # the largest batch is not measured
 
 
 def _coco(root: Path) -> str | None:

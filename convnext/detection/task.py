@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,64 @@ from ..recipes.recipe import Recipe
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
 from .metrics import Details, as_coco, judge
-from .model.rcnn import WITHOUT_MASKS
+from .model.rcnn import WITHOUT_MASKS, Detector
 from .source import DetectionSource
-from .transforms import AugmentedDetection, DetectionBatch, DetectionTransform, PlainDetection, ShapeOrder, collated
+from .transforms import (
+    AugmentedDetection,
+    DetectionBatch,
+    DetectionTransform,
+    PlainDetection,
+    ShapeOrder,
+    collated,
+    protocol,
+)
+
+
+class DetectedImage(TypedDict):
+    """What an evaluation found in one picture, as COCO result rows."""
+
+    id: str
+    index: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass
+class DetectionEvaluator:
+    """Judges a detector on annotated pictures. `workers`: None for what the machine has."""
+
+    source: DetectionSource
+    preprocess: KeepRatio
+    run: Runtime
+    workers: int | None = None
+    details: dict[str, Details] = field(init=False, default_factory=dict)  # behind the last evaluation's figures
+
+    def __post_init__(self) -> None:
+        self.source = self.source.within(self.preprocess.levels)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, sink: Sink[DetectedImage] | None = None) -> dict[str, float]:
+        """COCO's figures in percent over all pictures; each counts once, on whatever process it lands.
+
+        `sink` receives each image's name, position and COCO result rows.
+        """
+        source, detector = self.source, cast(Detector, model)
+        mine = list(range(self.run.rank, len(source), self.run.world))
+        rows: list[dict[str, Any]] = []
+        workers = default_workers(self.run.device) if self.workers is None else self.workers
+        plain = PlainDetection(source, self.preprocess)
+        batches = load(plain, [[i] for i in mine], collated, workers if len(mine) > 2 else 0)
+        for i, batch in zip(mine, batches, strict=True):
+            size = source.sizes[i][::-1]
+            image = batch.to(self.run.device).images[0]
+            own = found_in(detector, image, size, self.run, source.image_ids[i], source.category_ids)
+            rows += own
+            if sink is not None:
+                sink({"id": source.ids[i], "index": i, "rows": own})
+        every = [row for part in self.run.gather(rows) for row in part]
+        # All that the file lists is judged, also what nothing could be learned from: pycocotools does so, and figures
+        # on the same file must be the same. What cannot be found costs recall; `check` and the run's note say so.
+        figures, self.details = judge(source.raw, every, masks=source.masks)
+        return figures
 
 
 @dataclass
@@ -31,7 +86,6 @@ class Detect:
     preprocess: KeepRatio
     run: Runtime
     order: ShapeOrder = field(init=False)
-    details: dict[str, Details] = field(init=False, default_factory=dict)  # behind the last evaluation's figures
 
     def __post_init__(self) -> None:
         self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
@@ -42,6 +96,7 @@ class Detect:
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         wide = tuple(width >= height for width, height in self.train.sizes)
         group = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)  # on any number of processes the same
+        self.evaluator = DetectionEvaluator(self.val, self.preprocess, self.run, recipe.workers)
         self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=group)
 
     @property
@@ -52,6 +107,12 @@ class Detect:
     @property
     def metric(self) -> Metric:
         return Metric("box_ap")
+
+    def under(self, recipe: Recipe) -> Self:
+        """The same pictures under another recipe, shown at its size."""
+        return replace(
+            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,28 +128,9 @@ class Detect:
         found: dict[str, Tensor] = model(batch.images, batch.targets)
         return found
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
-        """COCO's figures in percent over the validation set; every image counts once, on whatever process it lands.
-
-        `sink` receives each image's name, position and COCO result rows.
-        """
-        mine = list(range(self.run.rank, len(self.val), self.run.world))
-        rows: list[dict[str, Any]] = []
-        workers = self.workers if len(mine) > 2 else 0
-        batches = load(PlainDetection(self.val, self.preprocess), [[i] for i in mine], collated, workers)
-        for i, batch in zip(mine, batches, strict=True):
-            width, height = self.val.sizes[i]
-            image = batch.to(self.run.device).images[0]
-            own = found_in(model, image, (height, width), self.run, self.val.image_ids[i], self.val.category_ids)
-            rows += own
-            if sink is not None:
-                sink({"id": self.val.ids[i], "index": i, "rows": own})
-        every = [row for part in self.run.gather(rows) for row in part]
-        # All that the file lists is judged, also what nothing could be learned from: pycocotools does so, and figures
-        # on the same file must be the same. What cannot be found costs recall; `check` and the run's note say so.
-        figures, self.details = judge(self.val.raw, every, masks=self.val.masks)
-        return figures
+    def evaluate(self, model: nn.Module, sink: Sink[DetectedImage] | None = None) -> dict[str, float]:
+        """The evaluator's figures."""
+        return self.evaluator.evaluate(model, sink)
 
     def _micro(self) -> int:
         share = -(-self.recipe.batch_size // self.run.world)
@@ -96,7 +138,7 @@ class Detect:
 
 
 def found_in(
-    model: Any,
+    model: Detector,
     image: Tensor,
     size: tuple[int, int],
     run: Runtime,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -15,6 +14,7 @@ from ..data.keep_ratio import KeepRatio
 from ..dense.weights import Heads, dense_weights, load_body, load_dense, refuse_rows
 from ..weights.backbone import shape_of
 from ..weights.checkpoint import Checkpoint
+from ..weights.info import ModelInfo
 from ..weights.keymaps import Weights
 from ..weights.load_report import LoadReport
 from .model.rcnn import WITHOUT_MASKS, Detector, Kind, build_detector
@@ -52,9 +52,8 @@ def recognise(opened: Checkpoint, network: nn.Module) -> Detector | None:
     return build_detector(found[0], network, found[1]) if found else None  # type: ignore[arg-type]
 
 
-def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
+def load(model: Detector, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
     """Loads a detector's checkpoint, or a classifier's into the backbone alone."""
-    assert isinstance(model, Detector)
     refuse_rows(model, rows)
     if kind_of(opened.weights) is None:
         return load_body(model, opened, strict, "pyramid and heads start fresh")
@@ -66,15 +65,13 @@ def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | 
     return load_dense(model, opened, head, strict, HEADS, without=(f"{MASK_HEAD}.",))
 
 
-def weights_as(model: nn.Module, naming: str) -> Weights:
+def weights_as(model: Detector, naming: str) -> Weights:
     """The weights under our names or mmdetection's."""
-    assert isinstance(model, Detector)
     return dense_weights(model, naming, HEADS)
 
 
-def describe(model: nn.Module) -> dict[str, str]:
+def describe(model: Detector) -> dict[str, str]:
     """What a file's metadata says of the network."""
-    assert isinstance(model, Detector)
     return shape_of(model.backbone) | {"detector": model.kind}
 
 
@@ -83,10 +80,10 @@ def shown(release: AnyRelease | None) -> KeepRatio:
     return protocol(PAPER_SIDE)
 
 
-def complete(model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
+def complete(model: Detector, info: ModelInfo, opened: Checkpoint, named: Sequence[str] | None) -> None:
     """Gives a model of `from_pretrained` its category ids: COCO's, and their names, where it has 80 classes and its
     file says nothing else."""
-    model.category_ids = opened.described.category_ids
+    info.category_ids = opened.described.category_ids
     numbers, names = (list(column) for column in zip(*coco(), strict=True))
-    if model.category_ids is None and model.num_classes == len(names) and named in (None, names):
-        model.category_ids, model.classes = numbers, names
+    if info.category_ids is None and model.num_classes == len(names) and named in (None, names):
+        info.category_ids, info.classes = numbers, names

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from ..data.images import explained, open_image, readable
 from ..data.preprocess import Preprocess, views
@@ -15,6 +16,7 @@ from ..errors import UserError
 from ..training import runtime
 from ..training.runtime import Runtime
 from ..training.slice import EvaluateOptions, PredictOptions
+from ..weights.info import info_of
 
 CPU_BATCH, DEVICE_BATCH = 8, 64  # pictures that are answered at once: more are no faster on a CPU, and answers wait
 NO_ANSWER = "{} gives answers that are no numbers, so its weights are damaged; fetch or save it again"
@@ -29,7 +31,7 @@ class Views:
     flip: bool
     crops: int
 
-    def __call__(self, image: Any) -> Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         return views(image, self.preprocess, flip=self.flip, crops=self.crops)
 
 
@@ -39,14 +41,14 @@ def views_of(preprocess: Preprocess, options: EvaluateOptions) -> tuple[Views | 
     return several, options.crops * (2 if options.flip else 1)
 
 
-def require_pictures(model: Any, checkpoint: object) -> None:
+def require_pictures(model: nn.Module, checkpoint: object) -> None:
     """UserError for a model of other channels than pictures have."""
-    if model.in_chans != 3:
-        raise UserError(f"{checkpoint} takes images of {model.in_chans} channels; pictures have 3")
+    if (channels := getattr(model, "in_chans", 3)) != 3:
+        raise UserError(f"{checkpoint} takes images of {channels} channels; pictures have 3")
 
 
 def answered(
-    model: Any,
+    model: nn.Module,
     paths: Sequence[str],
     options: PredictOptions,
     answer: Callable[[Sequence[str], Tensor], Sequence[A]],
@@ -57,11 +59,12 @@ def answered(
     `answer` makes them of paths and of the model's (N, K) outputs, float32. Raises UserError for outputs that are no
     numbers.
     """
+    preprocess = Preprocess.from_dict(info_of(model).preprocess)
     with runtime.start_judging(model, options.precision, options.say) as run:
         model = model.to(run.device).eval()
         size = options.batch_size or (CPU_BATCH if run.device.type == "cpu" else DEVICE_BATCH)
         for i in range(0, len(paths), size):
-            tensors, results = _read(paths[i : i + size], Preprocess.from_dict(model.preprocess), unreadable)
+            tensors, results = _read(paths[i : i + size], preprocess, unreadable)
             if tensors:
                 outputs = _outputs(model, list(tensors.values()), run)
                 results |= dict(zip(tensors, answer(list(tensors), outputs), strict=True))
@@ -83,10 +86,10 @@ def _read(
     return tensors, results
 
 
-def _outputs(model: Any, tensors: Sequence[Tensor], run: Runtime) -> Tensor:
+def _outputs(model: nn.Module, tensors: Sequence[Tensor], run: Runtime) -> Tensor:
     batch = torch.stack(list(tensors)).to(run.device, memory_format=torch.channels_last)
     with torch.inference_mode(), run.autocast():
         outputs: Tensor = model(batch).float().cpu()
     if not bool(outputs.isfinite().all()):
-        raise UserError(NO_ANSWER.format(model.load_report.source))
+        raise UserError(NO_ANSWER.format(info_of(model).source))
     return outputs

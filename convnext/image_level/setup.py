@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,14 +15,15 @@ from ..data.source import FileReader, Source, cached
 from ..data.splits import Splits
 from ..errors import UserError
 from ..recipes import everyday, length
-from ..recipes.recipe import Recipe, override
+from ..recipes.recipe import Recipe, Settings, override
 from ..system import machine
 from ..system.progress import Progress
-from ..training import log, optim
+from ..training import B, log, optim
 from ..training.first_weights import start_from
 from ..training.run_folder import result
 from ..training.runtime import Runtime
-from ..weights.backbone import Load, network_of, starting_point
+from ..training.slice import RunTask
+from ..weights.backbone import Load, M, network_of, starting_point
 
 BASELINE_STRIDE = 32  # pixels to a position of a baseline's last map
 CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no more than this
@@ -32,7 +32,7 @@ CACHE_SHARE = 0.25  # of free memory: decoded images are kept when they take no 
 Begun = tuple[Recipe, list[everyday.Choice]]  # a recipe and what was chosen so far
 
 
-def from_weights(given: Recipe, settings: dict[str, Any]) -> Begun:
+def from_weights(given: Recipe, settings: Settings) -> Begun:
     """The recipe for the weights that are to be started from; `settings` gains what these fix.
 
     That is nothing where there are none, or those that ship, whose network has its own rule.
@@ -41,7 +41,7 @@ def from_weights(given: Recipe, settings: dict[str, Any]) -> Begun:
     learns_all = given.derive in everyday.LEARNS_ALL
     if not weights or given.derive == "none" or (learns_all and weights == STARTER):
         return given, []
-    named = settings.get("model")
+    named = str(settings["model"]) if "model" in settings else None
     size = parse_name(named).variant if named and ":" not in named else None
     found = starting_point(weights, size or (None if given.model == "auto" else given.model))
     given, freed = everyday.suited(given, found.pictures)
@@ -56,7 +56,7 @@ def from_weights(given: Recipe, settings: dict[str, Any]) -> Begun:
 
 
 def resolve(
-    begun: Begun, facts: everyday.Facts, settings: dict[str, Any], run: Runtime, *, data: str, outputs: str = "classes"
+    begun: Begun, facts: everyday.Facts, settings: Settings, run: Runtime, *, data: str, outputs: str = "classes"
 ) -> Begun:
     """The recipe for the pictures of `facts`; `outputs` is what those of a network are called.
 
@@ -87,7 +87,7 @@ def resolve(
     return resolved, start + choices + in_fp32
 
 
-def _exact(recipe: Recipe, settings: dict[str, Any], run: Runtime) -> list[everyday.Choice]:
+def _exact(recipe: Recipe, settings: Settings, run: Runtime) -> list[everyday.Choice]:
     """fp32 where bf16 cannot be trusted: torch 2.14's gradient of a 3 x 3 convolution of single positions, in bf16 on a
     CPU, differs from run to run and is at times not a number; a ResNet has some below 32 pixels.
     """
@@ -130,7 +130,7 @@ def make_network(recipe: Recipe, outputs: int) -> nn.Module:
     return model
 
 
-def ready(model: nn.Module, recipe: Recipe, run: Runtime, load: Load) -> nn.Module:
+def ready(model: M, recipe: Recipe, run: Runtime, load: Load[M]) -> M:
     """The model with its first weights, frozen as the recipe says, on the device."""
     start_from(recipe.weights, model, run, load)
     if recipe.grad_checkpointing:
@@ -141,17 +141,17 @@ def ready(model: nn.Module, recipe: Recipe, run: Runtime, load: Load) -> nn.Modu
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UserError(f"{recipe.model} has no head that could be trained alone; use another recipe than probe")
     layout = torch.channels_last if recipe.channels_last else torch.preserve_format
-    return model.to(run.device, memory_format=layout)  # type: ignore[call-overload]
+    return model.to(run.device).to(memory_format=layout)
 
 
-def attempt(recipe: Recipe, task: Any, model: nn.Module, size: int) -> torch.Tensor:
+def attempt(recipe: Recipe, task: RunTask[B, object], model: nn.Module, size: int) -> torch.Tensor:
     """Something to differentiate from `size` empty images, to see whether they fit into memory."""
     side = recipe.image_size
     outputs: torch.Tensor = model(torch.zeros(size, 3, side, side, device=task.run.device))
     return outputs.float().sum()
 
 
-def _capability(model: nn.Module, method: str, name: str) -> Callable[..., Any]:
+def _capability(model: nn.Module, method: str, name: str) -> Callable[[bool], None]:
     if not hasattr(getattr(model, "body", model), method):
         raise UserError(f"{name} cannot recompute its activations; leave out --set grad_checkpointing=true")
     return getattr(model, method)

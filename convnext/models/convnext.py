@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import pairwise
 from math import ceil
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +45,27 @@ class Block(nn.Module):
         return x_nchw + self.drop_path(y_nhwc.permute(0, 3, 1, 2))
 
 
+class NetworkSettings(TypedDict, total=False):
+    """What a network of the family is built with beside its `Arch`; a baseline takes the first four."""
+
+    num_classes: int
+    in_chans: int
+    drop_path_rate: float
+    drop_rate: float
+    head_init_scale: float
+    features_only: bool
+    out_norms: bool
+    out_indices: tuple[int, ...]
+
+
 class Backbone(nn.Module, ABC):
     """What both forms share: maps in, pooled and classified out; or the maps themselves.
 
     `features_only` and `out_norms` leave out the final norm and the head, and `forward` returns the maps of
     `out_indices`; `out_norms` normalises each one, as the released detection and segmentation files expect.
     """
+
+    variant: str = "custom"  # the name of its size, where it has one
 
     def __init__(
         self,

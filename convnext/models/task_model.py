@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from torch import nn
+
+from .convnext import Backbone
 
 
 class TaskModel(nn.Module):
@@ -14,9 +16,9 @@ class TaskModel(nn.Module):
     num_classes: int
 
     @property
-    def body(self) -> Any:
-        """The network."""
-        return getattr(self, self.BODY.removesuffix("."))
+    def body(self) -> Backbone:
+        """The network; a baseline has no more than `forward`."""
+        return cast(Backbone, getattr(self, self.BODY.removesuffix(".")))
 
     @property
     def variant(self) -> str:

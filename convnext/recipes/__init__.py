@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from ..catalog.variants import STARTER
 from ..errors import UserError
 from . import ade20k, coco, dense, everyday, imagenet, pretrain, roadmap
-from .recipe import Recipe, TaskName, differing, from_json, override
+from .recipe import Recipe, Settings, TaskName, differing, from_json, override
 
 FROM_WEIGHTS: dict[TaskName, str] = {"classify": "finetune"}  # where that is another one
 RECIPE_FILE = "recipe.json"  # what a run folder keeps
@@ -47,7 +46,7 @@ def list_recipes() -> list[str]:
     return list(RECIPES)
 
 
-def get_recipe(name: str | Path, /, **overrides: Any) -> Recipe:
+def get_recipe(name: str | Path, /, **overrides: object) -> Recipe:
     """A recipe by name, or from a recipe.json or the run folder that holds one, with fields replaced.
 
     Nested fields are written `optim__lr=1e-3` or `**{"optim.lr": 1e-3}`. Raises UserError for an unknown name or field,
@@ -57,7 +56,7 @@ def get_recipe(name: str | Path, /, **overrides: Any) -> Recipe:
     return override(recipe, {field.replace("__", "."): value for field, value in overrides.items()})
 
 
-def apart(recipe: Recipe, settings: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+def apart(recipe: Recipe, settings: Settings) -> tuple[Recipe, Settings]:
     """A recipe value as the one of its name and what differs from it, `settings` included; others as they are."""
     named = RECIPES.get(recipe.name)
     if named is None or recipe.derive != "none" or named.derive != "none":

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any
 
 from ..catalog.releases import parse_name
 from ..catalog.variants import STARTER
 from ..errors import UserError
-from .recipe import AdamW, Augment, Recipe, differing, override
+from .recipe import AdamW, Augment, Recipe, Settings, differing, override
 
 REFERENCE_BATCH = 128
 SCRATCH_LR = 4e-3  # at the reference batch; docs/LOG.md compares rates on imagenette at 64 pixels
@@ -56,7 +55,7 @@ class Choice:
     """One derived field, for people."""
 
     field: str
-    value: Any
+    value: object
     why: str
 
     def __str__(self) -> str:
@@ -113,12 +112,12 @@ def suited(given: Recipe, pictures: int | None) -> tuple[Recipe, list[Choice]]:
     return free, [Choice("recipe", "as classify", why)]
 
 
-def own_settings(recipe: Recipe) -> dict[str, Any]:
+def own_settings(recipe: Recipe) -> Settings:
     """What a user has changed of a folder recipe before the run, by dotted name; {} for one that derives nothing."""
     return {} if recipe.derive == "none" else differing(recipe, RECIPES[recipe.derive])
 
 
-def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe, list[Choice]]:
+def derive(recipe: Recipe, facts: Facts, fixed: Settings) -> tuple[Recipe, list[Choice]]:
     """Fills in what follows from the data; `fixed` are the user's own settings (see `own_settings`), which win.
 
     Raises UserError when `finetune` or `probe` has no weights to start from, and for settings that exclude each other.
@@ -136,7 +135,7 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
             f"{recipe.name} starts from trained weights: add --weights (a checkpoint, or a released name like in22k, "
             "which downloads them), or use --recipe scratch"
         )
-    made: dict[str, tuple[Any, str]] = {}
+    made: dict[str, tuple[object, str]] = {}
     rules = (_start, _size, _stem, _model, _patch, _batch, _length, _rate, _mirror, _augment, _regularise, _loss)
     for rule in rules:
         for name, (value, why) in rule(recipe, facts).items():
@@ -146,7 +145,7 @@ def derive(recipe: Recipe, facts: Facts, fixed: dict[str, Any]) -> tuple[Recipe,
     return replace(recipe, derive="none"), [Choice(name, value, why) for name, (value, why) in made.items()]
 
 
-Made = dict[str, tuple[Any, str]]
+Made = dict[str, tuple[object, str]]
 
 
 def _start(recipe: Recipe, facts: Facts) -> Made:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import sqrt
-from typing import Any
 
 from ..errors import UserError
 from .dense import RECIPES as DENSE_RECIPES
 from .everyday import GROWS_FROM, LEARNS_ALL, TINY_SIDE, Choice, Made, root_rule
 from .everyday import RECIPES as FOLDER_RECIPES
-from .recipe import Augment, Recipe, override
+from .recipe import Augment, Recipe, Settings, override
 
 LENGTHS = ("epochs", "minutes", "steps")
 SHARE = 0.1  # of the run, at most: the warm-up, and the horizon of the average
@@ -35,7 +34,7 @@ LEAST_SIDE = 64  # pixels that they are not made smaller than
 PAPERS_FROM_EPOCHS, PAPERS_FROM_PICTURES, PAPERS_FROM_CLASSES = 200, 100_000, 10  # pictures seen in the whole run
 
 
-def require_one(settings: dict[str, Any]) -> dict[str, Any]:
+def require_one(settings: Settings) -> Settings:
     """The settings as they are. Raises UserError when they say more than once how long the run is."""
     given = [name for name in LENGTHS if _is_set(settings, name)]
     if len(given) > 1:
@@ -43,7 +42,7 @@ def require_one(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def asked(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+def asked(recipe: Recipe, settings: Settings) -> Recipe:
     """The recipe with the one length that counts: the user's; with another batch, the epochs instead of the steps."""
     if _is_set(settings, "steps"):
         return replace(recipe, minutes=None)
@@ -54,7 +53,7 @@ def asked(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def replayed(recipe: Recipe, settings: dict[str, Any], *, same_data: bool) -> tuple[Recipe, list[Choice]]:
+def replayed(recipe: Recipe, settings: Settings, *, same_data: bool) -> tuple[Recipe, list[Choice]]:
     """A recipe.json as it counts here: the same steps on the same pictures, the same epochs on others."""
     if recipe.steps is None or same_data or any(_is_set(settings, name) for name in LENGTHS):
         return recipe, []
@@ -62,9 +61,7 @@ def replayed(recipe: Recipe, settings: dict[str, Any], *, same_data: bool) -> tu
     return replace(recipe, steps=None, minutes=None), [Choice("epochs", recipe.epochs, why)]
 
 
-def settle(
-    recipe: Recipe, given: Recipe, steps: int, per_epoch: int, fixed: dict[str, Any]
-) -> tuple[Recipe, list[Choice]]:
+def settle(recipe: Recipe, given: Recipe, steps: int, per_epoch: int, fixed: Settings) -> tuple[Recipe, list[Choice]]:
     """`recipe` with its number of steps, and with what follows from it.
 
     `given` is the recipe before settings and data changed it, `fixed` are the user's settings, by dotted name.
@@ -87,7 +84,7 @@ def settle(
     return settled, [Choice(name, value, why) for name, (value, why) in made.items()]
 
 
-def affordable_side(recipe: Recipe, given: Recipe, epochs: float, fixed: dict[str, Any]) -> int | None:
+def affordable_side(recipe: Recipe, given: Recipe, epochs: float, fixed: Settings) -> int | None:
     """The side of pictures that are seen LEAST_PASSES times where `epochs` passes over those of the recipe fit into its
     minutes; None where that is enough, the side was asked for, or pictures are small anyway.
     """
@@ -103,7 +100,7 @@ def at_side(recipe: Recipe, side: int) -> Recipe:
     return replace(recipe, image_size=side, progressive=recipe.progressive if side >= GROWS_FROM else 1.0)
 
 
-def _is_set(settings: dict[str, Any], name: str) -> bool:
+def _is_set(settings: Settings, name: str) -> bool:
     return settings.get(name) is not None and str(settings[name]).lower() not in ("none", "null", "off")
 
 

@@ -12,6 +12,7 @@ import math
 import numbers
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import reduce
@@ -22,9 +23,10 @@ from ..errors import UserError
 TestMode = Literal["slide", "whole", "multiscale"]
 TaskName = Literal["classify", "regress", "detect", "segment"]
 T = TypeVar("T")
+Settings = dict[str, object]  # what a user gives recipe fields, by dotted name; strings are parsed by type
 
 
-def _check(part: Any, prefix: str, low: float, high: float, *names: str) -> None:
+def _check(part: object, prefix: str, low: float, high: float, *names: str) -> None:
     """UserError unless each named field of `part`, or each of its values, is None or in [low, high]."""
     for name in names:
         value = getattr(part, name)
@@ -240,7 +242,7 @@ def micro_batches(batch_size: int, world: int, micro_batch: int) -> int:
     return -(-batch_size // (world * micro_batch))
 
 
-def to_dict(recipe: Recipe) -> dict[str, Any]:
+def to_dict(recipe: Recipe) -> dict[str, object]:
     """Plain nested values, ready for JSON."""
     return dataclasses.asdict(recipe)
 
@@ -249,7 +251,7 @@ def to_json(recipe: Recipe) -> str:
     return json.dumps(to_dict(recipe), indent=2) + "\n"
 
 
-def from_dict(values: dict[str, Any]) -> Recipe:
+def from_dict(values: Mapping[str, object]) -> Recipe:
     """The recipe that `to_dict` wrote. Raises UserError for a field or value that does not belong."""
     return _build(Recipe, values, "")
 
@@ -265,7 +267,7 @@ def from_json(text: str) -> Recipe:
     return from_dict(values)
 
 
-def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+def override(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     """`recipe` with dotted fields replaced: {"optim.lr": 1e-3, "augment.mixup": "0.2"}; strings are parsed by type.
 
     Raises UserError for an unknown field (naming the nearest) or a value of the wrong kind.
@@ -295,7 +297,7 @@ def field_names(kind: type = Recipe, prefix: str = "") -> list[str]:
     return names
 
 
-def differing(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+def differing(recipe: Recipe, base: Recipe) -> Settings:
     """The fields in which two recipes differ, dotted, as the first one has them."""
     names = [name for name in field_names() if name not in ("name", "derive")]
     pairs = {name: tuple(reduce(getattr, name.split("."), one) for one in (recipe, base)) for name in names}
@@ -308,7 +310,7 @@ def check_field(path: str) -> None:
         raise UserError(_unknown(path))
 
 
-def _override_one(value: T, path: list[str], new: Any, full: str) -> T:
+def _override_one(value: T, path: list[str], new: object, full: str) -> T:
     hints = typing.get_type_hints(type(value))
     head, *rest = path
     if head not in hints or (bool(rest) != dataclasses.is_dataclass(hints[head])):
@@ -327,9 +329,9 @@ def _unknown(path: str) -> str:
     return f"a recipe has no field {path!r}; {hint}"
 
 
-def _build(kind: type[T], values: dict[str, Any], prefix: str) -> T:
+def _build(kind: type[T], values: Mapping[str, object], prefix: str) -> T:
     hints = typing.get_type_hints(kind)
-    built: dict[str, Any] = {}
+    built: dict[str, object] = {}
     for name, value in values.items():
         if name not in hints:
             raise UserError(_unknown(prefix + name))

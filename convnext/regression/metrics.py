@@ -6,14 +6,14 @@ Shapes: N pictures, T targets; a target that is not a number is missing, and its
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 
 from ..reports.intervals import Interval, resampled
 from ..system.shares import Z95
 
-FIGURES = ("r2", "mae", "rmse", "spearman")
+FIGURES: tuple[Literal["r2", "mae", "rmse", "spearman"], ...] = ("r2", "mae", "rmse", "spearman")
 ROUNDING = 1e-9  # of a sum of squares, which differences of equal numbers leave
 LEAST_RANKED = 4  # pictures: Fisher's transformation divides by the root of three fewer
 
@@ -39,21 +39,43 @@ def figures_of(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     }
 
 
-def rows_of(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> list[dict[str, Any]]:
+class TargetRow(TypedDict):
+    """The figures of one target, and how many pictures they are of."""
+
+    target: str
+    count: int
+    r2: float
+    mae: float
+    rmse: float
+    spearman: float
+
+
+def rows_of(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> list[TargetRow]:
     """(N, T) predictions and values -> of each target its figures, and how many pictures they are of."""
     rows = []
     for k, name in enumerate(targets):
         there = ~np.isnan(true[:, k])
-        rows.append({"target": name, "count": int(there.sum()), **figures_of(predicted[there, k], true[there, k])})
+        found = figures_of(predicted[there, k], true[there, k])
+        rows.append(
+            TargetRow(
+                target=name,
+                count=int(there.sum()),
+                r2=found["r2"],
+                mae=found["mae"],
+                rmse=found["rmse"],
+                spearman=found["spearman"],
+            )
+        )
     return rows
 
 
-def result_of(rows: list[dict[str, Any]], pictures: int) -> dict[str, float]:
+def result_of(rows: list[TargetRow], pictures: int) -> dict[str, float]:
     """The figures of one target; of several the means of those without a unit."""
     if len(rows) == 1:
         return {name: rows[0][name] for name in FIGURES} | {"count": pictures}
     judged = [row for row in rows if row["count"]]
-    means = {name: sum(row[name] for row in judged) / max(1, len(judged)) for name in ("r2", "spearman")}
+    names: tuple[Literal["r2", "spearman"], ...] = ("r2", "spearman")
+    means = {name: sum(row[name] for row in judged) / max(1, len(judged)) for name in names}
     return means | {"count": pictures}
 
 

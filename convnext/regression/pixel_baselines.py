@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import numpy as np
 
 from ..data.source import Source
@@ -19,7 +17,7 @@ def pixel_baselines(train: Source, val: Source) -> list[tuple[str, float]]:
     if len(train) > MOST_IMAGES or not len(val):
         return []
     predicted = ridge(train, val)
-    true = np.array(cast(Any, val.labels), dtype=np.float64)
+    true = np.array(val.labels, dtype=np.float64)
     rows = rows_of(predicted, true, val.classes)
     return [("ridge regression on pixels", result_of(rows, len(true))["r2"])]
 
@@ -29,7 +27,7 @@ def ridge(train: Source, val: Source) -> np.ndarray:
     from sklearn.linear_model import RidgeCV
 
     x, x_val = _pixels(train), _pixels(val)
-    values = np.array(cast(Any, train.labels), dtype=np.float64)
+    values = np.array(train.labels, dtype=np.float64)
     columns = []
     for k in range(values.shape[1]):
         there = ~np.isnan(values[:, k])

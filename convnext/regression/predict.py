@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -14,14 +14,16 @@ from torch import Tensor
 from ..data.preprocess import Preprocess
 from ..errors import UserError
 from ..image_level.predict import NO_ANSWER, answered, require_pictures, views_of
-from ..recipes.recipe import Recipe
 from ..reports.intervals import flat
+from ..system.tables import Row
 from ..training import runtime
 from ..training.run_folder import learned_by
-from ..training.slice import EvaluateOptions, PredictOptions, Rows
+from ..training.slice import EvaluateOptions, ImageIds, PredictOptions, Result
+from ..weights.info import info_of
 from .data import open_for_judging
 from .metrics import intervals_of, result_of, rows_of
-from .task import Regress
+from .model import Regressor
+from .task import RegressionEvaluator
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,11 @@ class RegressionPrediction:
         """For people."""
         return "  ".join(f"{name} {value:.6g}" for name, value in self.values)
 
-    def table(self) -> Rows:
+    def table(self) -> list[Row]:
         """Of a table with `columns`."""
         return [{"path": self.path, "target": name, "value": value} for name, value in self.values]
 
-    def json(self, image_ids: Mapping[str, Any]) -> Rows:
+    def json(self, image_ids: ImageIds) -> list[Row]:
         """Objects of a JSON array."""
         return [{"path": self.path, "error": self.error, "values": dict(self.values)}]
 
@@ -53,48 +55,52 @@ def unreadable(path: str, error: str) -> RegressionPrediction:
     return RegressionPrediction(path, (), error)
 
 
-def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> dict[str, Any]:
+def evaluate(model: Regressor, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> Result:
     """A regressor's figures as `api.evaluate` has them; of several targets "targets" has a row for each."""
     require_pictures(model, checkpoint)
-    preprocess = Preprocess.from_dict(model.preprocess)
+    preprocess = Preprocess.from_dict(info_of(model).preprocess)
     source, note = open_for_judging(
-        data, tuple(model.classes), split=options.split, labels=options.labels, **learned_by(model)
+        data, names_of(model), split=options.split, labels=options.labels, **learned_by(model)
     )
     if options.say is not None:
         options.say(note)
     with runtime.start_judging(model, options.precision, options.say) as run:
-        recipe = Recipe(task="regress", image_size=preprocess.size, batch_size=1)
-        several, count = views_of(preprocess, options)
-        task = Regress(
-            source, source, recipe, preprocess, run, eval_batch=options.batch_size, views=several, views_each=count
-        )
-        predicted, true = task.compared(model.to(run.device).eval())
+        views, count = views_of(preprocess, options)
+        evaluator = RegressionEvaluator(source, preprocess, run, options.batch_size, views=views, views_each=count)
+        predicted, true = evaluator.compared(model.to(run.device).eval())
     if not np.isfinite(predicted).all():
         raise UserError(NO_ANSWER.format(checkpoint))
     rows = rows_of(predicted, true, source.classes)
-    found: dict[str, Any] = {**result_of(rows, len(predicted)), "intervals": {}}
+    shown: list[Row] = []
+    found: Result = {**result_of(rows, len(predicted)), "intervals": {}}
     for k, row in enumerate(rows):
         there = ~np.isnan(true[:, k])
         ends = intervals_of(predicted[there, k], true[there, k])
         if len(rows) == 1:
             found["intervals"] = ends
-        rows[k] = flat({**row, "intervals": ends})
+        shown.append(flat({**row, "intervals": ends}))
     if len(rows) > 1 or options.per_class:
-        found["targets"] = rows
+        found["targets"] = shown
     return found
 
 
+def names_of(model: Regressor) -> tuple[str, ...]:
+    """The names of its targets."""
+    assert model.targets is not None  # as of every model of `from_pretrained`
+    return model.targets
+
+
 def predict(
-    model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
+    model: Regressor, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
 ) -> Iterator[RegressionPrediction]:
     """Numbers for pictures, so many at once as the options say (None: what suits the device)."""
     require_pictures(model, checkpoint)
     return answered(model, paths, options, partial(_named, model), unreadable)
 
 
-def _named(model: Any, paths: Sequence[str], numbers: Tensor) -> list[RegressionPrediction]:
+def _named(model: Regressor, paths: Sequence[str], numbers: Tensor) -> list[RegressionPrediction]:
     """The number of each target, for each picture."""
     return [
-        RegressionPrediction(path, tuple(zip(model.classes, row, strict=True)))
+        RegressionPrediction(path, tuple(zip(names_of(model), row, strict=True)))
         for path, row in zip(paths, numbers.double().tolist(), strict=True)
     ]

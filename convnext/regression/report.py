@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from ..reports.figures import DIM, RAW, WIDTH, as_svg, figure_of, page_style
 from ..reports.page import (
     THIN,
     Part,
+    RunRecord,
     escaped,
     html_table,
     note,
@@ -29,8 +29,9 @@ from ..reports.page import (
     shot,
     write_page,
 )
+from ..training.log import LogRow
 from ..training.run_folder import first_row, result
-from .metrics import intervals_of, result_of, rows_of
+from .metrics import TargetRow, intervals_of, result_of, rows_of
 from .task import Regress
 
 WORST = 16  # pictures of the largest errors
@@ -58,7 +59,7 @@ class Evidence:
     said: list[str] = field(default_factory=list)
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[TargetRow]:
         return rows_of(self.predicted, self.true, self.targets)
 
     @cached_property
@@ -74,14 +75,14 @@ class Evidence:
 def write_report(run: Path, evidence: Evidence) -> Path:
     """Writes `run`/report/index.html from the run's recipe.json and log.jsonl and the evidence; returns its path."""
 
-    def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
+    def parts(record: RunRecord) -> list[Part]:
         return [
-            ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", _curves(rows)),
+            ("result", "Result", _headline(evidence, record)),
+            ("curves", "Learning curves", _curves(record.rows)),
             ("errors", "Predicted against true", _figures(evidence)),
             ("targets", "Target by target", _table(evidence)),
             ("worst", "Largest errors", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(recipe, start)),
+            ("recipe", "Recipe", recipe_section(record)),
             ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
@@ -91,7 +92,7 @@ def write_report(run: Path, evidence: Evidence) -> Path:
 def gather(path: Path, task: Regress, model: nn.Module) -> Evidence:
     """Evaluates the published `model` of the run at `path` on the task's validation images, on this process alone."""
     outcome = result(path)
-    predicted, true = task.compared(model)
+    predicted, true = task.evaluator.compared(model)
     place = {name: i for i, name in enumerate(task.val.ids)}
 
     def picture(name: str) -> Image.Image:
@@ -111,7 +112,7 @@ def gather(path: Path, task: Regress, model: nn.Module) -> Evidence:
     )
 
 
-def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> str:
+def _headline(evidence: Evidence, record: RunRecord) -> str:
     several = len(evidence.targets) > 1
     how = f"{len(evidence.ids):,} {evidence.split} images. " + (
         f"Mean of {len(evidence.targets)} targets; 1 is no error, 0 is as good as their mean."
@@ -128,7 +129,7 @@ def _headline(evidence: Evidence, rows: list[dict[str, Any]], start: dict[str, A
             ("Root mean squared error", f"{evidence.result['rmse']:.4g}", f"in units of {evidence.targets[0]}"),
             *tiles,
         ]
-    return f"{sections.headline(score, [*tiles, *run_tiles(rows, start, recipe)])}{_comparisons(evidence)}"
+    return f"{sections.headline(score, [*tiles, *run_tiles(record)])}{_comparisons(evidence)}"
 
 
 def _comparisons(evidence: Evidence) -> str:
@@ -144,7 +145,7 @@ def _comparisons(evidence: Evidence) -> str:
     return f'<h3 style="margin-top:26px">On the same images</h3>{html_table(columns, cells)}'
 
 
-def _curves(rows: list[dict[str, Any]]) -> str:
+def _curves(rows: list[LogRow]) -> str:
     how = "The loss is in units of the targets' spread. EMA is the running average of the weights."
     return sections.curves(rows, "r2", "R²", how, unit="")
 

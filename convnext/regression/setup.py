@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -12,7 +11,7 @@ from ..data.source import Source
 from ..data.splits import Splits
 from ..image_level.setup import from_weights, make_network, note_others, ready, resolve
 from ..recipes import everyday
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
 from ..training.runtime import Runtime
 from .model import Regressor
 from .pixel_baselines import pixel_baselines
@@ -22,7 +21,7 @@ from .weights import load
 
 
 def derive(
-    given: Recipe, splits: Splits[Source], settings: dict[str, Any], run: Runtime
+    given: Recipe, splits: Splits[Source], settings: Settings, run: Runtime
 ) -> tuple[Recipe, list[everyday.Choice]]:
     """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
     settings |= {name: value for name, value in everyday.own_settings(given).items() if name not in settings}
@@ -42,7 +41,7 @@ def derive(
 make_task = Regress.on
 
 
-def make_model(recipe: Recipe, task: Regress, run: Runtime) -> nn.Module:
+def make_model(recipe: Recipe, task: Regress, run: Runtime) -> Regressor:
     model = Regressor(make_network(recipe, task.num_classes), task.mean, task.std)
     model.targets = task.targets
     return ready(model, recipe, run, load)

@@ -15,6 +15,7 @@ from .data import open_data as _open
 from .numbers_csv import LAYOUTS as layouts
 from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
+from .task import Regress
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
@@ -30,7 +31,7 @@ options: tuple[str, ...] = ("views",)
 outputs = "targets"
 batching = Batching(measured=True)
 few_each = 16
-attempt: Attempt | None = try_memory
+attempt: Attempt[Regress] | None = try_memory
 LEAST_JUDGED = 50  # pictures, below which R² depends on which ones they are
 
 

@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from ..models.convnext import Backbone
 from ..training.optim import NETWORK
 from ..weights.backbone import backbone_weights, load_backbone, shape_of
 from ..weights.checkpoint import Checkpoint
+from ..weights.info import ModelInfo
 from ..weights.keymaps import Weights
 from ..weights.load_report import LoadReport
 from .model import MEAN, SPREAD, Regressor
@@ -51,12 +51,11 @@ def recognise(opened: Checkpoint, network: nn.Module) -> Regressor | None:
     return None
 
 
-def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
+def load(model: Regressor, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
     """Loads a regressor's checkpoint, or any network's below the head.
 
     The head of a regressor of the same targets goes on: its numbers stay what they were, in the scale of the model.
     """
-    assert isinstance(model, Regressor)
     weights = dict(opened.weights)
     mean, std = weights.pop(MEAN, None), weights.pop(SPREAD, None)
     theirs = opened.described.classes
@@ -80,9 +79,8 @@ def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | 
     return replace(report, notes=tuple(notes), fresh=tuple(NETWORK + name for name in report.fresh))
 
 
-def weights_as(model: nn.Module, naming: str) -> Weights:
+def weights_as(model: Regressor, naming: str) -> Weights:
     """The weights under our names, with the targets' scale beside them, or under a library's with it in the head."""
-    assert isinstance(model, Regressor)
     if naming == "official":
         return {**backbone_weights(model.network, naming), MEAN: model.target_mean, SPREAD: model.target_std}
     folded = copy.deepcopy(model.network)
@@ -91,9 +89,8 @@ def weights_as(model: nn.Module, naming: str) -> Weights:
     return backbone_weights(folded, naming)
 
 
-def describe(model: nn.Module) -> dict[str, str]:
+def describe(model: Regressor) -> dict[str, str]:
     """What a file's metadata says of the network."""
-    assert isinstance(model, Regressor)
     return shape_of(model.network) | {"task": TASK, "beside": json.dumps([MEAN, SPREAD])}
 
 
@@ -107,11 +104,10 @@ def shown(release: AnyRelease | None) -> Preprocess:
     return protocol(release.eval_size if release else DEFAULT_SIZE)
 
 
-def complete(model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
+def complete(model: Regressor, info: ModelInfo, opened: Checkpoint, named: Sequence[str] | None) -> None:
     """Gives a model of `from_pretrained` the names of its targets: numbers where its file does not say."""
-    if named is None:
-        model.classes = [f"target {k}" for k in range(1, model.num_classes + 1)]
-    model.targets = tuple(model.classes)
+    info.classes = list(named) if named else [f"target {k}" for k in range(1, model.num_classes + 1)]
+    model.targets = tuple(info.classes)
 
 
 def _head_of(network: nn.Module) -> nn.Linear:

@@ -11,13 +11,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .. import files
 from ..errors import UserError
-from ..training.log import read
+from ..training.log import LogRow, judged, read
 from .intervals import WITHOUT_PERCENT
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ METRICS = {  # as axes call them
 }  # fmt: skip
 
 
-def elapsed_minutes(rows: Sequence[dict[str, Any]]) -> list[float]:
+Column = Literal["epoch", "lr", "loss"]
+
+
+def elapsed_minutes(rows: Sequence[LogRow]) -> list[float]:
     """Minutes of training at each row of a log: a resumed run's clock starts again, so its parts are added up."""
     minutes, before, last = [], 0.0, 0.0
     for row in rows:
@@ -60,7 +63,7 @@ def elapsed_minutes(rows: Sequence[dict[str, Any]]) -> list[float]:
     return minutes
 
 
-def curves(rows: Sequence[dict[str, Any]], metric: str, metric_label: str) -> list[str]:
+def curves(rows: Sequence[LogRow], metric: str, metric_label: str) -> list[str]:
     """Loss, metric and learning rate over epochs, from the rows of log.jsonl: three SVGs, fewer without rows."""
     train = [row for row in rows if row["kind"] == "train"]
     evals = [row for row in rows if row["kind"] == "eval"]
@@ -79,7 +82,7 @@ def curves(rows: Sequence[dict[str, Any]], metric: str, metric_label: str) -> li
     return figures
 
 
-def _loss_curve(train: list[dict[str, Any]], evals: list[dict[str, Any]]) -> str:
+def _loss_curve(train: list[LogRow], evals: list[LogRow]) -> str:
     with page_style("loss"):
         figure, axes = figure_of("epoch", "loss")
         epochs, losses = _column(train, "epoch"), _column(train, "loss")
@@ -89,13 +92,13 @@ def _loss_curve(train: list[dict[str, Any]], evals: list[dict[str, Any]]) -> str
         return as_svg(figure)
 
 
-def _metric_curve(evals: list[dict[str, Any]], metric: str, label: str) -> str:
+def _metric_curve(evals: list[LogRow], metric: str, label: str) -> str:
     with page_style(metric):
         figure, axes = figure_of("epoch", label)
         _raw_and_ema(axes, evals, metric)
         best = [row for row in evals if row.get("best")]
         if best:
-            value = best[-1][best[-1]["which"]][metric]
+            value = judged(best[-1])[metric]
             name = "best" if best[-1].get("chosen", True) else "published"  # the last, where nothing was to choose
             shown = f"{value:.3f}" if metric in WITHOUT_PERCENT else f"{value:.1f}"
             axes.plot(best[-1]["epoch"], value, "o", color=INK, markersize=4, label=f"{name}: {shown}")
@@ -103,14 +106,16 @@ def _metric_curve(evals: list[dict[str, Any]], metric: str, label: str) -> str:
         return as_svg(figure)
 
 
-def _raw_and_ema(axes: Axes, evals: list[dict[str, Any]], name: str) -> None:
-    for which, colour, label in (("raw", RAW, "validation"), ("ema", EMA, "validation, EMA")):
-        points = [(row["epoch"], row[which][name]) for row in evals if name in (row.get(which) or {})]
+def _raw_and_ema(axes: Axes, evals: list[LogRow], name: str) -> None:
+    averaged = [(row["epoch"], row.get("ema") or {}) for row in evals]
+    raw = [(row["epoch"], row["raw"]) for row in evals]
+    for found, colour, label in ((raw, RAW, "validation"), (averaged, EMA, "validation, EMA")):
+        points = [(epoch, values[name]) for epoch, values in found if name in values]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, marker=_marker(points), label=label)
 
 
-def _marker(points: Sequence[Any]) -> str:
+def _marker(points: Sequence[object]) -> str:
     """Of so few that a line between them says little, or, of one, cannot be seen."""
     return "." if len(points) < 3 else ""
 
@@ -230,7 +235,7 @@ def _evaluations(path: Path, metric: str | None = None) -> tuple[list[float], li
     return [minutes for minutes, _ in timed], [row["epoch"] for _, row in timed], values, name
 
 
-def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
+def _column(rows: list[LogRow], name: Column) -> list[float]:
     return [row[name] for row in rows]
 
 

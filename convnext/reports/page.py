@@ -7,13 +7,13 @@ import html
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from .. import files
-from ..training.log import read
+from ..training.log import LogRow, read
 from . import figures
 
 TALL = 16  # rows beyond which a table scrolls in its place
@@ -22,23 +22,36 @@ THUMBNAIL = 256  # pixels of the longer side of a picture on the page
 THIN = "\u202f"  # no-break space before a per cent sign
 
 Part = tuple[str, str, str]  # anchor, heading, HTML; left out where there is nothing to say
-PartsOf = Callable[[list[dict[str, Any]], dict[str, Any], dict[str, Any]], Sequence[Part]]  # log, its first row, recipe
 
 
-def write_page(run: Path, parts_of: PartsOf) -> Path:
-    """Writes `run`/report/index.html; `parts_of` is given the run's log, its first row and its recipe."""
-    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    rows = read(run / "log.jsonl")
-    start = next((row for row in rows if row["kind"] == "start"), {})
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder says of it: the rows of its log, the first of them, and its recipe.json as it was written."""
+
+    rows: list[LogRow]
+    start: LogRow
+    recipe: dict[str, object]
+
+    @classmethod
+    def of(cls, run: Path) -> RunRecord:
+        """Of the run in a folder; a log without a first row has an empty one."""
+        rows = read(run / "log.jsonl")
+        start = next((row for row in rows if row["kind"] == "start"), LogRow(kind="start", step=0))
+        return cls(rows, start, json.loads((run / "recipe.json").read_text(encoding="utf-8")))
+
+
+def write_page(run: Path, parts_of: Callable[[RunRecord], Sequence[Part]]) -> Path:
+    """Writes `run`/report/index.html; `parts_of` makes its parts of what the folder says."""
+    record = RunRecord.of(run)
     target = run / "report" / "index.html"
-    files.write_text(target, page(run, recipe, start, [part for part in parts_of(rows, start, recipe) if part[2]]))
+    files.write_text(target, page(run, record, [part for part in parts_of(record) if part[2]]))
     return target
 
 
-def page(run: Path, recipe: dict[str, Any], start: dict[str, Any], parts: Sequence[tuple[str, str, str]]) -> str:
+def page(run: Path, record: RunRecord, parts: Sequence[Part]) -> str:
     css = files.asset("report.css")
-    data = f" on {Path(str(start['data'])).name}" if start.get("data") else ""
-    title = escaped(f"{recipe.get('model', 'model')}{data}")
+    data = f" on {Path(record.start['data']).name}" if record.start.get("data") else ""
+    title = escaped(f"{record.recipe.get('model', 'model')}{data}")
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts[1:])
     sections = "\n".join(
         f'<section id="{name}">{"" if name == "result" else f"<h2>{heading}</h2>"}{body}</section>'
@@ -54,8 +67,9 @@ def page(run: Path, recipe: dict[str, Any], start: dict[str, Any], parts: Sequen
     )
 
 
-def run_tiles(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
+def run_tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     """Which weights, how long, on what."""
+    rows, recipe = record.rows, record.recipe
     tiles = []
     best = [row for row in rows if row["kind"] == "eval" and row.get("best")]
     if best:
@@ -68,7 +82,7 @@ def run_tiles(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[st
         tiles.append(("Training time", duration(minutes), f"{train[-1]['epoch']:.4g} epochs, {speed}"))
     size = recipe.get("image_size")
     tiles.append(("Images", f"{size} px", f"batch {recipe.get('batch_size')}, {recipe.get('precision')}"))
-    machine = start.get("machine") or {}
+    machine = record.start.get("machine") or {}
     device = machine.get("cpu") if machine.get("gpu", "none") == "none" else machine.get("gpu")
     if device:
         tiles.append(("Machine", str(device), f"torch {machine.get('torch', '?')}"))
@@ -80,7 +94,8 @@ def tile(label: str, value: str, note: str) -> str:
     return f"<div><dt>{escaped(label)}</dt><dd{style}>{escaped(value)}<small>{escaped(note)}</small></dd></div>"
 
 
-def recipe_section(recipe: dict[str, Any], start: dict[str, Any]) -> str:
+def recipe_section(record: RunRecord) -> str:
+    recipe, start = record.recipe, record.start
     whys = {str(choice["field"]): str(choice["why"]) for choice in start.get("choices") or []}
     columns = [("field", "name"), ("value", "name"), ("why", "name")]
     rows = [(escaped(name), escaped(_plain(value)), escaped(whys.get(name, ""))) for name, value in _flat(recipe)]
@@ -94,7 +109,7 @@ def repeat_section(command: str) -> str:
     return note("The same data, recipe and seed:") + f"<pre>{escaped(command)}</pre>"
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(values: dict[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -102,7 +117,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield prefix + name, value
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

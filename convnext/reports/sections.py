@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from ..training.log import LogRow
 from . import figures
 from .page import THIN, escaped, note, tile
 
@@ -25,7 +25,7 @@ def headline(main: str, tiles: Iterable[Tile]) -> str:
     return f'<div class="headline">{main}<dl class="tiles">{"".join(tile(*one) for one in tiles)}</dl></div>'
 
 
-def curves(rows: list[dict[str, Any]], metric: str, label: str, how: str = "", unit: str = "%") -> str:
+def curves(rows: list[LogRow], metric: str, label: str, how: str = "", unit: str = "%") -> str:
     """The loss and a metric over the epochs; empty where a log has too little for them."""
     drawn = figures.curves(rows, metric, f"{label}, {unit}" if unit else label)
     if not drawn:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import files
 from ..catalog.class_lists import imagenet1k, names_for
 from ..classification.predict import matched, require_classifier
-from ..classification.task import Classify
+from ..classification.task import ClassificationEvaluator, ClassifiedImage
 from ..data import folders
 from ..data.images import readable
 from ..data.preprocess import Preprocess
@@ -23,12 +23,12 @@ from ..data.source import Source, listed
 from ..errors import UserError
 from ..paper.costs import count
 from ..pretrained import from_pretrained
-from ..recipes.recipe import Recipe
 from ..tasks import slice_of
 from ..tasks.look import look_at, require_for_model
 from ..training import runtime
-from ..training.run_folder import learned_by
+from ..training.run_folder import LearnedBy, learned_by
 from ..training.runtime import Runtime
+from ..weights.info import Pretrained
 from . import suites
 from .corrupt_folder import corrupt_folder
 from .corruptions import SEVERITIES
@@ -154,7 +154,7 @@ def robustness(
     model = _imagenet_model(checkpoint)
     found: dict[str, Any] = {"errors": {}, "counts": {}}
     with runtime.start_judging(model, precision, say) as run:
-        judge = _Judge(model, Preprocess.from_dict(model.preprocess), run, batch_size, say or (lambda note: None))
+        judge = _Judge(model, Preprocess.from_dict(model.info.preprocess), run, batch_size, say or (lambda note: None))
         for figure, key in FIGURES.items():
             if key in opened:
                 classes = suites.classes_of(key) if key in ("a", "r") else None
@@ -171,7 +171,8 @@ def robustness(
         found["incbar_err"] = suites.mean_error(found["errors"]["c_bar"])
     size = judge.preprocess.size
     cost = count(lambda: copy.deepcopy(model).to("meta"), size)
-    data = None if model.release is None else ("22K" if "22k" in model.release.tag else "1K")
+    release = model.info.release
+    data = None if release is None else ("22K" if "22k" in release.tag else "1K")
     return Result(str(checkpoint), size, cost.gmacs, cost.parameters / 1e6, data, **found)
 
 
@@ -202,7 +203,7 @@ def robustness_on_own(
     errors: dict[str, dict[int, float]] = {}
     count, clean = 0, None
     with runtime.start_judging(model, precision, say) as run:
-        judge = _Judge(model, Preprocess.from_dict(model.preprocess), run, batch_size, say or (lambda note: None))
+        judge = _Judge(model, Preprocess.from_dict(model.info.preprocess), run, batch_size, say or (lambda note: None))
         if plain is not None:
             clean = 1 - judge.top1(plain, "without corruption")[0] / 100
         for name, sources_of in opened.items():
@@ -214,7 +215,7 @@ def robustness_on_own(
     return OwnResult(errors, count, clean)
 
 
-def learned_from(checkpoint: Where, data: Where) -> dict[str, Any]:
+def learned_from(checkpoint: Where, data: Where) -> LearnedBy:
     """What `corrupt_folder` needs to leave out the pictures that a checkpoint learned from.
 
     Raises UserError when the checkpoint cannot be judged on `data`, before hours are spent on copies of it.
@@ -236,7 +237,7 @@ def require_batch(batch_size: int) -> None:
 class _Judge:
     """One network in evaluation mode, and how it is shown pictures."""
 
-    model: Any
+    model: nn.Module
     preprocess: Preprocess
     run: Runtime
     batch_size: int
@@ -253,16 +254,15 @@ class _Judge:
     ) -> tuple[float, int]:
         """Accuracy in percent and count of images; with only `classes` to answer; `answers` takes the best by image."""
         preprocess = replace(self.preprocess, mode="whole") if whole else self.preprocess
-        recipe = Recipe(image_size=preprocess.size, batch_size=1, loss="softmax")
-        task = Classify(source, source, recipe, preprocess, self.run, eval_batch=self.batch_size)
+        evaluator = ClassificationEvaluator(source, preprocess, self.run, self.batch_size)
         network = self.model.to(self.run.device).eval()
         mine: dict[str, int] = {}
 
-        def keep(row: dict[str, Any]) -> None:
+        def keep(row: ClassifiedImage) -> None:
             mine[row["id"]] = int(row["probabilities"].argmax())
 
         judged = network if classes is None else _Restricted(network, tuple(classes))
-        found = task.evaluate(judged, None if answers is None else keep)
+        found = evaluator.evaluate(judged, None if answers is None else keep)
         if answers is not None:
             for part in self.run.gather(mine):
                 answers.update(part)
@@ -298,13 +298,13 @@ class _Restricted(nn.Module):
         return suites.restricted(self.model(images), self.classes)
 
 
-def _imagenet_model(checkpoint: Where) -> Any:
+def _imagenet_model(checkpoint: Where) -> Pretrained:
     """A usable model whose outputs are ImageNet's 1,000 classes in their order; UserError for another."""
     model = _classifier(checkpoint)
     synsets = [synset for synset, _ in imagenet1k()]
     if model.num_classes != len(synsets):
         raise UserError(f"{checkpoint} knows {model.num_classes:,} classes; these suites need ImageNet-1K's 1,000")
-    if model.classes not in (None, synsets, names_for(model.num_classes)):
+    if model.info.classes not in (None, synsets, names_for(model.num_classes)):
         raise UserError(f"{checkpoint} has 1,000 classes, but not ImageNet-1K's in their order; pass one trained on it")
     return model
 
@@ -358,7 +358,7 @@ def _own_folders(root: Path) -> dict[str, dict[int, Path]]:
     return found
 
 
-def _classifier(checkpoint: str | Path) -> Any:
+def _classifier(checkpoint: str | Path) -> Pretrained:
     """A model that turns pictures into classes. Raises UserError for one that does not."""
     model = from_pretrained(checkpoint)
     require_classifier(model, checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +45,7 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
         parts[split] = part
         problems += [Problem("image without mask", name, "left out: no mask has its name") for name in part.lacking]
         problems += [Problem("not an image", name, "a mask without an image") for name in part.unused]
-    pictures = [Picture(split or "all", "", path, name) for split, part in parts.items() for name, path, _ in part.rows]
-    levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
-    facts = inspected(pictures, progress, levels=levels)
-    problems += said
-    problems += [
-        of_test(problem) if picture.split == "test" else problem
-        for picture, fact in zip(pictures, facts, strict=True)
-        for problem in fact.problems
-    ]
-    problems += repeated(pictures, facts)
+    problems += _of_pictures(parts, progress)
     if parts.keys() & {"train", ""} and "val" not in found.places and len(next(iter(parts.values())).rows) == 1:
         problems.append(Problem("no images", ".", "one image cannot be both learned from and judged on; add more"))
     coding, said, agree = _coding(found, classes, list(parts.values()))
@@ -79,6 +70,19 @@ def check_masks(root: Path, classes: str | Path | None = None, progress: Progres
     problems.sort(key=lambda problem: SEVERITIES.index(problem.severity))
     images = {split or "all": len(part.rows) for split, part in parts.items()}
     return FolderReport(readable(str(root)), counts, problems, UNIT, images)
+
+
+def _of_pictures(parts: Mapping[str, Part], progress: Progress | None) -> list[Problem]:
+    """What is to be said of the pictures themselves, whatever their masks hold."""
+    pictures = [Picture(split or "all", "", path, name) for split, part in parts.items() for name, path, _ in part.rows]
+    levels, problems = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
+    facts = inspected(pictures, progress, levels=levels)
+    own = [
+        of_test(problem) if picture.split == "test" else problem
+        for picture, fact in zip(pictures, facts, strict=True)
+        for problem in fact.problems
+    ]
+    return [*problems, *own, *repeated(pictures, facts)]
 
 
 def _coding(

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -203,7 +202,7 @@ def open_masks_for_judging(
             return source.take(positions), said
     elif shared and trained_on is not None and len(source) > 1:
         train, val = _parts(source, val_fraction)
-        named: Any = replace(train, coding=learned or coding)  # by the names it was trained with
+        named = replace(train, coding=learned or coding)  # by the names it was trained with
         if fingerprint(named) == trained_on:
             chosen, how = (train, "that it learned from") if split == "train" else (val, "held out of its training")
             return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"

@@ -46,7 +46,7 @@ class MaskCoding:
     ignored_colours: tuple[Colour, ...] = ()
     threshold: int | None = None  # of two classes, where masks are blurred black and white: the second begins here
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod

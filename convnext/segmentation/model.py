@@ -7,13 +7,14 @@ the released models were trained with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..dense.model import DenseBackbone, DenseModel
 from ..errors import UserError
+from ..models.convnext import Backbone
 from ..models.layers import ConvLayer
 from ..models.pyramid import PyramidPooling, resize, top_down
 
@@ -89,7 +90,7 @@ class Segmenter(DenseModel):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone: Any = backbone  # a module, too
+        self.backbone = cast(Backbone, backbone)  # a module, too
         self.decode_head, self.auxiliary_head = decode_head, auxiliary_head
 
     def forward(self, x_nchw: Tensor, *, coarse: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,16 +16,18 @@ from ..data.keep_ratio import KeepRatio
 from ..data.output_paths import targets
 from ..dense.classes import require_known
 from ..errors import UserError
-from ..recipes.recipe import Recipe, Segmentation
+from ..system.tables import Row
 from ..training import runtime
 from ..training.run_folder import learned_by
-from ..training.slice import EvaluateOptions, PredictOptions, Rows
+from ..training.slice import EvaluateOptions, ImageIds, PredictOptions, Result
+from ..weights.info import info_of
 from .data import SegmentationSource, open_masks_for_judging
 from .draw import draw_labels
 from .mask_coding import IGNORED, MaskCoding, coding_of
 from .metrics import of_segmenter
+from .model import Segmenter
 from .sliding import label_map
-from .task import Segment, per_class
+from .task import SegmentationEvaluator, per_class
 
 OVERLAY, COLOURS = "_overlay.jpg", "_colours.png"  # what is written beside NAME.png
 
@@ -45,11 +47,11 @@ class SegmentationPrediction:
         """For people."""
         return ", ".join(f"{name} {share:.1%}" for name, share in self.shares)
 
-    def table(self) -> Rows:
+    def table(self) -> list[Row]:
         """Of a table with `columns`."""
         return [{"path": self.path, "class": name, "share": round(share, 6)} for name, share in self.shares]
 
-    def json(self, image_ids: Mapping[str, Any]) -> Rows:
+    def json(self, image_ids: ImageIds) -> list[Row]:
         """Objects of a JSON array."""
         return [{"path": self.path, "error": self.error, "areas": dict(self.shares)}]
 
@@ -59,7 +61,7 @@ def unreadable(path: str, error: str) -> SegmentationPrediction:
     return SegmentationPrediction(path, error=error)
 
 
-def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> dict[str, Any]:
+def evaluate(model: Segmenter, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> Result:
     """mIoU, accuracies and each class's IoU on pictures with masks, in percent; classes are matched by name.
 
     Of a folder without splits all images count, but for those that the segmenter learned from.
@@ -74,20 +76,19 @@ def evaluate(model: Any, checkpoint: str | Path, data: str | Path | None, option
     source = matched(model, checkpoint, found)
     if options.say is not None:
         options.say(f"{note}: {len(source.classes)} classes, {mode}")
-    protocol = KeepRatio.from_dict(model.preprocess)
+    protocol = KeepRatio.from_dict(info_of(model).preprocess)
     with runtime.start_judging(model, options.precision, options.say) as run:
-        recipe = Recipe(task="segment", image_size=protocol.size, batch_size=1, segmentation=Segmentation(test=mode))
-        task = Segment(source, source, recipe, protocol, run)
+        evaluator = SegmentationEvaluator(source, protocol, run, mode)
         own: list[np.ndarray] = []
-        result: dict[str, Any] = dict(
-            task.evaluate(
+        result: Result = dict(
+            evaluator.evaluate(
                 model.to(run.device).eval(),
                 lambda one: own.append(_pixels(one["found"], one["truth"], len(source.classes))),
             )
         )
         every = np.stack([row for part in run.gather(own) for row in part])
     result["intervals"] = of_segmenter(every[:, 0], every[:, 1], every[:, 2])
-    return result | {f"iou {name}": value for name, value in per_class(task.counter, source.classes).items()}
+    return result | {f"iou {name}": value for name, value in per_class(evaluator.counter, source.classes).items()}
 
 
 def _pixels(found: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
@@ -99,37 +100,38 @@ def _pixels(found: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     )
 
 
-def matched(model: Any, checkpoint: str | Path, source: SegmentationSource) -> SegmentationSource:
+def matched(model: Segmenter, checkpoint: str | Path, source: SegmentationSource) -> SegmentationSource:
     """`source` with labels in the order of the model's classes. Raises UserError where they do not meet."""
-    coding = source.coding
+    coding, names = source.coding, info_of(model).classes
     require_known(model, checkpoint, coding.classes)
-    if model.classes is None or list(coding.classes) == list(model.classes):
+    if names is None or list(coding.classes) == names:
         return source
     place = {name: i for i, name in enumerate(coding.classes)}
     absent = max((*coding.values, *coding.ignored)) + 1  # a value that no mask holds
-    values = tuple(coding.values[place[name]] if name in place else absent + i for i, name in enumerate(model.classes))
-    unseen = tuple((-1 - i, -1, -1) for i in range(len(model.classes)))  # colours that no mask holds
-    colours = tuple(coding.colours[place[name]] if name in place else unseen[i] for i, name in enumerate(model.classes))
-    return replace(source, coding=replace(coding, classes=tuple(model.classes), values=values, colours=colours))
+    values = tuple(coding.values[place[name]] if name in place else absent + i for i, name in enumerate(names))
+    unseen = tuple((-1 - i, -1, -1) for i in range(len(names)))  # colours that no mask holds
+    colours = tuple(coding.colours[place[name]] if name in place else unseen[i] for i, name in enumerate(names))
+    return replace(source, coding=replace(coding, classes=tuple(names), values=values, colours=colours))
 
 
-def coding_from(model: Any) -> MaskCoding:
+def coding_from(model: Segmenter) -> MaskCoding:
     """How the masks of a model's pictures show its classes; by position where its file does not say."""
-    if model.mask_coding is not None:
-        return MaskCoding.from_dict(model.mask_coding)
-    names = model.classes or [str(i) for i in range(model.num_classes)]
+    info = info_of(model)
+    if info.mask_coding is not None:
+        return MaskCoding.from_dict(info.mask_coding)
+    names = info.classes or [str(i) for i in range(model.num_classes)]
     return coding_of(names, [None] * len(names))
 
 
 def predict(
-    model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
+    model: Segmenter, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
 ) -> Iterator[SegmentationPrediction]:
     """How much of each picture is what. `out` is a folder for the masks, NAME.png, and pictures under them,
     NAME_overlay.jpg; beside the masks of classes whose training masks were in colour, NAME_colours.png.
 
     Raises UserError, before anything is done, where a file would take the place of another or of a picture.
     """
-    protocol, coding = KeepRatio.from_dict(model.preprocess), coding_from(model)
+    protocol, coding = KeepRatio.from_dict(info_of(model).preprocess), coding_from(model)
     drawn = {} if options.out is None else _places(paths, options.out, coding)
     with runtime.start_judging(model, options.precision, options.say) as run:
         model = model.to(run.device).eval()

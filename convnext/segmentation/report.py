@@ -8,15 +8,16 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..recipes.recipe import TestMode
 from ..reports import figures, sections
 from ..reports.page import (
     Part,
+    RunRecord,
     escaped,
     html_table,
     note,
@@ -30,6 +31,7 @@ from ..reports.page import (
 from .data import SegmentationSource, picture_of
 from .draw import draw_labels
 from .metrics import SegmentationCounter
+from .task import SegmentedImage
 
 WORST = 8  # pictures
 PAIRS = 15  # rows of the table of confused classes
@@ -46,12 +48,13 @@ class SegmentationEvidence:
     source: SegmentationSource
     command: str
     split: str = "validation"
+    mode: TestMode = "slide"  # how the pictures were seen
     said: list[str] = field(default_factory=list)
     result: dict[str, float] = field(default_factory=dict)
     counter: SegmentationCounter = field(default_factory=lambda: SegmentationCounter(0))
     worst: list[tuple[float, int, np.ndarray, np.ndarray]] = field(default_factory=list)  # a heap: the best is first
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: SegmentedImage) -> None:
         """One image's record, as the task hands it out."""
         own = SegmentationCounter(len(self.source.classes))
         own.update(torch.from_numpy(record["found"]), torch.from_numpy(record["truth"]))
@@ -69,25 +72,23 @@ class SegmentationEvidence:
 def write_segmentation_report(run: Path, evidence: SegmentationEvidence) -> Path:
     """Writes `run`/report/index.html; returns its path."""
 
-    def parts(rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]) -> list[Part]:
+    def parts(record: RunRecord) -> list[Part]:
         return [
-            ("result", "Result", _headline(evidence, rows, start, recipe)),
-            ("curves", "Learning curves", sections.curves(rows, "miou", "mIoU")),
+            ("result", "Result", _headline(evidence, record)),
+            ("curves", "Learning curves", sections.curves(record.rows, "miou", "mIoU")),
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
             ("worst", "Worst images", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(recipe, start)),
+            ("recipe", "Recipe", recipe_section(record)),
             ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
     return write_page(run, parts)
 
 
-def _headline(
-    evidence: SegmentationEvidence, rows: list[dict[str, Any]], start: dict[str, Any], recipe: dict[str, Any]
-) -> str:
+def _headline(evidence: SegmentationEvidence, record: RunRecord) -> str:
     result, source = evidence.result, evidence.source
-    mode = MODES[recipe["segmentation"]["test"]]
+    mode = MODES[evidence.mode]
     how = (
         f"Intersection over union, mean over classes. {len(source):,} {evidence.split} images, "
         f"seen {mode}; {len(source.classes):,} classes. No interval is given for mIoU."
@@ -97,7 +98,7 @@ def _headline(
         ("Mean accuracy", percent(result["macc"]), "share of each class's pixels, mean over classes"),
     ]
     score = sections.score("mIoU", result["miou"], how, evidence.said)
-    return sections.headline(score, [*own, *run_tiles(rows, start, recipe)])
+    return sections.headline(score, [*own, *run_tiles(record)])
 
 
 def _classes(evidence: SegmentationEvidence) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import cast
 
 from ..data.source import typical_size
 from ..dense.setup import fitted, memory_of, placed
 from ..errors import UserError
+from ..models.convnext import Backbone
 from ..recipes.dense import DenseFacts
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe, micro_batches
+from ..recipes.recipe import Recipe, Settings, micro_batches
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
 from ..weights.backbone import network_of
@@ -25,9 +24,7 @@ from .task import Segment
 from .weights import load
 
 
-def derive(
-    given: Recipe, splits: SegmentationSplits, settings: dict[str, Any], run: Runtime
-) -> tuple[Recipe, list[Choice]]:
+def derive(given: Recipe, splits: SegmentationSplits, settings: Settings, run: Runtime) -> tuple[Recipe, list[Choice]]:
     """The recipe for this data. Raises UserError for what cannot be."""
     train = splits.train
     facts = DenseFacts(
@@ -65,15 +62,16 @@ def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segme
 
 def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
     rules = recipe.segmentation
-    backbone: Any = network_of(recipe, out_norms=True)
+    backbone = cast(Backbone, network_of(recipe, out_norms=True))
     segmenter = build_segmenter(backbone, task.num_classes, rules.channels, rules.auxiliary > 0)
     return placed(segmenter, recipe, run, load)
 
 
-def finish(path: Path, task: Segment, model: nn.Module) -> None:
+def finish(path: Path, task: Segment, model: Segmenter) -> None:
     """Judges the published weights once more and writes the report."""
     outcome = result(path)
-    evidence = SegmentationEvidence(task.val, first_row(path)["command"], outcome.judged_split, outcome.headline)
+    command, mode = first_row(path)["command"], task.recipe.segmentation.test
+    evidence = SegmentationEvidence(task.val, command, outcome.judged_split, mode, outcome.headline)
     evidence.result = task.evaluate(model, evidence.add)
-    evidence.counter = task.counter
+    evidence.counter = task.evaluator.counter
     write_segmentation_report(path, evidence)

@@ -20,6 +20,7 @@ from .data import SegmentationSplits, open_masks
 from .mask_scan import with_sound_test
 from .predict import evaluate, predict, unreadable
 from .setup import derive, finish, make_model, make_task
+from .task import Segment
 from .weights import complete, describe, holds, load, recognise, shown, weights_as
 
 __all__ = ["attempt", "batching", "check", "complete", "derive", "describe", "evaluate", "few_each",
@@ -34,7 +35,7 @@ options: tuple[str, ...] = ("mode", "out")
 outputs = "classes"
 batching = Batching(least=2)  # BatchNorm needs two pictures
 few_each = 0
-attempt: Attempt | None = None  # the largest batch is not measured
+attempt: Attempt[Segment] | None = None  # the largest batch is not measured
 
 
 def _masks(root: Path) -> str | None:

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
 from ..models.pyramid import resize
@@ -62,7 +61,7 @@ class Logits:
 
 
 @torch.inference_mode()
-def label_map(model: Any, image: Image.Image, protocol: KeepRatio, mode: TestMode, run: Runtime) -> np.ndarray:
+def label_map(model: nn.Module, image: Image.Image, protocol: KeepRatio, mode: TestMode, run: Runtime) -> np.ndarray:
     """(H, W) int16 labels of an RGB image."""
     if mode == "multiscale":
         held = [
@@ -77,7 +76,7 @@ def label_map(model: Any, image: Image.Image, protocol: KeepRatio, mode: TestMod
 
 
 def logits_of(
-    model: Any,
+    model: nn.Module,
     x: Tensor,
     run: Runtime,
     *,
@@ -124,7 +123,7 @@ def _best(held: Sequence[Logits], first: int, last: int, size: Size) -> np.ndarr
     return total.argmax(-1).to(torch.int16).cpu().numpy()
 
 
-def _in_windows(model: Any, x: Tensor, run: Runtime, window: int, at_once: int) -> Tensor:
+def _in_windows(model: nn.Module, x: Tensor, run: Runtime, window: int, at_once: int) -> Tensor:
     """(K, h, w): the mean of the windows' logits at each place."""
     height, width = x.shape[-2:]
     side = (min(window, height), min(window, width))
@@ -144,7 +143,7 @@ def _in_windows(model: Any, x: Tensor, run: Runtime, window: int, at_once: int) 
     return total[:-1].div_(total[-1:])
 
 
-def _run(model: Any, x: Tensor, run: Runtime) -> tuple[Tensor, Size]:
+def _run(model: nn.Module, x: Tensor, run: Runtime) -> tuple[Tensor, Size]:
     """(N, 3, h, w) -> (N, K, a, b) fp32 logits on the device, and the size of the input that they are of."""
     height, width = x.shape[-2:]
     padded = F.pad(x, (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))).to(run.device)

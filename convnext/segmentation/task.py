@@ -4,22 +4,66 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Self, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
 from ..data.loader import Order, load
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, TestMode
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
-from .data import SegmentationSource
+from .data import SegmentationSource, protocol
 from .loss import pixel_cross_entropy
 from .metrics import SegmentationCounter
 from .sliding import label_map
 from .transforms import AugmentedMasks, PlainMasks, SegmentationBatch, SegmentationTransform, collated, first_only
+
+
+class SegmentedImage(TypedDict):
+    """What an evaluation found in one picture: (H, W) labels beside the true ones."""
+
+    id: str
+    index: int
+    found: np.ndarray
+    truth: np.ndarray
+
+
+@dataclass
+class SegmentationEvaluator:
+    """Judges a segmenter on pictures with masks, seen as `mode` says. `workers`: None for what the machine has."""
+
+    source: SegmentationSource
+    preprocess: KeepRatio
+    run: Runtime
+    mode: TestMode = "slide"
+    workers: int | None = None
+    counter: SegmentationCounter = field(init=False)  # of the last evaluation
+
+    def __post_init__(self) -> None:
+        self.source = self.source.within(self.preprocess.levels)
+        self.counter = SegmentationCounter(len(self.source.classes))
+
+    def evaluate(self, model: nn.Module, sink: Sink[SegmentedImage] | None = None) -> dict[str, float]:
+        """mIoU and accuracies in percent over all pictures; every pixel counts once, on whatever process.
+
+        `sink` receives each image's name, position and (H, W) predicted and true labels.
+        """
+        counter = SegmentationCounter(len(self.source.classes))
+        mine = list(range(self.run.rank, len(self.source), self.run.world))
+        workers = default_workers(self.run.device) if self.workers is None else self.workers
+        samples = load(PlainMasks(self.source), [[i] for i in mine], first_only, workers if len(mine) > 2 else 0)
+        for i, sample in zip(mine, samples, strict=True):
+            found = label_map(model, sample.image, self.preprocess, self.mode, self.run)
+            counter.update(torch.from_numpy(found), torch.from_numpy(sample.labels))
+            if sink is not None:
+                sink({"id": sample.id, "index": i, "found": found, "truth": sample.labels})
+        counter.load(self.run.all_reduce_sum(counter.state()).cpu())
+        self.counter = counter
+        return counter.result()
 
 
 @dataclass
@@ -32,7 +76,6 @@ class Segment:
     preprocess: KeepRatio
     run: Runtime
     order: Order = field(init=False)
-    counter: SegmentationCounter = field(init=False)  # of the last evaluation
 
     def __post_init__(self) -> None:
         self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
@@ -40,7 +83,8 @@ class Segment:
         self.num_classes = len(self.val.classes)
         self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         self.order = Order(len(self.train), recipe.batch_size, recipe.seed)
-        self.counter = SegmentationCounter(self.num_classes)
+        mode = recipe.segmentation.test
+        self.evaluator = SegmentationEvaluator(self.val, self.preprocess, self.run, mode, recipe.workers)
 
     @property
     def described(self) -> dict[str, str]:
@@ -50,6 +94,12 @@ class Segment:
     @property
     def metric(self) -> Metric:
         return Metric("miou")
+
+    def under(self, recipe: Recipe) -> Self:
+        """The same pictures under another recipe, shown at its size."""
+        return replace(
+            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,25 +119,11 @@ class Segment:
             losses["auxiliary"] = self.recipe.segmentation.auxiliary * pixel_cross_entropy(auxiliary, batch.targets)
         return losses
 
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
-        """mIoU and accuracies in percent over the validation set; every pixel counts once, on whatever process.
-
-        `sink` receives each image's name, position and (H, W) predicted and true labels.
-        """
-        counter = SegmentationCounter(self.num_classes)
-        mine = list(range(self.run.rank, len(self.val), self.run.world))
-        workers = self.workers if len(mine) > 2 else 0
-        mode = self.recipe.segmentation.test
-        for i, sample in zip(mine, load(PlainMasks(self.val), [[i] for i in mine], first_only, workers), strict=True):
-            found = label_map(model, sample.image, self.preprocess, mode, self.run)
-            counter.update(torch.from_numpy(found), torch.from_numpy(sample.labels))
-            if sink is not None:
-                sink({"id": sample.id, "index": i, "found": found, "truth": sample.labels})
-        counter.load(self.run.all_reduce_sum(counter.state()).cpu())
-        self.counter = counter
-        return counter.result()
+    def evaluate(self, model: nn.Module, sink: Sink[SegmentedImage] | None = None) -> dict[str, float]:
+        """The evaluator's figures."""
+        return self.evaluator.evaluate(model, sink)
 
 
-def per_class(counter: SegmentationCounter, classes: tuple[str, ...]) -> dict[str, Any]:
+def per_class(counter: SegmentationCounter, classes: tuple[str, ...]) -> dict[str, float]:
     """IoU in percent by class name, of those that are there or predicted."""
     return {name: float(value) for name, value in zip(classes, counter.iou(), strict=True) if not value.isnan()}

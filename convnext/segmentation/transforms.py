@@ -6,7 +6,7 @@ All randomness comes from the generator handed in. Shapes: N images, 3 channels,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from .mask_coding import IGNORED
 from .photometric import distorted
 
 TRIES = 10  # crops that are looked at for one that is not nearly all one class
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,6 @@ def collated(rows: list[tuple[Tensor, Tensor, str]]) -> SegmentationBatch:
     return SegmentationBatch(torch.stack(images), torch.stack(targets), ids)
 
 
-def first_only(rows: list[Any]) -> Any:
+def first_only(rows: list[T]) -> T:
     """A batch of one is that one."""
     return rows[0]

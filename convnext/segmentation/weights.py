@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 from torch import nn
 
@@ -12,8 +12,10 @@ from ..catalog.class_lists import ade20k
 from ..catalog.releases import AnyRelease
 from ..data.keep_ratio import KeepRatio
 from ..dense.weights import Heads, dense_weights, load_body, load_dense, refuse_rows
+from ..models.convnext import Backbone
 from ..weights.backbone import shape_of
 from ..weights.checkpoint import Checkpoint
+from ..weights.info import ModelInfo
 from ..weights.keymaps import Weights
 from ..weights.load_report import LoadReport
 from .data import PAPER_SIDE, protocol
@@ -41,30 +43,27 @@ def recognise(opened: Checkpoint, network: nn.Module) -> Segmenter | None:
     if not (classes := _entry(weights, CLASSIFIERS)) or not (width := _entry(weights, (WIDTH,))):
         return None
     auxiliary = any("auxiliary_head." in name for name in weights)
-    return build_segmenter(network, len(weights[classes]), len(weights[width]), auxiliary)  # type: ignore[arg-type]
+    return build_segmenter(cast(Backbone, network), len(weights[classes]), len(weights[width]), auxiliary)
 
 
-def load(model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
+def load(model: Segmenter, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
     """Loads a segmenter's checkpoint, or a classifier's into the backbone alone.
 
     A file without an auxiliary head leaves the model's as it was created.
     """
-    assert isinstance(model, Segmenter)
     refuse_rows(model, rows)
     if _entry(opened.weights, CLASSIFIERS) is None:
         return load_body(model, opened, strict, "decode and auxiliary heads start fresh")
     return load_dense(model, opened, head, strict, HEADS, without=("auxiliary_head.",))
 
 
-def weights_as(model: nn.Module, naming: str) -> Weights:
+def weights_as(model: Segmenter, naming: str) -> Weights:
     """The weights under our names, mmsegmentation's or transformers'."""
-    assert isinstance(model, Segmenter)
     return dense_weights(model, naming, HEADS)
 
 
-def describe(model: nn.Module) -> dict[str, str]:
+def describe(model: Segmenter) -> dict[str, str]:
     """What a file's metadata says of the network."""
-    assert isinstance(model, Segmenter)
     return shape_of(model.backbone) | {"segmenter": "upernet"}
 
 
@@ -73,15 +72,15 @@ def shown(release: AnyRelease | None) -> KeepRatio:
     return protocol(release.eval_size if release else PAPER_SIDE)
 
 
-def complete(model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
+def complete(model: Segmenter, info: ModelInfo, opened: Checkpoint, named: Sequence[str] | None) -> None:
     """Gives a model of `from_pretrained` what its masks hold: ADE20K's, and its names, where it has 150 classes and
     its file says nothing else. Raises UserError for a damaged description."""
-    model.mask_coding = opened.described.mask_coding
-    if model.mask_coding is not None:
-        MaskCoding.from_dict(model.mask_coding)
+    info.mask_coding = opened.described.mask_coding
+    if info.mask_coding is not None:
+        MaskCoding.from_dict(info.mask_coding)
     names = [name for name, _ in ade20k()]
-    if model.mask_coding is None and model.num_classes == len(names) and named in (None, names):
-        model.mask_coding, model.classes = ade20k_coding().to_dict(), names
+    if info.mask_coding is None and model.num_classes == len(names) and named in (None, names):
+        info.mask_coding, info.classes = ade20k_coding().to_dict(), names
 
 
 def _entry(weights: Weights, endings: tuple[str, ...]) -> str | None:

@@ -23,7 +23,7 @@ from ..recipes import recipe as recipes_io
 from ..system.shares import accuracy_interval
 from ..system.tables import render
 from ..tasks import task_slice
-from ..training import run_folder
+from ..training import log, run_folder
 
 FILE = "folds.json"
 Execute = Callable[[int, Path, bool], Any]  # number of the fold, run folder, whether to resume
@@ -53,7 +53,7 @@ def run(folder: Path, plan: dict[str, Any], count: int, execute: Execute, say: C
     return found
 
 
-def like_the_first(folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def like_the_first(folder: Path, settings: recipes_io.Settings, say: Callable[[str], None]) -> recipes_io.Settings:
     """The settings of the next fold, with what was measured for the first one: whether its pictures are mirrored, and
     the number of steps, where minutes were asked for.
 
@@ -85,7 +85,7 @@ def summary(folder: Path, count: int) -> dict[str, Any]:
     for number in range(1, count + 1):
         if _finished(path := folder / f"fold-{number}"):
             row = run_folder.result(path).evaluations[-1]
-            name, judged = row["metric"], row[row["which"]]
+            name, judged = row["metric"], log.judged(row)
             right += [judged[share] for share in ("exact_match", "top1") if share in judged][:1]
             unit = row.get("unit", "%")
             rows.append({"fold": number, "judged": int(judged["count"]), name: row["value"], "run": str(path)})

@@ -16,6 +16,8 @@ FORMS = ("text", "markdown", "csv", "json")
 MISSING = "-"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what text must not begin with in a spreadsheet (OWASP, "CSV Injection")
 
+Row = dict[str, object]  # of a table that is shown: cells by column
+
 
 def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, form: str = "text") -> str:
     """The rows under `columns` (None: every key, in the order they first appear), without a newline at the end.

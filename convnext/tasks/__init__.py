@@ -5,29 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ..catalog.releases import AnyRelease, DetectorRelease, SegmenterRelease
 from ..data.request import DataRequest
 from ..errors import UserError
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe, TaskName
+from ..recipes.recipe import Recipe, Settings, TaskName
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..classification import slice as classify
+    from ..classification.task import Classify
+    from ..data.source import Source
     from ..data.splits import Pictures, Splits
     from ..detection import slice as detect
+    from ..detection.model.rcnn import Detector
+    from ..detection.source import DetectionSource
+    from ..detection.task import Detect
     from ..regression import slice as regress
+    from ..regression.model import Regressor
+    from ..regression.task import Regress
     from ..segmentation import slice as segment
+    from ..segmentation.data import SegmentationSource
+    from ..segmentation.model import Segmenter
+    from ..segmentation.task import Segment
     from ..training.runtime import Runtime
-    from ..training.slice import TaskSlice
+    from ..training.slice import AnySlice, TaskSlice
 
-    _classify: TaskSlice = classify
-    _regress: TaskSlice = regress
-    _detect: TaskSlice = detect
-    _segment: TaskSlice = segment
+    _classify: TaskSlice[Source, Classify, nn.Module] = classify
+    _regress: TaskSlice[Source, Regress, Regressor] = regress
+    _detect: TaskSlice[DetectionSource, Detect, Detector] = detect
+    _segment: TaskSlice[SegmentationSource, Segment, Segmenter] = segment
 
 DEFAULT: TaskName = "classify"  # of a place that is nothing known: its reader says what is missing
 TASKS: dict[TaskName, str] = {
@@ -39,16 +49,16 @@ TASKS: dict[TaskName, str] = {
 RELEASED: dict[type, TaskName] = {DetectorRelease: "detect", SegmenterRelease: "segment"}
 
 
-def task_slice(name: TaskName) -> TaskSlice:
+def task_slice(name: TaskName) -> AnySlice:
     """The module of a task; loaded when it is first asked for."""
-    return cast("TaskSlice", import_module(f"..{TASKS[name]}.slice", __name__))
+    return cast("AnySlice", import_module(f"..{TASKS[name]}.slice", __name__))
 
 
-def all_slices() -> Iterator[TaskSlice]:
+def all_slices() -> Iterator[AnySlice]:
     return map(task_slice, TASKS)
 
 
-def slice_of(model: nn.Module) -> TaskSlice:
+def slice_of(model: nn.Module) -> AnySlice:
     """The task of a model's answers."""
     for one in all_slices():
         if one.holds(model):
@@ -56,7 +66,7 @@ def slice_of(model: nn.Module) -> TaskSlice:
     raise TypeError(f"{type(model).__name__} is a model of no task")
 
 
-def of_release(release: AnyRelease) -> TaskSlice:
+def of_release(release: AnyRelease) -> AnySlice:
     """The task that released weights were made for."""
     return task_slice(RELEASED.get(type(release), DEFAULT))
 
@@ -81,7 +91,7 @@ def require_read(task: TaskName, fields: Iterable[str]) -> None:
 def derive(
     given: Recipe,
     splits: Splits[Pictures],
-    settings: dict[str, Any],
+    settings: Settings,
     run: Runtime,
     *,
     resumed: bool = False,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..training.slice import EvaluateOptions, PredictOptions, TaskSlice
+from ..training.slice import AnySlice, EvaluateOptions, PredictOptions
 
 MIRRORED = "; --test-mode multiscale averages mirrored images, too"
 
@@ -26,22 +26,22 @@ SCORE = Owned("score", "is no detector; leave out --score")
 DRAWN = Owned("out", "is {noun}, which draws nothing; leave out --out")
 
 
-def require_evaluable(kind: TaskSlice, checkpoint: str | Path, options: EvaluateOptions) -> None:
+def require_evaluable(kind: AnySlice, checkpoint: str | Path, options: EvaluateOptions) -> None:
     """UserError for an option of another task."""
     _refuse(kind, checkpoint, (VIEWS, options.flip or options.crops > 1), (MODE, options.mode is not None))
 
 
-def require_predictable(kind: TaskSlice, checkpoint: str | Path, options: PredictOptions) -> None:
+def require_predictable(kind: AnySlice, checkpoint: str | Path, options: PredictOptions) -> None:
     """UserError for an option of another task."""
     _refuse(kind, checkpoint, (SCORE, options.least_score is not None), (MODE, options.mode is not None))
 
 
-def require_drawing(kind: TaskSlice, checkpoint: str | Path, options: PredictOptions) -> None:
+def require_drawing(kind: AnySlice, checkpoint: str | Path, options: PredictOptions) -> None:
     """UserError where pictures are to be drawn on by a model that finds nothing in a place."""
     _refuse(kind, checkpoint, (DRAWN, options.out is not None))
 
 
-def _refuse(kind: TaskSlice, checkpoint: str | Path, *asked: tuple[Owned, bool]) -> None:
+def _refuse(kind: AnySlice, checkpoint: str | Path, *asked: tuple[Owned, bool]) -> None:
     for owned, given in asked:
         if given and owned.option not in kind.options:
             task, more = owned.instead

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-Sink = Callable[[dict[str, Any]], None]
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Sink = Callable[[R], None]  # takes what an evaluation found in each picture
 
 
-class MicroBatch(Protocol):
+class MicroBatch(Protocol[B_co]):
     """What the loop needs of a batch: where to move it, and the names of its samples for an error message."""
 
     @property
     def ids(self) -> Sequence[str]: ...
 
-    def to(self, device: torch.device, *, channels_last: bool = False) -> Any: ...
+    def to(self, device: torch.device, *, channels_last: bool = False) -> B_co: ...
 
 
 class Metric(NamedTuple):
@@ -28,8 +33,8 @@ class Metric(NamedTuple):
     unit: str = "%"
 
 
-class Task(Protocol):
-    """Batches in, losses and metrics out."""
+class Task(Protocol[B, R_co]):
+    """Batches B in, losses and metrics out; a record R of each picture that is judged."""
 
     @property
     def metric(self) -> Metric:
@@ -38,11 +43,11 @@ class Task(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def batches(self, start: int, stop: int) -> Iterator[Sequence[MicroBatch]]:
+    def batches(self, start: int, stop: int) -> Iterator[Sequence[MicroBatch[B]]]:
         """For each optimiser step in [start, stop): this process's micro-batches."""
 
-    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: B) -> dict[str, Tensor]:
         """Named scalar losses, each a mean over the micro-batch; the loop sums them."""
 
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, sink: Sink[R_co] | None = None) -> dict[str, float]:
         """Metrics over the whole validation set, each sample counted once over all processes."""

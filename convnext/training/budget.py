@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
 
 from torch import nn
 
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..system import machine
-from . import Task
+from . import B, Task
 from .engine import prepared, step, train_mode
 from .optim import make_optimiser
 from .runtime import Runtime, out_of_memory
@@ -47,7 +46,9 @@ class _Enough(Exception):
     """The time for measuring an evaluation is over."""
 
 
-def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime, *, within_s: float, images: int) -> Speed:
+def measure(
+    task: Task[B, object], model: nn.Module, recipe: Recipe, run: Runtime, *, within_s: float, images: int
+) -> Speed:
     """Times real steps and an evaluation on a copy of the model; neither weights nor data position change.
 
     It takes about `within_s` seconds, or a step and a batch where these take longer: on one process the evaluation of
@@ -77,12 +78,12 @@ def measure(task: Task, model: nn.Module, recipe: Recipe, run: Runtime, *, withi
     return Speed(*(max(of_each) for of_each in zip(*run.gather((mean, evaluation, start)), strict=True)))
 
 
-def _evaluation(task: Task, model: nn.Module, within_s: float | None, images: int) -> float:
+def _evaluation(task: Task[B, object], model: nn.Module, within_s: float | None, images: int) -> float:
     """Seconds of an evaluation; of one that takes longer than `within_s`, from its part."""
     done, mark = 0, time.perf_counter()
     last = mark
 
-    def count(record: dict[str, Any]) -> None:
+    def count(record: object) -> None:
         nonlocal done, last
         now = time.perf_counter()
         # Those of a batch come at once: only after a pause is it certain that all before are done.

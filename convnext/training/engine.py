@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
 
 from ..recipes.recipe import Recipe, micro_batches
-from . import MicroBatch, Task, runtime
+from . import B, MicroBatch, Task, runtime
 from .log import Log
 from .optim import set_lr
 from .runtime import Runtime
@@ -45,7 +45,12 @@ class _Pending:
 
 
 def step(
-    task: Task, model: nn.Module, state: TrainState, batches: Sequence[MicroBatch], recipe: Recipe, run: Runtime
+    task: Task[B, object],
+    model: nn.Module,
+    state: TrainState,
+    batches: Sequence[MicroBatch[B]],
+    recipe: Recipe,
+    run: Runtime,
 ) -> dict[str, Tensor]:
     """One optimiser step over this process's micro-batches; their share of the total batch's mean, as "loss".
 
@@ -83,75 +88,111 @@ def step(
     return means
 
 
-def fit(
-    task: Task, state: TrainState, recipe: Recipe, folder: Path, run: Runtime, *, publish: Publish, choose: bool = True
-) -> TrainState:
-    """Trains from `state.step` to `recipe.steps`, evaluating, logging and saving as the recipe says.
+@dataclass(frozen=True)
+class Outlet:
+    """Where a run's results go, and what becomes of the weights that are judged.
 
     `publish` is called on the main process whenever the best metric improves; where the evaluations are not to
-    `choose` the weights, at each of them, with the averaged weights if there are any. Raises NonFiniteLoss when the
-    loss is not a number; `best` and `last` then still name the checkpoints from before.
+    `choose` the weights, at each of them, with the averaged weights if there are any.
     """
-    per_epoch = task.steps_per_epoch
+
+    folder: Path
+    publish: Publish
+    choose: bool = True
+
+
+def fit(task: Task[B, object], state: TrainState, recipe: Recipe, run: Runtime, outlet: Outlet) -> TrainState:
+    """Trains from `state.step` to `recipe.steps`, evaluating, logging and saving as the recipe says.
+
+    Raises NonFiniteLoss when the loss is not a number; `best` and `last` then still name the checkpoints from before.
+    """
+    per_epoch, total = task.steps_per_epoch, recipe.steps or 0
     schedule = schedule_of(recipe, per_epoch)
-    total = recipe.steps or 0
     model = prepared(state.model, recipe, run)
     due = _Due(recipe, per_epoch)
-    window: list[dict[str, Tensor]] = []
     pending: deque[_Pending] = deque()
-    first, training_s = state.step, 0.0
-    with Log(folder / "log.jsonl", total, quiet=not run.is_main) as log:
-        judge = _Judge(task, state, recipe, run, log, publish, choose, folder)
-        loss = ""  # of the last window, for people
+    with Log(outlet.folder / "log.jsonl", total, quiet=not run.is_main) as log:
+        judge = _Judge(task, state, recipe, run, log, outlet)
         if not state.evaluated:  # a run that was killed in this evaluation
             judge()
         end = state.step if _stale(state, recipe) else total  # one that was killed after it may have nothing to do
-        mark = time.perf_counter()
+        progress = _Progress(log, recipe, state.step)
         for batches in task.batches(state.step, end):
             train_mode(state.model)
             lr = schedule.at(state.step)
             set_lr(state.optimiser, lr)
             runtime.seed_step(recipe.seed, state.step, run.rank)
-            window.append(step(task, model, state, batches, recipe, run))
+            shares = step(task, model, state, batches, recipe, run)
             ids = tuple(i for b in batches for i in b.ids)
-            pending.append(_Pending(state.step - 1, lr, ids, window[-1]["loss"]))
+            pending.append(_Pending(state.step - 1, lr, ids, shares["loss"]))
             _check(pending, CHECK_LAG.get(run.device.type, DEFAULT_CHECK_LAG), run)
-            training_s += time.perf_counter() - mark
-            speed = (state.step - first) * recipe.batch_size / training_s
-            log.tick(state.step, speed, first)
+            progress.add(shares, state.step)
             if due.log(state.step):
-                means = _means(window, run)
-                log.row("train", state.step, epoch=state.step / per_epoch, **means, lr=lr, images_per_s=round(speed, 1))
-                window, loss = [], f"loss {means['loss']:.4f}  "
+                progress.write(state.step, state.step / per_epoch, lr, run)
             if due.checkpoint(state.step):  # before the evaluation: should that fail, nothing is lost
                 _check(pending, 0, run)
                 _check_weights(state, lr)
-                state.evaluated = not due.evaluation(state.step)
-                if not state.evaluated:
-                    run.broadcast_buffers(state.model.buffers())
-                    run.broadcast_buffers(state.averaged_buffers())
-                if run.is_main:
-                    save(state, folder)
-                run.barrier()
+                _save(state, outlet.folder, run, evaluated=not due.evaluation(state.step))
             if not state.evaluated:
-                pace = f"{speed:,.0f} images/s  {log.left(state.step, first)} left"
-                judge(loss, pace)  # every evaluation is at the end of a window
-            stop = _stale(state, recipe)
-            if stop:
+                judge(progress.loss, progress.pace(state.step))  # every evaluation is at the end of a window
+            if _stale(state, recipe):
                 log.say(f"stopped early: no better {task.metric.name} in {recipe.patience} evaluations")
                 break
-            mark = time.perf_counter()
+            progress.go_on()
         log.row("end", state.step, steps=total)
     return state
 
 
-def _means(window: Sequence[dict[str, Tensor]], run: Runtime) -> dict[str, Any]:
-    """Of some steps' shares, over all processes: "loss", and where it has several parts "losses" by name."""
+def _save(state: TrainState, folder: Path, run: Runtime, *, evaluated: bool) -> None:
+    """Saves a checkpoint, which says whether its evaluation is done; before one, all processes get the same buffers."""
+    state.evaluated = evaluated
+    if not evaluated:
+        run.broadcast_buffers(state.model.buffers())
+        run.broadcast_buffers(state.averaged_buffers())
+    if run.is_main:
+        save(state, folder)
+    run.barrier()
+
+
+class _Progress:
+    """The steps since the last row of the log, and the pace of all steps since `first`, evaluations not counted."""
+
+    def __init__(self, log: Log, recipe: Recipe, first: int) -> None:
+        self.log, self.batch_size, self.first = log, recipe.batch_size, first
+        self.loss = ""  # of the last window, for people
+        self.speed = 0.0  # pictures a second
+        self._window: list[dict[str, Tensor]] = []
+        self._training_s = 0.0
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The clock runs from here, and the wait for the next batch counts."""
+        self._mark = time.perf_counter()
+
+    def add(self, shares: dict[str, Tensor], step: int) -> None:
+        self._window.append(shares)
+        self._training_s += time.perf_counter() - self._mark
+        self.speed = (step - self.first) * self.batch_size / self._training_s
+        self.log.tick(step, self.speed, self.first)
+
+    def write(self, step: int, epoch: float, lr: float, run: Runtime) -> None:
+        """Writes the window's row, and begins the next."""
+        loss, parts = _means(self._window, run)
+        losses = {"losses": parts} if parts else {}
+        self.log.row("train", step, epoch=epoch, loss=loss, **losses, lr=lr, images_per_s=round(self.speed, 1))
+        self._window, self.loss = [], f"loss {loss:.4f}  "
+
+    def pace(self, step: int) -> str:
+        """For people."""
+        return f"{self.speed:,.0f} images/s  {self.log.left(step, self.first)} left"
+
+
+def _means(window: Sequence[dict[str, Tensor]], run: Runtime) -> tuple[float, dict[str, float]]:
+    """The loss of some steps, over all processes, and its parts by name where it has several."""
     names = list(window[0])  # every batch has the same losses, on every process
     sums = torch.stack([torch.stack([shares[name] for shares in window]).sum() for name in names])
     means = dict(zip(names, run.all_reduce_sum(sums.cpu().double() / len(window)).tolist(), strict=True))
-    loss = means.pop("loss")
-    return {"loss": loss, "losses": means} if means else {"loss": loss}
+    return means.pop("loss"), means
 
 
 def prepared(model: nn.Module, recipe: Recipe, run: Runtime) -> nn.Module:
@@ -223,17 +264,15 @@ def _check_weights(state: TrainState, lr: float) -> None:
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Judge(Generic[B]):
     """Judges the weights, publishes them if they are the best, and records it in the log and the checkpoint."""
 
-    task: Task
+    task: Task[B, object]
     state: TrainState
     recipe: Recipe
     run: Runtime
     log: Log
-    publish: Publish
-    choose: bool
-    folder: Path
+    outlet: Outlet
 
     def __call__(self, loss: str = "", pace: str = "") -> None:
         """`loss` and `pace` are what is said of the steps before."""
@@ -245,14 +284,14 @@ class _Judge:
                 results["ema"] = task.evaluate(model)
         name, direction, unit = task.metric
         sign = 1 if direction == "max" else -1
-        which = max(results, key=lambda key: sign * results[key][name]) if self.choose else list(results)[-1]
+        which = max(results, key=lambda key: sign * results[key][name]) if self.outlet.choose else list(results)[-1]
         value = results[which][name]
-        better = not self.choose or state.best is None or sign * value > sign * state.best.value
+        better = not self.outlet.choose or state.best is None or sign * value > sign * state.best.value
         state.stale = 0 if better else state.stale + 1
         if better:
             state.best = Best(state.step, value, which)
             if run.is_main:
-                self.publish(state, results[which])
+                self.outlet.publish(state, results[which])
         epoch, total = state.step / task.steps_per_epoch, (self.recipe.steps or 0) / task.steps_per_epoch
         judged = results["raw"].get("count", 1) > 0  # else no picture was held out
         self.log.row(
@@ -265,17 +304,17 @@ class _Judge:
             value=value if judged else None,
             which=which,
             best=better,
-            chosen=self.choose,
+            chosen=self.outlet.choose,
             **({} if unit == "%" else {"unit": unit}),
         )
         if run.is_main:  # last: a run that is killed before this evaluates once more
-            record(state, self.folder)
+            record(state, self.outlet.folder)
         state.evaluated = True
         run.barrier()
         places = 2 if unit == "%" else 4
         average = f"  EMA {results['ema'][name]:6.{places}f}" if "ema" in results else ""
         scores = (
-            f"{name} {results['raw'][name]:6.{places}f}{average}{' *' if better and self.choose else '  '}"
+            f"{name} {results['raw'][name]:6.{places}f}{average}{' *' if better and self.outlet.choose else '  '}"
             if judged
             else "saved"
         )

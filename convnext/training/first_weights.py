@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from torch import nn
 
-from ..weights.backbone import Load, load_from
+from ..weights.backbone import Load, M, load_from
+from ..weights.info import ModelInfo, find_info, keep_info
 from .runtime import Runtime
 
 
-def start_from(weights: str | None, model: nn.Module, run: Runtime, load: Load) -> None:
-    """Loads what a recipe names into its model, which keeps the report as `.load_report`; None: nothing.
+def start_from(weights: str | None, model: M, run: Runtime, load: Load[M]) -> None:
+    """Loads what a recipe names into its model, which keeps the report in its `.info`; None: nothing.
 
     `load` is that of the model's kind.
     """
     if weights is None:
         return
     found = load_from(weights, model, load)
-    cast(Any, model).load_report = found
+    keep_info(model, ModelInfo(found))
     if run.is_main:
         print(found)
 
 
 def metadata_of_start(model: nn.Module) -> dict[str, str] | None:
     """What the file of a model's first weights says of itself; None of a model that started from none."""
-    report = getattr(model, "load_report", None)
-    return None if report is None else report.metadata
+    info = find_info(model)
+    return None if info is None or info.load_report is None else info.load_report.metadata

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Required, TypedDict, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +20,55 @@ FORECAST_S = 4.0  # and three steps, until it is said that hours lie ahead
 LONG_S = 3600.0
 LINE_S = 60.0  # between two lines about the progress, where there is no bar
 TIME_FIELDS = ("time_s", "images_per_s")  # differ between a run and its repetition; everything else must not
+
+Figures = dict[str, float]  # of an evaluation, by name
+
+
+class LogRow(TypedDict, total=False):
+    """A row of log.jsonl; which keys it has follows from its kind."""
+
+    kind: Required[Literal["start", "train", "eval", "test", "comparison", "changed", "end"]]
+    step: Required[int]
+    time_s: float
+    # "start", and the choices of "changed"
+    data: str
+    request: dict[str, Any]  # the fields of a DataRequest
+    fingerprint: str
+    command: str
+    machine: dict[str, str]
+    choices: list[dict[str, object]]
+    # "train" and "eval"
+    epoch: float
+    loss: float
+    losses: Figures  # the parts of the loss, where it has several
+    lr: float
+    images_per_s: float
+    raw: Figures
+    ema: Figures | None
+    which: Literal["raw", "ema"]
+    best: bool
+    chosen: bool
+    unit: str
+    # "eval", "test" and "comparison"
+    metric: str
+    value: float | None  # None where no picture was held out
+    figures: Figures
+    count: int
+    method: str
+    # "end"
+    steps: int
+
+
+def judged(row: LogRow) -> Figures:
+    """The figures of an evaluation's better weights, the raw or the averaged ones."""
+    averaged = row.get("ema")
+    return averaged if row["which"] == "ema" and averaged is not None else row["raw"]
+
+
+def value_of(row: LogRow) -> float:
+    """The metric of an evaluation; not a number where no picture was held out."""
+    value = row["value"]
+    return math.nan if value is None else value
 
 
 class Log:
@@ -51,7 +101,7 @@ class Log:
         if self._bar is not None:
             self._bar.stop()
 
-    def row(self, kind: str, step: int, **values: Any) -> None:
+    def row(self, kind: str, step: int, **values: object) -> None:
         if self.quiet:
             return
         line = {"kind": kind, "step": step, **values, "time_s": round(time.perf_counter() - self.began, 3)}
@@ -59,8 +109,8 @@ class Log:
             raise UserError(f"{self.path.parent} is gone: the run's folder was removed while it was written to")
         with files.explained_writes(self.path), self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
-        if "loss" in values:
-            self._loss = f"loss {values['loss']:.4f}  "
+        if isinstance(loss := values.get("loss"), float):
+            self._loss = f"loss {loss:.4f}  "
 
     def tick(self, step: int, speed: float, since: int) -> None:
         """Moves the bar, or says once a minute how far the run has come; `since` is the step that it went on from.
@@ -105,9 +155,9 @@ def in_words(seconds: float) -> str:
     return f"{hours:,.2g} hours" if hours < 48 else f"{hours / 24:,.0f} days"
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[LogRow]:
     """The rows of a log.jsonl; a last line cut short by a kill is left out."""
-    rows: list[dict[str, Any]] = []
+    rows: list[LogRow] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
@@ -115,7 +165,7 @@ def read(path: Path) -> list[dict[str, Any]]:
             break
         if not isinstance(row, dict) or not {"kind", "step"} <= row.keys():
             break
-        rows.append(row)
+        rows.append(cast(LogRow, row))
     return rows
 
 

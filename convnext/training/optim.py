@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -27,6 +27,12 @@ class Group:
     weight_decay: float
     names: tuple[str, ...]
     muon: bool = False
+
+
+class Layered(Protocol):
+    """A model that knows the depth groups of its parameters."""
+
+    def layer_id(self, name: str, rule: str) -> int: ...
 
 
 class CombinedOptimizer:
@@ -96,8 +102,8 @@ def make_optimiser(model: nn.Module, settings: AdamW) -> Optimiser:
     Muon's steps are scaled to the size of AdamW's (0.2 sqrt(larger side); Liu et al., "Muon is scalable", 2025).
     """
     named = dict(model.named_parameters())
-    adamw: list[dict[str, Any]] = []
-    muon: list[dict[str, Any]] = []
+    adamw: list[dict[str, object]] = []
+    muon: list[dict[str, object]] = []
     for group in parameter_groups(model, settings):
         parameters = [named[name] for name in group.names]
         row = {"params": parameters, "lr_scale": group.lr_scale, "weight_decay": group.weight_decay}
@@ -119,7 +125,9 @@ def _layer_ids(model: nn.Module, settings: AdamW) -> tuple[LayerId, int]:
     if settings.layer_decay is None or not hasattr(getattr(model, "body", model), "layer_id"):
         return (lambda name: 0), 0
 
+    layered = cast(Layered, model)
+
     def layer_of(name: str) -> int:
-        return int(model.layer_id(name, settings.layer_rule))  # type: ignore[operator]
+        return layered.layer_id(name, settings.layer_rule)
 
     return layer_of, layer_of("head")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -21,14 +21,15 @@ from ..errors import UserError
 from ..recipes import length
 from ..recipes.everyday import Choice
 from ..recipes.progressive import mean_area
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
 from ..system import machine
 from ..weights.checkpoint import load_checkpoint_metadata
 from . import budget, engine, log, optim, run_folder, runtime, state
 from .first_weights import metadata_of_start
 from .runtime import Runtime
-from .slice import TaskSlice
+from .slice import AnySlice, RunTask
 
+T = TypeVar("T", bound=RunTask[Any, Any])
 Save = Callable[..., Path]  # as pretrained.save_weights
 CLASSES_SHOWN = 10  # by name, at the beginning
 MEMORY_SHARE = 0.8  # of what is free, for the largest micro-batch on a CPU
@@ -39,8 +40,8 @@ class TrainingRun:
     """One training run on this process: its folder, its task and its network."""
 
     path: Path
-    kind: TaskSlice
-    task: Any
+    kind: AnySlice
+    task: RunTask[Any, Any]
     model: nn.Module
     splits: Splits[Pictures]
     request: DataRequest
@@ -58,7 +59,7 @@ class TrainingRun:
         if self.run.is_main:
             _ = self._learned_from
 
-    def begin(self, given: Recipe, settings: dict[str, Any], choices: list[Choice]) -> None:
+    def begin(self, given: Recipe, settings: Settings, choices: list[Choice]) -> None:
         """Settles how long the run is, says what was chosen, and opens the folder."""
         with runtime.memory_explained(self.recipe, self.run, self.kind.batching):
             choices = choices + self._settle(given, settings)
@@ -87,7 +88,7 @@ class TrainingRun:
                 log.cut(self.path / "log.jsonl", now.step, evaluated=now.evaluated)
                 self._change(now.step)
         with runtime.memory_explained(self.recipe, self.run, self.kind.batching, self.path):
-            engine.fit(self.task, now, self.recipe, self.path, self.run, publish=self._publish, choose=self._chooses)
+            engine.fit(self.task, now, self.recipe, self.run, engine.Outlet(self.path, self._publish, self._chooses))
 
     def _change(self, step: int) -> None:
         """Keeps and says what the user has changed of a resumed run."""
@@ -125,7 +126,7 @@ class TrainingRun:
             earlier.append(load_checkpoint_metadata(own))
         return run_folder.learning_record(self.splits.train, self.task.train, self.request.val_fraction, earlier)
 
-    def _settle(self, given: Recipe, settings: dict[str, Any]) -> list[Choice]:
+    def _settle(self, given: Recipe, settings: Settings) -> list[Choice]:
         """Fixes micro-batch and steps in the task's recipe; measures where the user asked for a budget."""
         task, run = self.task, self.run
         if self.recipe.auto_batch:
@@ -238,7 +239,7 @@ def few_each(recipe: Recipe, world: int, few: int) -> list[str]:
     ]
 
 
-def judged_at_the_end(path: Path, task: Any, test: Any, published: Callable[[], nn.Module]) -> Any:
+def judged_at_the_end(path: Path, task: T, test: Pictures | None, published: Callable[[], nn.Module]) -> T:
     """The task with the test pictures in place of the validation pictures, after the `published` weights met them once.
 
     Returns `task` itself where there are no test pictures (None), or they cannot be judged, which is said.

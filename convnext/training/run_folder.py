@@ -10,7 +10,9 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from torch import nn
 
 from .. import files
 from ..data import folders
@@ -23,8 +25,10 @@ from ..errors import UserError
 from ..recipes import RECIPES, folder_of
 from ..recipes import recipe as recipes_io
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
+from ..weights.info import info_of
 from . import changes, log
+from .log import LogRow
 
 Open = Callable[[DataRequest, Recipe], Splits[Pictures]]  # as tasks.open_data
 PAGE = Path("report") / "index.html"
@@ -40,14 +44,14 @@ class RunResult:
 
     path: Path
     metric: float
-    history: list[dict[str, Any]]
+    history: list[LogRow]
 
     @property
-    def evaluations(self) -> list[dict[str, Any]]:
+    def evaluations(self) -> list[LogRow]:
         return [row for row in self.history if row["kind"] == "eval"]
 
     @property
-    def best(self) -> dict[str, Any]:
+    def best(self) -> LogRow:
         """The row of the evaluation whose weights were published."""
         return [row for row in self.evaluations if row["best"]][-1]
 
@@ -64,7 +68,7 @@ class RunResult:
         return sum(1 + (row.get("ema") is not None) for row in self.evaluations)
 
     @property
-    def test(self) -> dict[str, Any] | None:
+    def test(self) -> LogRow | None:
         """The row of the one evaluation on the test split, where there is one."""
         return next((row for row in self.history if row["kind"] == "test"), None)
 
@@ -78,20 +82,20 @@ class RunResult:
         """How good the published weights are, in sentences, the one that counts most first."""
         best, rows = self.best, self.evaluations
         weights = f"epoch {best['epoch']:.1f}, {'averaged (EMA)' if best['which'] == 'ema' else 'raw'} weights"
-        pictures = best[best["which"]].get("count")
+        pictures = int(log.judged(best).get("count", 0))
         on = "the validation pictures"
         if pictures:  # "these" are those that the page shows, and there the test pictures come first
             on = f"these {pictures:,} pictures" if self.test is None else f"the {pictures:,} validation pictures"
         unit, lines = self.unit, []
         if self.test is not None:
             lines.append(
-                f"test {self.test['metric']}: {log.figure(self.test['value'], unit)}, the published weights "
+                f"test {self.test['metric']}: {log.figure(log.value_of(self.test), unit)}, the published weights "
                 f"on {self.test['count']:,} test pictures that chose nothing"
             )
         if best["value"] is None:
             lines.append(f"no picture was held out to judge on: the last weights are published ({weights})")
             return lines
-        name, value, last = best["metric"], *(log.figure(row["value"], unit) for row in (best, rows[-1]))
+        name, value, last = best["metric"], *(log.figure(log.value_of(row), unit) for row in (best, rows[-1]))
         if not best.get("chosen", True):
             lines.append(f"last {name}: {value} on {on}, which chose nothing ({weights})")
         elif len(rows) == 1:
@@ -104,7 +108,7 @@ class RunResult:
     def comparisons(self) -> list[tuple[str, float]]:
         """The metric that simpler methods reach on the same data; empty where none was tried."""
         rows = [row for row in self.history if row["kind"] == "comparison"]
-        return [(row["method"], row["value"]) for row in rows]
+        return [(row["method"], log.value_of(row)) for row in rows]
 
 
 def choose(out: str | Path | None, recipe: Recipe, *, resume: bool) -> Path:
@@ -196,7 +200,7 @@ def _command(path: Path, request: DataRequest) -> list[str]:
 
 
 def reopen(
-    out: str | Path | None, request: DataRequest, settings: dict[str, Any], open_data: Open
+    out: str | Path | None, request: DataRequest, settings: Settings, open_data: Open
 ) -> tuple[DataRequest, Splits[Pictures], Recipe]:
     """What the run in `out` was started with, to continue it; `request.data` says where its pictures are now, if moved.
 
@@ -258,14 +262,24 @@ def is_of_other_data(recipe: str | Path | Recipe | None, splits: Splits[Pictures
         return False
 
 
-def learned_by(model: Any) -> dict[str, Any]:
+class LearnedBy(TypedDict):
+    """What the openers of pictures to judge on ask of a model."""
+
+    val_fraction: float  # that was held out of what it learned from
+    trained_on: str | None  # the fingerprint of that
+    known: Learned | None  # the pictures themselves; None where its file does not say
+
+
+def learned_by(model: nn.Module) -> LearnedBy:
     """What a model of `from_pretrained` says of the pictures it learned from, as the openers for judging take it."""
-    learned = _data_of(model.metadata)
+    info = info_of(model)
+    learned = _data_of(info.metadata)
     known = _known_to(learned)
+    fraction, trained_on = learned.get("val_fraction"), learned.get("learned_from")
     return {
-        "val_fraction": learned.get("val_fraction", DataRequest.val_fraction),
-        "trained_on": learned.get("learned_from"),
-        "known": known and replace(known, levels=levels_from(model.preprocess.get("levels"))),
+        "val_fraction": fraction if isinstance(fraction, int | float) else DataRequest.val_fraction,
+        "trained_on": trained_on if isinstance(trained_on, str) else None,
+        "known": known and replace(known, levels=levels_from(info.preprocess.get("levels"))),
     }
 
 
@@ -284,7 +298,7 @@ def learning_record(
     return json.dumps(values | ({} if record is None else {"pictures": record.to_dict()}))
 
 
-def _data_of(metadata: dict[str, str]) -> dict[str, Any]:
+def _data_of(metadata: dict[str, str]) -> dict[str, object]:
     try:
         values = json.loads(metadata.get("data", "{}"))
     except json.JSONDecodeError:
@@ -294,7 +308,7 @@ def _data_of(metadata: dict[str, str]) -> dict[str, Any]:
     return values
 
 
-def _known_to(learned: dict[str, Any]) -> Learned | None:
+def _known_to(learned: dict[str, object]) -> Learned | None:
     if "pictures" not in learned:
         return None
     try:
@@ -305,7 +319,7 @@ def _known_to(learned: dict[str, Any]) -> Learned | None:
         ) from None
 
 
-def first_row(path: Path) -> dict[str, Any]:
+def first_row(path: Path) -> LogRow:
     """The row a run's log begins with. Raises UserError when the log is empty or not a log."""
     rows = log.read(path / "log.jsonl")
     if not rows or rows[0].get("kind") != "start" or not {"request", "fingerprint", "command"} <= rows[0].keys():
@@ -333,5 +347,5 @@ def told_finished(path: Path) -> str:
 
 def result(path: Path) -> RunResult:
     rows = log.read(path / "log.jsonl")
-    best = [row["value"] for row in rows if row["kind"] == "eval" and row["best"]]
-    return RunResult(path, math.nan if best[-1] is None else best[-1], rows)
+    best = [row for row in rows if row["kind"] == "eval" and row["best"]]
+    return RunResult(path, log.value_of(best[-1]), rows)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from ..data.loader import B, StepLoader, Steps
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..system import machine, processes
+from ..weights.info import info_of
 
 Precision = Literal["bf16", "fp32"]
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,16 @@ class Runtime:
         if self.world > 1:
             dist.barrier()
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
         """The main process's `value`, everywhere."""
         box = [value]
         if self.world > 1:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """Every process's `value`, in rank order."""
-        rows: list[Any] = [value] * self.world
+        rows = [value] * self.world
         if self.world > 1:
             dist.all_gather_object(rows, value)
         return rows
@@ -125,7 +127,7 @@ def start(precision: str = "auto") -> Iterator[Runtime]:
 
 
 @contextlib.contextmanager
-def start_judging(model: Any, precision: str = "auto", say: Say | None = None) -> Iterator[Runtime]:
+def start_judging(model: nn.Module, precision: str = "auto", say: Say | None = None) -> Iterator[Runtime]:
     """`start` for a trained model: unless one is asked for, in the precision its own figure was measured in.
 
     That stands in its metadata. Without it (released weights, other libraries' files) it is fp32, as published figures
@@ -155,8 +157,8 @@ def native_precision(device: torch.device) -> tuple[Precision, str]:
     return "fp32", f"the processor is not known to have any of {', '.join(machine.BF16_FLAGS)}"
 
 
-def _judged_in(model: Any, device: torch.device) -> tuple[Precision, str]:
-    kept = model.metadata.get("precision")
+def _judged_in(model: nn.Module, device: torch.device) -> tuple[Precision, str]:
+    kept = info_of(model).metadata.get("precision")
     if kept == "fp32":
         return "fp32", "as the model was judged while it was trained"
     if kept != "bf16":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,14 +15,21 @@ from ..data.report import FolderReport, Problem
 from ..data.request import DataRequest
 from ..data.splits import Pictures, Split, Splits
 from ..recipes.everyday import Choice
-from ..recipes.recipe import Recipe, TaskName, TestMode
+from ..recipes.recipe import Recipe, Settings, TaskName, TestMode
+from ..system.tables import Row
 from ..weights.checkpoint import Checkpoint
+from ..weights.info import ModelInfo
 from ..weights.keymaps import Weights
 from ..weights.load_report import LoadReport
+from . import B, R_co, Task
 from .runtime import Batching, Runtime, Say
 
-Rows = list[dict[str, Any]]
-Attempt = Callable[[Recipe, Any, nn.Module, int], Tensor]  # a loss of so many empty pictures, to try the memory
+P = TypeVar("P", bound=Pictures)
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+ImageIds = Mapping[str, int | str]  # of each path, in COCO's result format
+Result = dict[str, Any]  # an evaluation: figures by name; "intervals" and rows of classes or targets beside them
+Attempt = Callable[[Recipe, T, nn.Module, int], Tensor]  # a loss of so many empty pictures, to try the memory
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,42 @@ class Answer(Protocol):
     @property
     def error(self) -> str | None: ...
     def line(self) -> str: ...
-    def table(self) -> Rows: ...
-    def json(self, image_ids: Mapping[str, Any]) -> Rows: ...
+    def table(self) -> list[Row]: ...
+    def json(self, image_ids: ImageIds) -> list[Row]: ...
 
 
-class TaskSlice(Protocol):
-    """One task, from a folder of pictures to the page at the end."""
+class Shown(Protocol):
+    """How pictures are shown to a model."""
+
+    def to_dict(self) -> dict[str, object]: ...
+
+
+class RunTask(Task[B, R_co], Protocol[B, R_co]):
+    """A task of a training run: its pictures under a recipe, on this process."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # it can be replaced, with other pictures to judge on
+    recipe: Recipe
+    run: Runtime
+
+    @property
+    def train(self) -> Pictures: ...
+
+    @property
+    def val(self) -> Pictures: ...
+
+    @property
+    def preprocess(self) -> Shown: ...
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What a checkpoint's metadata says of the task."""
+
+    def under(self, recipe: Recipe) -> Self:
+        """The same pictures under another recipe, shown at its size."""
+
+
+class TaskSlice(Protocol[P, T, M]):
+    """One task, from a folder of pictures P to the page at the end: T is learned by a model M."""
 
     name: TaskName
     noun: str  # of its models, with the article
@@ -79,57 +116,53 @@ class TaskSlice(Protocol):
     outputs: str  # what its names stand for, in the plural: "classes"
     batching: Batching
     few_each: int  # pictures a step of one process, below which exchanging gradients is most of its work
-    attempt: Attempt | None
+    attempt: Attempt[T] | None
 
-    def open_data(self, request: DataRequest, recipe: Recipe) -> Splits[Pictures]:
+    def open_data(self, request: DataRequest, recipe: Recipe) -> Splits[P]:
         """The splits that a request names. Raises UserError for unfit data."""
 
-    def derive(self, given: Recipe, splits: Any, settings: dict[str, Any], run: Runtime) -> tuple[Recipe, list[Choice]]:
+    def derive(self, given: Recipe, splits: Splits[P], settings: Settings, run: Runtime) -> tuple[Recipe, list[Choice]]:
         """The recipe for this data; `settings` gains what `given` and the weights fix. UserError for what cannot be."""
 
-    def require_labels(self, recipe: Recipe, splits: Any) -> None:
+    def require_labels(self, recipe: Recipe, splits: Splits[P]) -> None:
         """UserError where the recipe learns something that the data does not show."""
 
-    def remarks(self, splits: Any) -> list[str]:
+    def remarks(self, splits: Splits[P]) -> list[str]:
         """What there is to say of the data before training, in sentences."""
 
-    def make_task(self, splits: Any, recipe: Recipe, run: Runtime) -> Any: ...
+    def make_task(self, splits: Splits[P], recipe: Recipe, run: Runtime) -> T: ...
 
-    def make_model(self, recipe: Recipe, task: Any, run: Runtime) -> nn.Module: ...
+    def make_model(self, recipe: Recipe, task: T, run: Runtime) -> M: ...
 
-    def finish(self, path: Path, task: Any, model: nn.Module) -> None:
+    def finish(self, path: Path, task: T, model: M) -> None:
         """Writes the page of a finished run, whose published model is handed in."""
 
     def holds(self, model: nn.Module) -> bool:
         """Whether a model is one of this task's."""
 
-    def recognise(self, opened: Checkpoint, network: nn.Module) -> nn.Module | None:
+    def recognise(self, opened: Checkpoint, network: nn.Module) -> M | None:
         """A fresh model of the shape of a checkpoint around a network of its; None where it is another task's."""
 
-    def load(
-        self, model: nn.Module, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool
-    ) -> LoadReport:
+    def load(self, model: M, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:
         """Fills a model from a checkpoint and says what became of every entry."""
 
-    def weights_as(self, model: nn.Module, naming: str) -> Weights:
+    def weights_as(self, model: M, naming: str) -> Weights:
         """The weights under a library's names. Raises UserError for one without such a model."""
 
-    def describe(self, model: nn.Module) -> dict[str, str]:
+    def describe(self, model: M) -> dict[str, str]:
         """What a file's metadata says of the network."""
 
-    def shown(self, release: AnyRelease | None) -> Any:
+    def shown(self, release: AnyRelease | None) -> Shown:
         """The evaluation protocol where a file does not say."""
 
-    def complete(self, model: Any, opened: Checkpoint, named: Sequence[str] | None) -> None:
-        """What `from_pretrained` gives a model besides names and protocol."""
+    def complete(self, model: M, info: ModelInfo, opened: Checkpoint, named: Sequence[str] | None) -> None:
+        """Adds to `info` what the task needs besides names and protocol; `named` are those that a file gave."""
 
-    def evaluate(
-        self, model: Any, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions
-    ) -> dict[str, Any]:
+    def evaluate(self, model: M, checkpoint: str | Path, data: str | Path | None, options: EvaluateOptions) -> Result:
         """A model's figures on a data set."""
 
     def predict(
-        self, model: Any, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
+        self, model: M, checkpoint: str | Path, paths: Sequence[str], options: PredictOptions
     ) -> Iterator[Answer]:
         """An answer for each picture, as it comes."""
 
@@ -145,3 +178,6 @@ class TaskSlice(Protocol):
         tell: Callable[[Problem], None] | None,
     ) -> FolderReport:
         """Whether a folder is fit to train on; `kind` is what was seen there (tasks/look.py)."""
+
+
+AnySlice = TaskSlice[Any, Any, Any]  # whichever the look-up finds; its parts fit each other

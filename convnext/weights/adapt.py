@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..catalog.variants import POOL_STEM_KERNEL, Arch
 from ..errors import UserError
@@ -48,22 +47,22 @@ def fit_head(
     return "reinitialised", spared
 
 
-def fit_baseline_head(model: Any, weights: Weights, notes: list[str]) -> tuple[str, set[str]]:
+def fit_baseline_head(model: nn.Module, weights: Weights, notes: list[str]) -> tuple[str, set[str]]:
     """The same for another library's network, whose head is what has a row for each class; as `fit_head` returns."""
-    wanted = model.state_dict()
+    wanted, ours = model.state_dict(), getattr(model, "num_classes", None)
     spared = {
         name
         for name, value in weights.items()
         if name in wanted
         and len(wanted[name].shape)
-        and wanted[name].shape[0] == model.num_classes != len(value)
+        and wanted[name].shape[0] == ours != len(value)
         and value.shape[1:] == wanted[name].shape[1:]
     }
     if not spared:
         return "loaded", set()
     theirs = {len(weights.pop(name)) for name in spared}
     why = f"the file's is for {', '.join(map(str, sorted(theirs)))} classes"
-    notes.append(f"head for {model.num_classes} classes kept as it was created: {why}")
+    notes.append(f"head for {ours} classes kept as it was created: {why}")
     return "reinitialised", spared
 
 

@@ -6,25 +6,39 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import nn
 
 from ..catalog.releases import parse_name
-from ..catalog.variants import CLASSES_22K, VARIANTS, Arch, custom
+from ..catalog.variants import CLASSES_1K, CLASSES_22K, VARIANTS, Arch, custom
+from ..data.normalise import whole_number
 from ..errors import UserError
 from ..models.baselines import build_baseline, is_baseline
-from ..models.convnext import Backbone, ConvNeXt, ConvNeXtIsotropic
+from ..models.convnext import Backbone, ConvNeXt, ConvNeXtIsotropic, NetworkSettings
 from ..models.layers import init_fan_in
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, Settings
 from .adapt import fit_baseline_head, fit_head, fit_norms, fit_stem, require_stem, some
 from .checkpoint import HUB_FILES, Checkpoint, WeightsSource, open_checkpoint
+from .info import ModelInfo, keep_info
 from .keymaps import Weights, from_official, to_official
 from .load_report import LoadReport, fill
 from .shapes import as_described
 
+
+class ArchParts(TypedDict):
+    """Parts of an `Arch` that take the place of a size's own; None keeps these."""
+
+    depths: tuple[int, ...] | None
+    dims: tuple[int, ...] | None
+    layer_scale: float | None
+    patch_size: int | None
+    stem: str | None
+
+
 HeadRule = Literal["auto", "drop", "rows"]
+M = TypeVar("M", bound=nn.Module)
 DEFAULT_PATCH = 4  # the family's stem; asking for it keeps a row's own, so that isotropic models keep their 16
 
 
@@ -58,37 +72,63 @@ def create_model(
     whose weights are then loaded; or a baseline, "torchvision:resnet18" or "timm:resnet18". `num_classes` and
     `in_chans` are 1000 and 3, or the checkpoint's own. `layer_scale_init_value` None is the size's own start (1e-6;
     none for isotropic small and base, as for 0). `stem` is "patch" or "pool", `patch_size` its stride (`Arch`).
-    `head_init_scale` means nothing to a baseline. What loading did is kept as `.load_report`. Raises UserError for an
+    `head_init_scale` means nothing to a baseline. What loading did is kept in `.info`. Raises UserError for an
     unknown name and for options or weights that do not fit.
     """
     opened = open_checkpoint(name) if _is_file(name) else None
     baseline = opened.described.variant if opened else name
-    shape: dict[str, Any] = {
-        "depths": _tuple(depths),
-        "dims": _tuple(dims),
-        "layer_scale": layer_scale_init_value,
-        "patch_size": None if patch_size == DEFAULT_PATCH else patch_size,
-        "stem": None if stem == Arch.stem else stem,
-    }
-    maps = {"out_norms": out_norms, "features_only": features_only, "out_indices": tuple(out_indices)}
-    given: dict[str, Any] = {"drop_path_rate": drop_path_rate, "drop_rate": drop_rate}
-    given |= {k: v for k, v in (("num_classes", num_classes), ("in_chans", in_chans)) if v is not None}
+    shape = _shape(depths, dims, layer_scale_init_value, patch_size, stem)
+    given = _given(num_classes, in_chans, drop_path_rate, drop_rate)
+    maps = NetworkSettings(out_norms=out_norms, features_only=features_only, out_indices=tuple(out_indices))
+    model: nn.Module
     if is_baseline(baseline):
-        _refuse_for_baseline(baseline, shape | {"out_norms": out_norms or None, "features_only": features_only or None})
-        model = build_baseline(baseline, **(baseline_settings(opened) | given))
+        _refuse_for_baseline(baseline, shape, maps)
+        model = baseline_with(baseline, settings_in(opened) | given)
     else:
-        arch, settings = as_described(opened) if opened else (VARIANTS[parse_name(name).variant], {})
-        if out_norms or features_only or "out_indices" not in settings:
-            settings |= maps
-        model = build_backbone(custom(arch, **shape), settings | given | {"head_init_scale": head_init_scale})
+        arch, settings = as_described(opened) if opened else (VARIANTS[parse_name(name).variant], maps)
+        own = "out_indices" in settings and not (out_norms or features_only)
+        given |= {"head_init_scale": head_init_scale}
+        model = build_backbone(custom(arch, **shape), settings | given if own else settings | given | maps)
+    info = ModelInfo()
     if weights is not None:
-        model.load_report = load_from(weights, model, load_backbone)  # type: ignore[assignment]
+        info.load_report = load_from(weights, model, load_backbone)
     elif opened:
-        model.load_report = load_backbone(model, opened, "auto", None, True)  # type: ignore[assignment]
+        info.load_report = load_backbone(model, opened, "auto", None, True)
+    keep_info(model, info)
     return model
 
 
-def network_of(recipe: Recipe, **options: Any) -> nn.Module:
+class _Options(TypedDict, total=False):
+    num_classes: int
+    drop_rate: float
+    head_init_scale: float
+    out_norms: bool
+
+
+def _shape(
+    depths: Sequence[int] | None, dims: Sequence[int] | None, layer_scale: float | None, patch_size: int, stem: str
+) -> ArchParts:
+    """The parts of an `Arch` that `create_model` was asked for."""
+    return ArchParts(
+        depths=_tuple(depths),
+        dims=_tuple(dims),
+        layer_scale=layer_scale,
+        patch_size=None if patch_size == DEFAULT_PATCH else patch_size,
+        stem=None if stem == Arch.stem else stem,
+    )
+
+
+def _given(num_classes: int | None, in_chans: int | None, drop_path_rate: float, drop_rate: float) -> NetworkSettings:
+    """What `create_model` was asked for; what it was not asked for is the checkpoint's, or the default."""
+    given = NetworkSettings(drop_path_rate=drop_path_rate, drop_rate=drop_rate)
+    if num_classes is not None:
+        given["num_classes"] = num_classes
+    if in_chans is not None:
+        given["in_chans"] = in_chans
+    return given
+
+
+def network_of(recipe: Recipe, **options: Unpack[_Options]) -> nn.Module:
     """The seeded network of a recipe, without its weights; `options` are `create_model`'s beside the recipe."""
     torch.manual_seed(recipe.seed)
     model = create_model(
@@ -106,13 +146,13 @@ def network_of(recipe: Recipe, **options: Any) -> nn.Module:
     return model
 
 
-Load = Callable[[nn.Module, Checkpoint, str, Sequence[int] | None, bool], LoadReport]  # as `load_backbone`
+Load = Callable[[M, Checkpoint, str, Sequence[int] | None, bool], LoadReport]  # as `load_backbone`
 
 
 def load_from(
     source: WeightsSource,
-    model: nn.Module,
-    load: Load,
+    model: M,
+    load: Load[M],
     *,
     head: HeadRule = "auto",
     rows: Sequence[int] | None = None,
@@ -138,7 +178,7 @@ def backbone_weights(model: nn.Module, naming: str) -> Weights:
 class StartingPoint:
     """What a recipe has to know of weights to start from."""
 
-    settings: dict[str, Any]  # model, depths, dims, patch_size and image_size, as far as they follow from the file
+    settings: Settings  # model, depths, dims, patch_size and image_size, as far as they follow from the file
     pictures: (
         int | None
     )  # that they have learned from, 0 where those were drawn; None: it does not say, as released ones
@@ -151,16 +191,17 @@ def starting_point(source: WeightsSource, variant: str | None = None) -> Startin
     """
     opened = open_checkpoint(source, variant=variant)
     size = opened.release.eval_size if opened.release else None
-    size = (stored_protocol(opened) or {}).get("size", size)
-    found: dict[str, Any] = {} if size is None else {"image_size": size}
+    if protocol := stored_protocol(opened):
+        size = whole_number(protocol["size"])
+    found: Settings = {} if size is None else {"image_size": size}
     return StartingPoint(found | _network_of(opened), _pictures_behind(opened))
 
 
-def _network_of(opened: Checkpoint) -> dict[str, Any]:
+def _network_of(opened: Checkpoint) -> Settings:
     if is_baseline(name := opened.described.variant):
         return {"model": name}
     arch, _ = as_described(opened)
-    stem = {"patch_size": arch.patch_size} | ({} if arch.stem == Arch.stem else {"stem": arch.stem})
+    stem: Settings = {"patch_size": arch.patch_size} | ({} if arch.stem == Arch.stem else {"stem": arch.stem})
     for name, row in VARIANTS.items():
         if (row.depths, row.dims) == (arch.depths, arch.dims):
             return {"model": name} | ({} if row.isotropic else stem)
@@ -192,11 +233,11 @@ def official_function(name: str) -> Callable[..., nn.Module]:
     return build
 
 
-def build_backbone(arch: Arch, settings: dict[str, Any]) -> Backbone:
+def build_backbone(arch: Arch, settings: NetworkSettings) -> Backbone:
     kind = ConvNeXtIsotropic if arch.isotropic else ConvNeXt
     model = kind(arch, **settings)
     shape = (arch.depths, arch.dims, arch.isotropic)
-    model.variant = next((n for n, row in VARIANTS.items() if (row.depths, row.dims, row.isotropic) == shape), "custom")  # type: ignore[assignment]
+    model.variant = next((n for n, row in VARIANTS.items() if (row.depths, row.dims, row.isotropic) == shape), "custom")
     return model
 
 
@@ -241,18 +282,30 @@ def _unprefixed(weights: Weights) -> Weights:
     return weights
 
 
-def stored_protocol(opened: Checkpoint) -> dict[str, Any] | None:
+def stored_protocol(opened: Checkpoint) -> dict[str, object] | None:
     """How pictures are shown, as the checkpoint or the folder of another library says; None where neither does."""
     return opened.described.preprocess or opened.foreign.preprocess
 
 
-def baseline_settings(opened: Checkpoint | None) -> dict[str, Any]:
-    return dict(opened.described.settings) if opened else {}
+def baseline_with(name: str, settings: NetworkSettings) -> nn.Module:
+    """The fresh network of a library."""
+    return build_baseline(
+        name,
+        num_classes=settings.get("num_classes", CLASSES_1K),
+        in_chans=settings.get("in_chans", 3),
+        drop_path_rate=settings.get("drop_path_rate", 0.0),
+        drop_rate=settings.get("drop_rate", 0.0),
+    )
+
+
+def settings_in(opened: Checkpoint | None) -> NetworkSettings:
+    """What a checkpoint says that its network was built with."""
+    return opened.described.settings if opened else NetworkSettings()
 
 
 def shape_of(model: nn.Module) -> dict[str, str]:
     """What a network has to be built with to be this one."""
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "num_classes": getattr(model, "num_classes", None),
         "in_chans": getattr(model, "in_chans", None),
     }
@@ -267,8 +320,9 @@ def shape_of(model: nn.Module) -> dict[str, str]:
     return {"variant": str(getattr(model, "variant", "custom")), "arch": json.dumps(values)}
 
 
-def _refuse_for_baseline(name: str, options: dict[str, Any]) -> None:
-    if given := [key for key, value in options.items() if value is not None]:
+def _refuse_for_baseline(name: str, shape: ArchParts, maps: NetworkSettings) -> None:
+    asked = {"out_norms": maps["out_norms"] or None, "features_only": maps["features_only"] or None}
+    if given := [key for key, value in (*shape.items(), *asked.items()) if value is not None]:
         raise UserError(f"{name} is a baseline with its own shape; leave out {', '.join(given)}")
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from .keymaps import BOOKKEEPING, Weights
 from .metadata import Described, described
 from .released import holds, named_as, nearest
 
-WeightsSource = str | Path | Mapping[str, Any]
+WeightsSource = str | Path | Mapping[str, object]
 
 RAW_ENTRIES = ("model", "state_dict", "model_state_dict")
 EMA_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict")
@@ -117,7 +117,7 @@ def find(source: str | Path, variant: str | None = None) -> tuple[Path, AnyRelea
     return _released(text, variant)
 
 
-def read(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
+def read(path: Path) -> tuple[Mapping[str, object], dict[str, str]]:
     """What a .safetensors file or a pickle holds, and its metadata; UserError when it is damaged or would run code."""
     if path.name.endswith(INDEX):
         return _parts(path), {}
@@ -146,15 +146,15 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" and not start.startswith(b"PK")
 
 
-def _strings(value: Any) -> bool:
+def _strings(value: object) -> TypeGuard[dict[str, str]]:
     return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
 
 
-def _aside(values: Any) -> Any:
+def _aside(values: object) -> object:
     return getattr(values, ASIDE, None)
 
 
-def _parts(index: Path) -> dict[str, Any]:
+def _parts(index: Path) -> dict[str, object]:
     """The weights of all the files that an index lists, which lie beside it. Raises UserError where one is missing."""
     try:
         listed = json.loads(index.read_bytes())["weight_map"]
@@ -163,7 +163,7 @@ def _parts(index: Path) -> dict[str, Any]:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{index} lists no files of weights; fetch or save the folder again") from None
-    weights: dict[str, Any] = {}
+    weights: dict[str, object] = {}
     for name in names:
         weights |= read(index.with_name(name))[0]
     if lacking := sorted(listed.keys() - weights.keys()):
@@ -194,7 +194,7 @@ def write(weights: Weights, path: Path, *, naming: str, metadata: dict[str, str]
             _in_order(temporary)
     elif path.suffix in (".pth", ".pt"):
         if naming.startswith("mm") or (naming == "official" and {"detector", "segmenter"} & metadata.keys()):
-            container: dict[str, Any] = {"meta": _meta(metadata), "state_dict": tensors}
+            container: dict[str, object] = {"meta": _meta(metadata), "state_dict": tensors}
         elif naming == "official":
             container = {"model": tensors, "metadata": metadata}
         else:
@@ -219,7 +219,7 @@ def _in_order(path: Path) -> None:
             handle.write(text.ljust(length))
 
 
-def _meta(metadata: dict[str, str]) -> dict[str, Any]:
+def _meta(metadata: dict[str, str]) -> dict[str, object]:
     """What the released detectors and segmenters carry beside the weights, and mmengine's; ours has its own entry."""
     if "classes" not in metadata:
         return {"convnext": metadata}
@@ -326,7 +326,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _unwrapped(
-    values: Mapping[str, Any], source: str, metadata: dict[str, str], release: AnyRelease | None, ema: bool | None
+    values: Mapping[str, object], source: str, metadata: dict[str, str], release: AnyRelease | None, ema: bool | None
 ) -> Checkpoint:
     entry, found, notes = _choose(values, source, ema)
     weights = {key: value for key, value in found.items() if isinstance(value, Tensor) and isinstance(key, str)}
@@ -352,19 +352,22 @@ def _unusable(name: str, value: Tensor) -> str | None:
     return None
 
 
-def _choose(values: Mapping[str, Any], source: str, ema: bool | None) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
+def _choose(
+    values: Mapping[str, object], source: str, ema: bool | None
+) -> tuple[str, Mapping[str, object], tuple[str, ...]]:
     """The entry to take: its name, its weights, and what else there was."""
-    raw = next((name for name in RAW_ENTRIES if _is_state(values.get(name))), None)
-    averaged = next((name for name in EMA_ENTRIES if _is_state(values.get(name))), None)
+    states = {name: state for name, state in values.items() if name in RAW_ENTRIES + EMA_ENTRIES and _is_state(state)}
+    raw = next((name for name in RAW_ENTRIES if name in states), None)
+    averaged = next((name for name in EMA_ENTRIES if name in states), None)
     if raw and averaged == "ema_state_dict":  # mmengine swaps the two when it saves: state_dict is the average
         taken = averaged if ema is False else raw
-        return taken, values[taken], (f"mmengine stores the average as {raw} and the raw weights as {averaged}",)
+        return taken, states[taken], (f"mmengine stores the average as {raw} and the raw weights as {averaged}",)
     if averaged and (ema or not raw):
         if ema is False:
             raise UserError(f"{source} holds only averaged weights ({averaged}); leave out ema=False")
-        return averaged, values[averaged], ()
+        return averaged, states[averaged], ()
     entry = raw or ""
-    state = values[raw] if raw else values
+    state = states[raw] if raw else values
     plain, old_average = _split_mmcv(state)
     if ema:
         if not old_average:
@@ -375,12 +378,12 @@ def _choose(values: Mapping[str, Any], source: str, ema: bool | None) -> tuple[s
     return entry, plain, ((f"averaged weights are there too ({also}); ema=True takes them",) if also else ())
 
 
-def _split_mmcv(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_mmcv(state: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """mmcv 1 keeps a second copy of `a.b.c` as the buffer `ema_a_b_c`: (the state without them, that copy renamed)."""
     copies = {f"ema_{str(key).replace('.', '_')}": key for key in state if not str(key).startswith("ema_")}
     average = {copies[key]: value for key, value in state.items() if key in copies}
     return {key: value for key, value in state.items() if key not in copies}, average
 
 
-def _is_state(value: Any) -> bool:
+def _is_state(value: object) -> TypeGuard[Mapping[str, object]]:
     return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())

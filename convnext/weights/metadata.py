@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from ..catalog.variants import Arch
 from ..data.keep_ratio import KeepRatio
@@ -18,6 +18,7 @@ from ..data.normalise import shortened, whole_number
 from ..data.preprocess import Preprocess
 from ..errors import UserError
 from ..models.baselines import is_baseline
+from ..models.convnext import NetworkSettings
 
 SHAPE = ("depths", "dims", "patch_size", "isotropic", "layer_scale")
 SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
@@ -34,7 +35,7 @@ class Described:
     variant: str = ""
     kind: str = ""  # "detector", "segmenter", or "" for what is neither
     arch: Arch | None = None
-    settings: dict[str, Any] = field(default_factory=dict)  # those of SETTINGS that it gives
+    settings: NetworkSettings = field(default_factory=NetworkSettings)  # those of SETTINGS that it gives
     classes: list[str] | None = None
     category_ids: list[int] | None = None
     mask_coding: dict[str, Any] | None = None
@@ -55,7 +56,15 @@ def described(metadata: Mapping[str, str], where: str) -> Described:
     kind = next((kind for kind in ("detector", "segmenter") if kind in metadata), "")
     beside = tuple(map(str, _json(metadata, "beside", where, list) or ()))
     return Described(
-        variant, kind, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess, beside
+        variant,
+        kind,
+        arch,
+        cast(NetworkSettings, settings),
+        _names(metadata, where),
+        _numbers(metadata, where),
+        coding,
+        preprocess,
+        beside,
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..catalog.variants import POOL_STEM_KERNEL, Arch
 from ..errors import UserError
+from ..models.convnext import NetworkSettings
 from .checkpoint import Checkpoint
 from .foreign import refuse_named_by_shape
 from .keymaps import STEMS, TIMM, arch_of, to_official
 
 
-def as_described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
+def as_described(opened: Checkpoint) -> tuple[Arch, NetworkSettings]:
     """Arch and settings of a checkpoint's network: as its metadata says, held against the shapes, or from these."""
     found, settings = by_shapes(opened)
     said = opened.described
@@ -29,10 +28,10 @@ def as_described(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
             f"{opened.source} does not fit its own description ({wrong[0]} there, {wrong[1]} by its weights); "
             "save it again with save_weights"
         )
-    return said.arch, dict(said.settings)
+    return said.arch, said.settings.copy()
 
 
-def by_shapes(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
+def by_shapes(opened: Checkpoint) -> tuple[Arch, NetworkSettings]:
     """The same without a description; 0 classes where there is no head. Raises UserError for no network of ours."""
     translated = to_official(opened.weights, opened.source)
     weights = translated.weights
@@ -41,11 +40,11 @@ def by_shapes(opened: Checkpoint) -> tuple[Arch, dict[str, Any]]:
         refuse_named_by_shape(arch, opened.source)
     head, stem = weights.get("head.weight"), next(weights[name] for name in STEMS if name in weights)
     norms = [s for s in range(len(arch.dims)) if f"norm{s}.weight" in weights]
-    settings: dict[str, Any] = {"num_classes": 0 if head is None else len(head), "in_chans": int(stem.shape[1])}
+    settings: NetworkSettings = {"num_classes": 0 if head is None else len(head), "in_chans": int(stem.shape[1])}
     if norms or "norm.weight" not in weights:
-        settings |= {
-            "out_norms": bool(norms),
-            "features_only": True,
-            "out_indices": tuple(norms or opened.foreign.out_indices or range(len(arch.dims))),
-        }
+        settings |= NetworkSettings(
+            out_norms=bool(norms),
+            features_only=True,
+            out_indices=tuple(norms or opened.foreign.out_indices or range(len(arch.dims))),
+        )
     return arch, settings

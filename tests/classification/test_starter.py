@@ -50,7 +50,7 @@ def test_what_ships_is_a_network_without_a_head_and_small() -> None:
     assert metadata["variant"] == "convnext_atto"
     assert "no photograph" in metadata["licence"]
     assert starting_point(STARTER).pictures == 0  # nobody's
-    report = create_model("convnext_atto", num_classes=3, weights=STARTER, layer_scale_init_value=1.0).load_report
+    report = create_model("convnext_atto", num_classes=3, weights=STARTER, layer_scale_init_value=1.0).info.load_report
     assert report.head == "reinitialised"
     with pytest.raises(UserError, match="no head"):
         from_pretrained(STARTER)

@@ -109,7 +109,9 @@ def test_probabilities_of_one_label_add_up_and_those_of_several_stand_alone() ->
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictures: Any, tiny: Any) -> None:
     splits = sources.open_data(pictures(val=7))
-    task = Classify(splits.train, splits.val, override(Recipe(), tiny), Preprocess.for_size(16), CPU, eval_batch=batch)
+    task = Classify(
+        splits.train, splits.val, override(Recipe(), tiny | {"eval_batch": batch}), Preprocess.for_size(16), CPU
+    )
     rows: list[dict[str, Any]] = []
     result = task.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)), rows.append)
     assert result["count"] == 7
@@ -129,4 +131,4 @@ def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictu
 def test_an_evaluation_needs_no_more_memory_than_a_step(settings: dict[str, int], size: int, pictures: Any) -> None:
     splits = sources.open_data(pictures())
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
-    assert task.eval_batch_size == size
+    assert task.evaluator.batch == size

@@ -274,16 +274,18 @@ def test_a_model_without_the_list_says_that_it_cannot_be_told(pictures: Any, tin
     data = pictures(train=30) / "train"
     model = api.train(data, out=tmp_path / "run", settings=tiny, report=False).path / "model.safetensors"
     network = convnext.from_pretrained(model)
-    told = json.loads(network.metadata["data"])
+    told = json.loads(network.info.metadata["data"])
     del told["pictures"]
-    convnext.save_weights(network, tmp_path / "old.safetensors", metadata=network.metadata | {"data": json.dumps(told)})
+    convnext.save_weights(
+        network, tmp_path / "old.safetensors", metadata=network.info.metadata | {"data": json.dumps(told)}
+    )
     said: list[str] = []
     assert api.evaluate(tmp_path / "old.safetensors", data, precision="fp32", say=said.append)["count"] == 6
     Image.new("RGB", (16, 16)).save(data / "class 0" / "new.png")
     assert api.evaluate(tmp_path / "old.safetensors", data, precision="fp32", say=said.append)["count"] == 31
     assert sum("held out of its training" in one for one in said) == 1
     assert sum("cannot be told" in one for one in said) == 1
-    bad = network.metadata | {"data": json.dumps(told | {"pictures": {"count": 3, "names": "AAAA"}})}
+    bad = network.info.metadata | {"data": json.dumps(told | {"pictures": {"count": 3, "names": "AAAA"}})}
     convnext.save_weights(network, tmp_path / "bad.safetensors", metadata=bad)
     with pytest.raises(UserError, match="list of the pictures it learned from is damaged"):
         api.evaluate(tmp_path / "bad.safetensors", data, precision="fp32")

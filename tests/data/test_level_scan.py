@@ -136,7 +136,7 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
         result = api.train(data, out=tmp_path / "run", settings=tiny)
     assert f"levels = (0.0, {white}.0): 24 of 24 sampled pictures hold more than 8 bits" in capsys.readouterr().out
     model = tmp_path / "run" / "model.safetensors"
-    assert from_pretrained(model).preprocess["levels"] == [0, white]
+    assert from_pretrained(model).info.preprocess["levels"] == [0, white]
     with shown() as in_evaluate:
         assert api.evaluate(model, data, precision="fp32")["top1"] == pytest.approx(result.metric)
     for path in held_out:
@@ -163,13 +163,13 @@ def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, A
     data = pictures()
     deepened(data, ".png", 4095, spread=2)
     api.train(data, out=tmp_path / "own", settings=tiny | {"levels": "0,1023"}, report=False)
-    assert from_pretrained(tmp_path / "own" / "model.safetensors").preprocess["levels"] == [0, 1023]
+    assert from_pretrained(tmp_path / "own" / "model.safetensors").info.preprocess["levels"] == [0, 1023]
     api.train(data, str(tmp_path / "own" / "recipe.json"), out=tmp_path / "again", report=False)
-    assert from_pretrained(tmp_path / "again" / "model.safetensors").preprocess["levels"] == [0, 1023]
+    assert from_pretrained(tmp_path / "again" / "model.safetensors").info.preprocess["levels"] == [0, 1023]
     other = pictures("more", train=18)
     deepened(other, ".png", 60_000, spread=1)
     api.train(other, str(tmp_path / "own" / "recipe.json"), out=tmp_path / "other", report=False)
-    assert from_pretrained(tmp_path / "other" / "model.safetensors").preprocess["levels"] == [0, 65_535]
+    assert from_pretrained(tmp_path / "other" / "model.safetensors").info.preprocess["levels"] == [0, 65_535]
     with pytest.raises(UserError, match=r"the first must be smaller"):
         api.train(data, out=tmp_path / "bad", settings=tiny | {"levels": "9,3"})
 
@@ -195,7 +195,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(
     del recipe["levels"]  # as such a run wrote it
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(recipe))
     api.train(out=tmp_path / "run", resume=True, report=False)
-    assert "levels" not in from_pretrained(tmp_path / "run" / "model.safetensors").preprocess
+    assert "levels" not in from_pretrained(tmp_path / "run" / "model.safetensors").info.preprocess
     with shown() as seen:
         api.predict(tmp_path / "run" / "model.safetensors", [data / "val"])
     assert max(float(one.max()) for one in seen) < -1  # 4,095 of 65,535 is nearly black
@@ -212,7 +212,7 @@ def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
         run = tmp_path / recipe.split("/")[1]
         with shown() as in_training:
             api.train(data, recipe, out=run, settings=settings, report=False)
-        assert from_pretrained(run / "model.safetensors").preprocess["levels"] == [0, 4095]
+        assert from_pretrained(run / "model.safetensors").info.preprocess["levels"] == [0, 4095]
         with shown() as alone:
             api.predict(run / "model.safetensors", held_out, precision="fp32")
         assert len(alone) >= len(held_out) >= 3

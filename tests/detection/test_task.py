@@ -87,9 +87,10 @@ from convnext.detection.transforms import protocol
 from convnext.models.convnext import ConvNeXt
 from convnext.detection.model.rcnn import build_detector
 from convnext.catalog.variants import Arch
+from convnext.weights.info import ModelInfo, keep_info
 
 model = build_detector("mask_rcnn", ConvNeXt(Arch((1, 1, 1, 1), (8, 8, 16, 16)), out_norms=True), 5)
-model.preprocess, model.classes, model.category_ids, model.metadata = protocol(64).to_dict(), list("abcde"), None, {}
+keep_info(model, ModelInfo(classes=list("abcde"), preprocess=protocol(64).to_dict()))
 model.roi_head.test = replace(model.roi_head.test, nms=1.0, score=0.0)
 for side in (64, 4000):
     path = f"{sys.argv[1]}/{side}.png"

@@ -69,8 +69,8 @@ def test_a_file_says_what_it_holds(weights: Weights, tmp_path: Path) -> None:
     model.load_state_dict(weights)
     path = save_weights(model, tmp_path / "ours.safetensors", metadata={"classes": '["a", "b", "c", "d", "e"]'})
     found = convnext.from_pretrained(path)
-    assert (found.kind, found.num_classes, found.classes) == ("mask_rcnn", CLASSES, list("abcde"))
-    assert found.preprocess["size"] == 800
+    assert (found.kind, found.num_classes, found.info.classes) == ("mask_rcnn", CLASSES, list("abcde"))
+    assert found.info.preprocess["size"] == 800
     assert same(found, weights)
 
 
@@ -84,7 +84,7 @@ def test_a_pth_has_the_container_of_the_released_files(weights: Weights, tmp_pat
     assert content["meta"]["CLASSES"] == tuple("abcde")
     assert content["meta"]["dataset_meta"]["classes"] == tuple("abcde")
     found = convnext.from_pretrained(path)
-    assert (found.kind, found.classes, found.metadata["metric"]) == ("mask_rcnn", list("abcde"), "1")
+    assert (found.kind, found.info.classes, found.info.metadata["metric"]) == ("mask_rcnn", list("abcde"), "1")
     assert same(found, weights)
 
 
@@ -98,8 +98,8 @@ def test_the_kind_is_read_from_the_names() -> None:
 def test_eighty_classes_without_names_are_cocos(tmp_path: Path) -> None:
     path = save_weights(detector(classes=80), tmp_path / "coco.safetensors")
     found = convnext.from_pretrained(path)
-    assert (found.classes[0], found.classes[-1]) == ("person", "toothbrush")
-    assert (found.category_ids[0], found.category_ids[-1]) == (1, 90)
+    assert (found.info.classes[0], found.info.classes[-1]) == ("person", "toothbrush")
+    assert (found.info.category_ids[0], found.info.category_ids[-1]) == (1, 90)
 
 
 def test_a_classifiers_weights_go_into_the_backbone() -> None:

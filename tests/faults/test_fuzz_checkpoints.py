@@ -204,8 +204,8 @@ def main(count: int) -> None:
             return
         assert answer.error is None
         assert all(np.isfinite(share) for _, share in answer.top)
-        same_protocol = loaded.preprocess == Preprocess.for_size(32).to_dict() or json.loads(
-            json.dumps(loaded.preprocess)
+        same_protocol = loaded.info.preprocess == Preprocess.for_size(32).to_dict() or json.loads(
+            json.dumps(loaded.info.preprocess)
         ) == json.loads(json.dumps(Preprocess.for_size(32).to_dict()))
         if kind == "metadata" and same_protocol:
             shares = [share for _, share in answer.top]

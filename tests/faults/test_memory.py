@@ -67,17 +67,16 @@ EVALUATE = """
 from convnext.classification.data import open_data
 from convnext.data.preprocess import Preprocess
 from convnext.weights.backbone import create_model
-from convnext.recipes.recipe import Recipe
-from convnext.classification.task import Classify
+from convnext.classification.task import ClassificationEvaluator
 from convnext.training.runtime import Runtime
 import json
 val = open_data(sys.argv[1]).val
 torch.manual_seed(0)
 model = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(96, 8, 8, 8), num_classes=2).eval()
-task = Classify(val, val, Recipe(image_size=128, batch_size=1), Preprocess.for_size(128), Runtime(torch.device("cpu")),
-                eval_batch=int(sys.argv[2]))
-found = task.evaluate(model)
-print(json.dumps([found["count"], round(found["loss"], 4), task.eval_batch_size]))
+cpu = Runtime(torch.device("cpu"))
+evaluator = ClassificationEvaluator(val, Preprocess.for_size(128), cpu, int(sys.argv[2]))
+found = evaluator.evaluate(model)
+print(json.dumps([found["count"], round(found["loss"], 4), evaluator.batch]))
 """
 
 

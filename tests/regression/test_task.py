@@ -53,7 +53,7 @@ def test_the_columns_and_the_loss_can_be_chosen(
     settings = tiny_numbers | {"steps": 2, "regression.targets": "redness", "regression.loss": "l1"}
     run = api.train(measured(), out=tmp_path / "run", settings=settings, report=False)
     model = from_pretrained(run.path / "model.safetensors")
-    assert model.classes == ["redness"]
+    assert model.info.classes == ["redness"]
     assert model.target_std.item() > 10  # in the table's own units
     assert {"r2", "mae", "rmse", "spearman", "loss", "count"} == run.best["raw"].keys()
     with pytest.raises(UserError, match=r"regression.loss='l3' is not one of huber, l1, mse"):
@@ -97,10 +97,11 @@ def test_every_picture_is_judged_in_its_place(measured: Callable[..., Path]) -> 
     found = []
     for size in (1, 5, 100):
         with runtime.start("fp32") as run:
-            task = Regress(splits.train, splits.val, recipe, Preprocess.for_size(16), run, eval_batch=size)
+            own = replace(recipe, eval_batch=size)
+            task = Regress(splits.train, splits.val, own, Preprocess.for_size(16), run)
             records: list[dict[str, Any]] = []
             figures = task.evaluate(Brightness(), records.append)
-            predicted, true = task.compared(Brightness())
+            predicted, true = task.evaluator.compared(Brightness())
         assert [row["id"] for row in records] == list(splits.val.ids)
         assert np.corrcoef(predicted[:, 0], true[:, 0])[0, 1] > 0.99
         found.append(figures)
@@ -158,7 +159,7 @@ def test_large_pictures_are_seen_whole(
     """A centre crop for judging made every disc larger than in training."""
     settings = tiny_numbers | {"image_size": 128, "patch_size": 4, "steps": 1}
     run = api.train(measured(size=128, count=20), out=tmp_path / "run", settings=settings, report=False)
-    assert from_pretrained(run.path / "model.safetensors").preprocess["mode"] == "warp"
+    assert from_pretrained(run.path / "model.safetensors").info.preprocess["mode"] == "warp"
 
 
 def test_the_numbers_of_bf16_are_fine() -> None:

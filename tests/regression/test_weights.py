@@ -14,6 +14,7 @@ from convnext.errors import UserError
 from convnext.models.convnext import ConvNeXt
 from convnext.regression.model import Regressor
 from convnext.weights.backbone import create_model
+from convnext.weights.info import ModelInfo, keep_info
 
 SHAPE: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
 
@@ -22,8 +23,9 @@ def regressor(mean: list[float], std: list[float], seed: int = 0, **options: Any
     torch.manual_seed(seed)
     shape = SHAPE | options
     model = Regressor(create_model("convnext_atto", num_classes=len(mean), **shape), mean, std)
-    model.classes = [f"number {k}" for k in range(len(mean))]  # type: ignore[assignment]
-    model.targets = tuple(model.classes)  # type: ignore[arg-type]
+    names = [f"number {k}" for k in range(len(mean))]
+    keep_info(model, ModelInfo(classes=names))
+    model.targets = tuple(names)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
@@ -45,7 +47,7 @@ def test_there_and_back_bit_for_bit(suffix: str, images: torch.Tensor, tmp_path:
     again = from_pretrained(save_weights(model, tmp_path / f"model{suffix}"))
     assert isinstance(again, Regressor)
     assert torch.equal(again(images), model(images))
-    assert again.classes == ["number 0", "number 1"]
+    assert again.info.classes == ["number 0", "number 1"]
 
 
 @pytest.mark.parametrize("naming", ["timm", "transformers", "torchvision"])
@@ -92,7 +94,7 @@ def test_a_regressors_network_goes_on_as_a_classifiers(tmp_path: Path) -> None:
     for count in (5, 1):  # and of as many outputs
         classifier = create_model("convnext_atto", num_classes=count, weights=path, **SHAPE)
         assert isinstance(classifier, ConvNeXt)
-        assert classifier.load_report.head == "reinitialised"
+        assert classifier.info.load_report.head == "reinitialised"
 
 
 def test_a_damaged_scale_is_refused(tmp_path: Path) -> None:
@@ -108,5 +110,5 @@ def test_convert_writes_what_answers_alike(images: torch.Tensor, tmp_path: Path)
     for naming in ("timm", "official"):
         api.convert(path, tmp_path / f"{naming}.safetensors", naming=naming)
         again = from_pretrained(tmp_path / f"{naming}.safetensors")
-        assert again.classes == ["age"]
+        assert again.info.classes == ["age"]
         torch.testing.assert_close(again(images), from_pretrained(path)(images), rtol=1e-5, atol=1e-4)

@@ -278,8 +278,8 @@ def test_the_network_must_have_imagenets_classes_in_order(folder: Any, tmp_path:
         robustness(few, val=val, partial=True)
     model = convnext.create_model("convnext_atto", **SHAPE)
     for names, fits in ((SYNSETS, True), (SYNSETS[::-1], False)):
-        model.classes = names
-        model.preprocess = Preprocess.for_size(32).to_dict()
+        model.info.classes = names
+        model.info.preprocess = Preprocess.for_size(32).to_dict()
         path = convnext.save_weights(model, tmp_path / "named.safetensors")
         if fits:
             assert robustness(path, val=val, partial=True, precision="fp32").counts == {"val": 2}
@@ -319,7 +319,7 @@ def test_a_folder_is_corrupted_and_judged(folder: Any, tmp_path: Path) -> None:
     assert notes[0].startswith("5 images")
     assert ": 20 files" in notes[0]
     model = convnext.create_model("convnext_atto", num_classes=3, **SHAPE)
-    model.classes, model.preprocess = ["bird", "cat", "dog"], Preprocess.for_size(32).to_dict()
+    model.info.classes, model.info.preprocess = ["bird", "cat", "dog"], Preprocess.for_size(32).to_dict()
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))

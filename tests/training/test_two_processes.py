@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import convnext
 from convnext import api
 from convnext.classification import data as sources
-from convnext.classification.task import Classify
+from convnext.classification.task import ClassificationEvaluator, Classify
 from convnext.data.preprocess import Preprocess
 from convnext.detection.data import open_detection
 from convnext.detection.task import Detect
@@ -112,8 +112,8 @@ def test_averaged_weights_are_judged_alike_on_both(pictures, tiny, tmp_path, as_
     step = (run / "last").read_text().strip()
     model.load_state_dict(load_file(run / "checkpoints" / step / "ema.safetensors"))
     val, alone = sources.open_data(data).val, Runtime(torch.device("cpu"))
-    task = Classify(val, val, Recipe(image_size=16), Preprocess.from_dict(model.preprocess), alone)
-    assert judged == pytest.approx(task.evaluate(model.eval()), rel=1e-5)
+    evaluator = ClassificationEvaluator(val, Preprocess.from_dict(model.info.preprocess), alone)
+    assert judged == pytest.approx(evaluator.evaluate(model.eval()), rel=1e-5)
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_path, as_arguments) -> None:

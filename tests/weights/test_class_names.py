@@ -36,9 +36,9 @@ def test_names_in_openmmlabs_files(kind: str, meta: dict[str, Any], tmp_path: Pa
     made = {"detector": lambda: build_detector("mask_rcnn", body, 5), "segmenter": lambda: build_segmenter(body, 5, 16)}
     model = made[kind]() if kind in made else small()
     torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "best.pth")
-    assert convnext.from_pretrained(tmp_path / "best.pth").classes == FIVE
+    assert convnext.from_pretrained(tmp_path / "best.pth").info.classes == FIVE
     convert(tmp_path / "best.pth", tmp_path / "ours.safetensors")
-    assert convnext.from_pretrained(tmp_path / "ours.safetensors").classes == FIVE
+    assert convnext.from_pretrained(tmp_path / "ours.safetensors").info.classes == FIVE
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_names_in_the_config_of_a_folder(config: Any, expected: list[str] | None
     weights = from_official(dict(model.state_dict()), "transformers", model.arch, dense=False)
     torch.save(weights, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert convnext.from_pretrained(tmp_path).classes == expected
+    assert convnext.from_pretrained(tmp_path).info.classes == expected
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
@@ -88,10 +88,10 @@ def test_eighty_or_150_classes_of_other_names_are_not_cocos_or_ade20ks(tmp_path:
         names = [f"part {i}" for i in range(count)]
         torch.save({"meta": {"CLASSES": names}, "state_dict": model.state_dict()}, tmp_path / "best.pth")
         found = convnext.from_pretrained(tmp_path / "best.pth")
-        assert found.classes == names
+        assert found.info.classes == names
         assert getattr(found, "category_ids", None) is getattr(found, "mask_coding", None) is None
     torch.save(
         {"meta": {"CLASSES": [name for name, _ in ade20k()]}, "state_dict": model.state_dict()}, tmp_path / "best.pth"
     )
     found = convnext.from_pretrained(tmp_path / "best.pth")
-    assert found.mask_coding["values"][:2] == (1, 2)
+    assert found.info.mask_coding["values"][:2] == (1, 2)

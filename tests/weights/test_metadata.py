@@ -64,7 +64,7 @@ def test_a_file_that_lost_its_head_answers_nothing_and_still_starts_training(tmp
         ):
             use()
     assert load_weights(small(1), path).head == "reinitialised"
-    assert create_model(str(path)).load_report.head == "reinitialised"
+    assert create_model(str(path)).info.load_report.head == "reinitialised"
 
 
 @pytest.mark.parametrize(("kind", "entry"), [("detector", "roi_head.bbox_head.fc_cls.bias"),
@@ -169,7 +169,7 @@ def test_a_network_is_described_within_limits(field: str, value: Any, tmp_path: 
 def test_a_checkpoint_of_before_keeps_its_meaning(tmp_path: Path) -> None:
     old = {"size": 224, "mode": "crop", "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
     path = save_weights(small(), tmp_path / "model.safetensors", metadata={"preprocess": json.dumps(old)})
-    found = Preprocess.from_dict(from_pretrained(path).preprocess)
+    found = Preprocess.from_dict(from_pretrained(path).info.preprocess)
     assert (found.crop, found.halves) == (0.875, "even")
 
 
@@ -253,4 +253,4 @@ def test_tensors_that_are_no_weights_are_named(change: Any, says: str, tmp_path:
 
 def test_keys_that_are_no_names_are_left_out_and_said(tmp_path: Path) -> None:
     torch.save(state() | {0: torch.ones(2), None: "text"}, tmp_path / "model.pth")
-    assert "not tensors with names, not read: 0, None" in str(from_pretrained(tmp_path / "model.pth").load_report)
+    assert "not tensors with names, not read: 0, None" in str(from_pretrained(tmp_path / "model.pth").info.load_report)

@@ -65,9 +65,9 @@ def test_a_released_classifier_on_disk_has_its_protocol(tmp_path: Path) -> None:
     path = tmp_path / "convnext_tiny_22k_1k_384.pth"
     torch.save({"model": classifier("convnext_tiny")}, path)
     model = from_pretrained(path)
-    assert (model.preprocess["size"], model.preprocess["mode"]) == (384, "warp")
-    assert model.release.tag == "in22k_ft_in1k_384"
-    assert any("licence MIT" in note for note in model.load_report.notes)
+    assert (model.info.preprocess["size"], model.info.preprocess["mode"]) == (384, "warp")
+    assert model.info.release.tag == "in22k_ft_in1k_384"
+    assert any("licence MIT" in note for note in model.info.load_report.notes)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_our_own_file_of_a_released_name_says_what_it_is(tmp_path: Path) -> None
 
     path = save_weights(small(), tmp_path / "convnext_tiny_22k_1k_384.safetensors")
     assert open_checkpoint(path).release is None
-    assert from_pretrained(path).preprocess["size"] == 224
+    assert from_pretrained(path).info.preprocess["size"] == 224
 
 
 @pytest.mark.parametrize(
