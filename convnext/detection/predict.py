@@ -21,9 +21,10 @@ from ..recipes.recipe import Recipe
 from ..training import runtime
 from ..training.run_folder import learned_by
 from ..training.slice import EvaluateOptions, PredictOptions, Rows
+from .coco_format import NamedRow
 from .data import open_detection_for_judging
 from .draw import draw_objects
-from .metrics import by_class
+from .metrics import by_class, named
 from .source import DetectionSource
 from .task import Detect, found_in
 
@@ -37,7 +38,7 @@ class DetectionPrediction:
     """The objects of one image, surest first."""
 
     path: str
-    rows: tuple[dict[str, Any], ...] = ()  # COCO result rows without image ids, with the class's name
+    rows: tuple[NamedRow, ...] = ()  # COCO result rows without image ids, with the class's name
     error: str | None = None  # why the file could not be read
 
     columns: ClassVar[tuple[str, ...]] = ("path", "class", "score", *SIDES, "error")
@@ -55,7 +56,7 @@ class DetectionPrediction:
             for row in self.rows
         ]
 
-    def json(self, image_ids: Mapping[str, Any]) -> Rows:
+    def json(self, image_ids: Mapping[str, int | str]) -> Rows:
         """Objects of a JSON array, in COCO's result format."""
         return [as_result(row, image_ids[self.path]) for row in self.rows]
 
@@ -129,7 +130,7 @@ def image_ids(paths: Sequence[str]) -> dict[str, int | str]:
     return {path: int(stem) if path in alone else path for path, stem in stems.items()}
 
 
-def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
+def as_result(row: NamedRow, image_id: int | str) -> dict[str, object]:
     """One object in COCO's result format, with its category's name."""
     values = {key: value for key, value in row.items() if key != "class"}
     return {"image_id": image_id, **values, "category": row["class"]}
@@ -137,12 +138,11 @@ def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
 
 def _rows(
     model: Any, image: Image.Image, preprocess: KeepRatio, run: runtime.Runtime, least_score: float
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[NamedRow]:
     numbers = model.category_ids or list(range(model.num_classes))
     classes = model.classes or [str(label) for label in range(model.num_classes)]
     name = dict(zip(numbers, classes, strict=True))
     with torch.inference_mode():
         rows = found_in(model, preprocess(image).to(run.device), image.size[::-1], run, 0, numbers, least_score)
     for row in rows:
-        del row["image_id"]
-        yield {"class": name[row["category_id"]], **row}
+        yield named(row, name[row["category_id"]])

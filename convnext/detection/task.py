@@ -15,6 +15,7 @@ from ..data.loader import load
 from ..recipes.recipe import Recipe
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
+from .coco_format import ResultRow
 from .metrics import Details, as_coco, judge
 from .model.rcnn import WITHOUT_MASKS
 from .source import DetectionSource
@@ -74,7 +75,7 @@ class Detect:
         `sink` receives each image's name, position and COCO result rows.
         """
         mine = list(range(self.run.rank, len(self.val), self.run.world))
-        rows: list[dict[str, Any]] = []
+        rows: list[ResultRow] = []
         workers = self.workers if len(mine) > 2 else 0
         batches = load(PlainDetection(self.val, self.preprocess), [[i] for i in mine], collated, workers)
         for i, batch in zip(mine, batches, strict=True):
@@ -103,7 +104,7 @@ def found_in(
     image_id: int,
     category_ids: Sequence[int],
     least_score: float = 0.0,
-) -> list[dict[str, Any]]:
+) -> list[ResultRow]:
     """COCO result rows of a picture (3, H, W) that had height and width `size` before it was resized, surest first."""
     with run.autocast():
         found = model([image], originals=[size], pasted=False)[0]
