@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Final, Literal, NoReturn
 
 from ..data.images import IMAGE_SUFFIXES, BadImage, read_header
 from ..errors import UserError
+from .coco_format import UncheckedContent
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
-BACKGROUND = "background"  # of an image's entry: it was said to hold nothing, and not forgotten
+BACKGROUND: Final = "background"  # of an image's entry: it was said to hold nothing, and not forgotten
 
 Fault = Callable[[str, str, str], None]  # takes a finding's kind, what it is about, and the whole sentence
 Size = tuple[int, int]  # width, height
@@ -30,7 +31,7 @@ class Annotations:
     """One split: COCO's `content`, and the folder that file names start from (None: it is to be looked for)."""
 
     where: Path  # the file or folder that messages name
-    content: dict[str, Any]
+    content: UncheckedContent
     folder: Path | None = None
     measured: bool = False  # whether sizes were read from the pictures themselves
     notes: tuple[str, ...] = ()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data.duplicates import Facts, Picture, Progress, Tell, inspected, levels_of, repeated
 from ..data.images import BadImage, read_header, readable
@@ -15,7 +14,19 @@ from ..errors import UserError
 from .annotated import layout_of
 from .annotations import BACKGROUND, Annotations
 from .coco_files import image_folder
-from .coco_format import REQUIRED, SMALLEST_SIDE, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
+from .coco_format import (
+    REQUIRED,
+    SMALLEST_SIDE,
+    AnnotationRow,
+    ImageRow,
+    called,
+    fault_of,
+    is_crowd,
+    outline_fault,
+    polygon_fault,
+    sound_rows,
+    why_useless,
+)
 from .data import sizes_of
 from .transforms import MOST_OBJECTS
 
@@ -120,13 +131,12 @@ class _Split:
             for row in rows
             if (fault := fault_of(part, row))
         ]
-        self.images, self.annotations, self.categories = (
-            [row for row in content[part] if not fault_of(part, row)] for part in REQUIRED
-        )
+        sound = sound_rows(found.content)
+        self.images, self.annotations, self.categories = sound["images"], sound["annotations"], sound["categories"]
         self.names = {row["id"]: str(row["name"]) for row in self.categories}
         self.sizes = {row["id"]: (row["width"], row["height"]) for row in self.images}
         # Also ids of entries with a fault of their own, which is named; that others refer to them is none.
-        self.listed = {
+        self.listed: dict[str, set[str]] = {
             part: {str(row.get("id")) for row in content[part] if isinstance(row, dict)} for part in REQUIRED
         }
 
@@ -153,7 +163,7 @@ class _Split:
             yield Problem("bad annotations", self.path.name, text)
 
     def _repeats(self) -> Iterator[Problem]:
-        lists = (
+        lists: tuple[tuple[str, Sequence[Mapping[str, object]], str], ...] = (
             ("image", self.images, "id"),
             ("annotation", self.annotations, "id"),
             ("category", self.categories, "id"),
@@ -164,7 +174,7 @@ class _Split:
                 if count > 1:
                     yield Problem("id twice", self.path.name, f"{what} {value} is given to {count} entries")
 
-    def useful(self, row: dict[str, Any]) -> bool:
+    def useful(self, row: AnnotationRow) -> bool:
         """Whether an object can be learned from."""
         size = self.sizes.get(row["image_id"])
         if size is None or row["category_id"] not in self.names or is_crowd(row):
@@ -186,11 +196,12 @@ class _Split:
             if fact.pixels_hash and (problem := _size_fault(picture, row)) is not None:
                 yield problem
 
-    def _object(self, row: dict[str, Any]) -> Iterator[Problem]:
+    def _object(self, row: AnnotationRow) -> Iterator[Problem]:
         name = called("annotations", row)
-        for key, part in (("image_id", "images"), ("category_id", "categories")):
-            if str(row[key]) not in self.listed[part]:
-                yield Problem("unknown reference", name, f"its {key} {row[key]} is not listed")
+        references = (("image_id", row["image_id"], "images"), ("category_id", row["category_id"], "categories"))
+        for key, number, part in references:
+            if str(number) not in self.listed[part]:
+                yield Problem("unknown reference", name, f"its {key} {number} is not listed")
         if row["image_id"] not in self.sizes:
             return
         (width, height), box, outline = self.sizes[row["image_id"]], row["bbox"], row.get("segmentation")
@@ -210,7 +221,7 @@ class _Split:
             yield Problem("box outside", name, f"cut: {box} reaches beyond its image of {width} x {height}")
 
 
-def _reason(row: dict[str, Any], size: tuple[int, int], bad: str | None) -> str:
+def _reason(row: AnnotationRow, size: tuple[float, float], bad: str | None) -> str:
     """Of what is useless: what exactly. `bad` is what is wrong with the first of its broken polygons."""
     x, y, w, h = row["bbox"]
     if min(w, h) < SMALLEST_SIDE:
@@ -222,7 +233,7 @@ def _reason(row: dict[str, Any], size: tuple[int, int], bad: str | None) -> str:
     return f"a polygon {bad}" if bad else "its run lengths have no pixel inside"
 
 
-def _size_fault(picture: Picture, row: dict[str, Any]) -> Problem | None:
+def _size_fault(picture: Picture, row: ImageRow) -> Problem | None:
     """What is wrong with the size that an entry gives for its picture, which can be decoded."""
     try:
         header = read_header(picture.path)

@@ -7,14 +7,14 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from ..data.folders import SPLIT_NAMES
 from ..data.images import readable
 from ..data.source import listed
 from ..errors import UserError
 from .annotations import Annotations, Fault, Layout
-from .coco_format import REQUIRED
+from .coco_format import REQUIRED, UncheckedContent
 
 HEAD = 1 << 16  # bytes of a JSON file, from its start and its end, in which these keys are looked for
 KEYS = tuple(f'"{part}"'.encode() for part in REQUIRED)
@@ -125,7 +125,7 @@ def read_file(path: Path, fault: Fault | None = None) -> Annotations:
     Raises UserError for a file that is not JSON, or lacks a list.
     """
     try:
-        raw = json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        raw: object = json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -134,16 +134,17 @@ def read_file(path: Path, fault: Fault | None = None) -> Annotations:
         rows = raw.get(part) if isinstance(raw, dict) else None
         if not isinstance(rows, list) or not rows:
             raise UserError(f"{path} has no {part}; a COCO file lists images, annotations and categories")
-    return Annotations(path, with_slashes(path, _without_placeholder(raw)))
+    content = cast("UncheckedContent", raw)  # it has the three lists
+    return Annotations(path, with_slashes(path, _without_placeholder(content)))
 
 
-def _without_placeholder(raw: dict[str, Any]) -> dict[str, Any]:
+def _without_placeholder(raw: UncheckedContent) -> UncheckedContent:
     """Roboflow's first category is what the others belong to, and no object's: it is no class."""
     rows = [row for row in raw["categories"] if isinstance(row, dict)]
     used = {str(row.get("category_id")) for row in raw["annotations"] if isinstance(row, dict)}
     above = {str(row["supercategory"]) for row in rows if row.get("supercategory")}
 
-    def of_none(row: dict[str, Any]) -> bool:
+    def of_none(row: dict[str, object]) -> bool:
         return str(row.get("supercategory")).lower() in ("none", "", str(row.get("name")).lower())
 
     empty = [row for row in rows if str(row.get("name")) in above and of_none(row) and str(row.get("id")) not in used]
@@ -169,7 +170,7 @@ def complete_folder(path: Path, names: Sequence[str]) -> Path:
     return folder
 
 
-def with_slashes(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+def with_slashes(path: Path, content: UncheckedContent) -> UncheckedContent:
     """`content` with the file names that Windows wrote as this system reads them, unless a file is really so called."""
     rows = content["images"]
     odd = [row["file_name"] for row in rows if isinstance(row, dict) and "\\" in str(row.get("file_name"))]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -23,7 +23,18 @@ from ..errors import UserError
 from .annotated import layout_of, names_elsewhere
 from .annotations import SIDEWAYS, Annotations, Layout, refuse
 from .coco_files import complete_folder, read_file
-from .coco_format import REQUIRED, called, fault_of, is_crowd, outline_fault, polygon_fault, why_useless
+from .coco_format import (
+    REQUIRED,
+    AnnotationRow,
+    CocoContent,
+    Segmentation,
+    called,
+    fault_of,
+    is_crowd,
+    outline_fault,
+    polygon_fault,
+    why_useless,
+)
 from .source import DetectionSource, DetectionSplits, Objects, Outline
 
 REMEDY = "mend it or export it again"
@@ -180,23 +191,24 @@ def read_coco(path: Path) -> DetectionSource:
 
 def source_of(found: Annotations) -> DetectionSource:
     """Annotations whose every entry is sound, and whose pictures are all there. Raises UserError as `read_coco`."""
-    path, raw = found.where, found.content
+    path = found.where
     for part in REQUIRED:
-        for row in raw[part]:
-            if fault := fault_of(part, row):
-                raise UserError(f"{path}: {called(part, row)} {fault}; {REMEDY}")
+        for entry in found.content[part]:
+            if fault := fault_of(part, entry):
+                raise UserError(f"{path}: {called(part, entry)} {fault}; {REMEDY}")
+    raw = cast("CocoContent", found.content)
     categories = sorted(raw["categories"], key=lambda row: row["id"])
     _require_unique(path, "category ids", [row["id"] for row in categories])
     _require_unique(path, "category names", [row["name"] for row in categories])
     rows = raw["images"]
     _require_unique(path, "image ids", [row["id"] for row in rows])
     label_of = {row["id"]: i for i, row in enumerate(categories)}
-    of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    of_image: dict[int, list[AnnotationRow]] = defaultdict(list)
     sizes = {row["id"]: (int(row["width"]), int(row["height"])) for row in rows}
     for row in raw["annotations"]:
         if row["image_id"] not in sizes or row["category_id"] not in label_of:
-            what = "image" if row["image_id"] not in sizes else "category"
-            named = f"{called('annotations', row)} is of {what} {row[f'{what}_id']}"
+            lacking = f"image {row['image_id']}" if row["image_id"] not in sizes else f"category {row['category_id']}"
+            named = f"{called('annotations', row)} is of {lacking}"
             raise UserError(f"{path}: {named}, which the file does not list; remove the one or add the other")
         of_image[row["image_id"]].append(row)
     left_out: Counter[str] = Counter()
@@ -222,7 +234,7 @@ def source_of(found: Annotations) -> DetectionSource:
 
 
 def _objects(
-    path: Path, rows: Sequence[dict[str, Any]], size: tuple[int, int], label_of: dict[Any, int], left_out: Counter[str]
+    path: Path, rows: Sequence[AnnotationRow], size: tuple[int, int], label_of: dict[int, int], left_out: Counter[str]
 ) -> Objects:
     kept: list[tuple[tuple[float, ...], int, Outline]] = []
     ignored: list[tuple[float, ...]] = []
@@ -247,7 +259,7 @@ def _corners(box: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
     return min(max(x, 0.0), width), min(max(y, 0.0), height), max(min(x + w, width), 0.0), max(min(y + h, height), 0.0)
 
 
-def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline:
+def _outline(where: str, value: Segmentation | None, size: tuple[int, int]) -> Outline:
     """Those of the polygons that outline something; an outline without polygons where the file gives none."""
     if fault := outline_fault(value, size):
         raise UserError(f"{where} {fault}; {REMEDY}")
@@ -259,7 +271,7 @@ def _outline(where: str, value: Any, size: tuple[int, int]) -> Outline:
     return Outline(tuple(np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in solid))
 
 
-def _require_unique(path: Path, what: str, values: Sequence[Any]) -> None:
+def _require_unique(path: Path, what: str, values: Sequence[Hashable]) -> None:
     if twice := [value for value, count in Counter(values).items() if count > 1]:
         raise UserError(f"{path} has {what} twice: {listed([str(v) for v in twice])}; number them anew")
 

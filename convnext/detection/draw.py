@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..dense.draw import SMALLEST_TEXT, TEXT_SHARE, on_picture
+from .coco_format import NamedRow, RunLengths
 from .rle import mask_library
 
 # Colours that are told apart side by side, also by those who see few (Okabe and Ito, 2008); black and yellow left out
@@ -16,7 +16,7 @@ COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (0, 114, 178), (213, 94
 MASK_SHARE = 0.45  # of a mask's colour in the picture
 
 
-def draw_objects(image: Image.Image, rows: Sequence[dict[str, Any]]) -> Image.Image:
+def draw_objects(image: Image.Image, rows: Sequence[NamedRow]) -> Image.Image:
     """A copy of the RGB image with each COCO result row on it; a class has one colour. The surest lie on top."""
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted({row["class"] for row in rows}))}
     picture = image.copy()
@@ -39,7 +39,7 @@ def draw_objects(image: Image.Image, rows: Sequence[dict[str, Any]]) -> Image.Im
     return picture
 
 
-def _tint(picture: Image.Image, runs: dict[str, Any], colour: tuple[int, int, int]) -> None:
+def _tint(picture: Image.Image, runs: RunLengths, colour: tuple[int, int, int]) -> None:
     """Mixes `colour` into the pixels of a mask: within its box and by Pillow, for large pictures' sake."""
     library = mask_library()
     left, top, width, height = (int(v) for v in library.toBbox(runs))

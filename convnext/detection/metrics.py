@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
+from .coco_format import AnnotationRow, CocoContent, NamedRow, ResultRow
 from .rle import library, run_lengths
 
 # faster-coco-eval's names of COCO's twelve figures, and ours
@@ -29,7 +30,7 @@ IOU_PLACES = {"50": 0, "75": 5}  # of IoU 0.50 and 0.75 among the ten from 0.50 
 
 def as_coco(
     detections: dict[str, Tensor], image_id: int, category_ids: Sequence[int], parts: Iterable[Tensor] | None = None
-) -> list[dict[str, Any]]:
+) -> list[ResultRow]:
     """What a detector found in one image ("boxes", "scores", "labels", and "masks" by choice) as COCO result rows.
 
     `parts` are the masks instead, a few (part of D, H, W) at a time: all of a large picture's take gigabytes.
@@ -37,7 +38,7 @@ def as_coco(
     boxes = detections["boxes"].detach().cpu().double()
     corners = boxes.clone()
     corners[:, 2:] -= boxes[:, :2]
-    rows: list[dict[str, Any]] = [
+    rows: list[ResultRow] = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for label, box, score in zip(
             detections["labels"].tolist(), corners.tolist(), detections["scores"].tolist(), strict=True
@@ -52,7 +53,7 @@ def as_coco(
     return rows
 
 
-def evaluate(truth: dict[str, Any], rows: Sequence[dict[str, Any]], *, masks: bool = True) -> dict[str, float]:
+def evaluate(truth: CocoContent, rows: Sequence[ResultRow], *, masks: bool = True) -> dict[str, float]:
     """COCO's twelve figures in percent, as `box_ap`, `box_ap50`, …, and with `masks` `mask_ap`, ….
 
     `truth` is an annotation file's content, `rows` are result rows. A figure that the truth has no objects for (say,
@@ -62,7 +63,7 @@ def evaluate(truth: dict[str, Any], rows: Sequence[dict[str, Any]], *, masks: bo
 
 
 def judge(
-    truth: dict[str, Any], rows: Sequence[dict[str, Any]], *, masks: bool = True
+    truth: CocoContent, rows: Sequence[ResultRow], *, masks: bool = True
 ) -> tuple[dict[str, float], dict[str, Details]]:
     """The figures of `evaluate`, and what lies behind those of "box" and of "mask"."""
     found: dict[str, float] = {}
@@ -77,6 +78,14 @@ def judge(
     return found, behind
 
 
+def named(row: ResultRow, name: str) -> NamedRow:
+    """A result row with its category's name, without the image's id."""
+    found: NamedRow = {"class": name, "category_id": row["category_id"], "bbox": row["bbox"], "score": row["score"]}
+    if "segmentation" in row:
+        found["segmentation"] = row["segmentation"]
+    return found
+
+
 @dataclass(frozen=True)
 class Details:
     """What lies behind the averages. AP in percent by category id, of those that have objects."""
@@ -85,18 +94,18 @@ class Details:
     precision: dict[str, np.ndarray]  # "50" and "75" (IoU) -> (101,) at recalls from 0 to 1, mean over categories
 
 
-def details(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str = "box") -> Details:
+def details(truth: CocoContent, rows: Sequence[ResultRow], kind: str = "box") -> Details:
     """Category by category, and precision over recall; `kind` is "box" or "mask"."""
     return _details(truth, _counted(truth, rows, KINDS[kind]))
 
 
-def by_class(truth: dict[str, Any], behind: dict[str, Details]) -> dict[str, float]:
+def by_class(truth: CocoContent, behind: dict[str, Details]) -> dict[str, float]:
     """AP of each class that has objects, in percent, as "box_ap NAME" and "mask_ap NAME"."""
     name = {row["id"]: row["name"] for row in truth["categories"]}
     return {f"{kind}_ap {name[number]}": ap for kind, one in behind.items() for number, ap in one.ap.items()}
 
 
-def _details(truth: dict[str, Any], counted: Any) -> Details:
+def _details(truth: CocoContent, counted: _Counted | None) -> Details:
     present = sorted({row["category_id"] for row in truth["annotations"] if not row.get("iscrowd")})
     if counted is None:
         return Details(dict.fromkeys(present, 0.0), {name: np.zeros(RECALLS) for name in IOU_PLACES})
@@ -109,12 +118,12 @@ def _details(truth: dict[str, Any], counted: Any) -> Details:
     )
 
 
-def complete(truth: dict[str, Any]) -> dict[str, Any]:
+def complete(truth: CocoContent) -> CocoContent:
     """`truth` with what COCO's evaluation needs and exports leave out: ids, crowd marks, areas, outlines.
 
     An outline made here ends with its image; the library would draw one of 10^12 pixels until memory ends.
     """
-    rows = []
+    rows: list[AnnotationRow] = []
     size = {row["id"]: (row["width"], row["height"]) for row in truth["images"]}
     for number, row in enumerate(truth["annotations"], 1):
         w, h = row["bbox"][2:]
@@ -140,11 +149,34 @@ def _corners(box: Sequence[float], width: float, height: float) -> list[float]:
     return [left, top, right, top, right, bottom, left, bottom]
 
 
-def _counted(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str) -> Any:
+class _Parameters(Protocol):
+    """The library keeps an evaluation's settings here."""
+
+    @property
+    def catIds(self) -> Sequence[int]: ...
+
+
+class _Counted(Protocol):
+    """The library's evaluation offers this; it has no types of its own."""
+
+    @property
+    def stats_as_dict(self) -> Mapping[str, float]: ...
+
+    @property
+    def eval(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def params(self) -> _Parameters: ...
+
+    def run(self) -> None: ...
+
+
+def _counted(truth: CocoContent, rows: Sequence[ResultRow], kind: str) -> _Counted | None:
     """The finished evaluation; None where nothing was found, which the library does not take."""
     if not rows:
         return None
     coco = library()
+    counted: _Counted
     with contextlib.redirect_stdout(io.StringIO()):
         known = coco.COCO(complete(truth))
         counted = coco.COCOeval_faster(known, known.loadRes(_for(kind, rows)), kind, print_function=lambda *_: None)
@@ -152,7 +184,7 @@ def _counted(truth: dict[str, Any], rows: Sequence[dict[str, Any]], kind: str) -
     return counted
 
 
-def _for(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _for(kind: str, rows: Sequence[ResultRow]) -> list[dict[str, object]]:
     """Result rows of one kind: beside boxes, the library would take a mask's area for the box's."""
     left_out = "segmentation" if kind == "bbox" else "bbox"
     return [{key: value for key, value in row.items() if key != left_out} for row in rows]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -22,9 +22,10 @@ from ..training import runtime
 from ..training.run_folder import learned_by
 from ..training.slice import EvaluateOptions, ImageIds, PredictOptions, Result
 from ..weights.info import info_of
+from .coco_format import NamedRow
 from .data import open_detection_for_judging
 from .draw import draw_objects
-from .metrics import by_class
+from .metrics import by_class, named
 from .model.rcnn import Detector
 from .source import DetectionSource
 from .task import DetectionEvaluator, found_in
@@ -39,7 +40,7 @@ class DetectionPrediction:
     """The objects of one image, surest first."""
 
     path: str
-    rows: tuple[dict[str, Any], ...] = ()  # COCO result rows without image ids, with the class's name
+    rows: tuple[NamedRow, ...] = ()  # COCO result rows without image ids, with the class's name
     error: str | None = None  # why the file could not be read
 
     columns: ClassVar[tuple[str, ...]] = ("path", "class", "score", *SIDES, "error")
@@ -131,7 +132,7 @@ def image_ids(paths: Sequence[str]) -> dict[str, int | str]:
     return {path: int(stem) if path in alone else path for path, stem in stems.items()}
 
 
-def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
+def as_result(row: NamedRow, image_id: int | str) -> dict[str, object]:
     """One object in COCO's result format, with its category's name."""
     values = {key: value for key, value in row.items() if key != "class"}
     return {"image_id": image_id, **values, "category": row["class"]}
@@ -139,7 +140,7 @@ def as_result(row: dict[str, Any], image_id: int | str) -> dict[str, Any]:
 
 def _rows(
     model: Detector, image: Image.Image, preprocess: KeepRatio, run: runtime.Runtime, least_score: float
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[NamedRow]:
     info = info_of(model)
     numbers = info.category_ids or list(range(model.num_classes))
     classes = info.classes or [str(label) for label in range(model.num_classes)]
@@ -147,5 +148,4 @@ def _rows(
     with torch.inference_mode():
         rows = found_in(model, preprocess(image).to(run.device), image.size[::-1], run, 0, numbers, least_score)
     for row in rows:
-        del row["image_id"]
-        yield {"class": name[row["category_id"]], **row}
+        yield named(row, name[row["category_id"]])

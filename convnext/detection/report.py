@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,9 +28,9 @@ from ..reports.page import (
     shot,
     write_page,
 )
-from .coco_format import is_crowd
+from .coco_format import AnnotationRow, ResultRow, is_crowd
 from .draw import draw_objects
-from .metrics import Details, judge
+from .metrics import Details, judge, named
 from .source import DetectionSource
 
 LEAST_SCORE = 0.3  # of the detections that the confusion matrix and the pictures count
@@ -62,7 +61,7 @@ class Truth:
     crowd_labels: np.ndarray  # (C,)
 
     @classmethod
-    def of(cls, annotations: Sequence[dict[str, Any]], place: dict[int, int]) -> Truth:
+    def of(cls, annotations: Sequence[AnnotationRow], place: dict[int, int]) -> Truth:
         """From an annotation file's rows; `place` is the position of each category id."""
         boxes = np.array([row["bbox"] for row in annotations], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
@@ -79,13 +78,13 @@ class DetectionEvidence:
     """
 
     source: DetectionSource
-    found: dict[str, list[dict[str, Any]]]
+    found: dict[str, list[ResultRow]]
     command: str
     split: str = "validation"
     said: list[str] = field(default_factory=list)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[ResultRow]:
         return [row for rows in self.found.values() for row in rows]
 
     @property
@@ -105,7 +104,7 @@ class DetectionEvidence:
     def errors(self) -> list[Errors]:
         """By the objects that average precision counts: all of the file, also those that are too thin to learn from."""
         place = {number: k for k, number in enumerate(self.source.category_ids)}
-        of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        of_image: dict[int, list[AnnotationRow]] = defaultdict(list)
         for row in self.source.raw["annotations"]:
             of_image[row["image_id"]].append(row)
         return [
@@ -123,10 +122,10 @@ class DetectionEvidence:
     def picture(self, name: str) -> Image.Image:
         """The image with what was found drawn in."""
         number = dict(zip(self.source.category_ids, self.source.classes, strict=True))
-        rows = [{**row, "class": number[row["category_id"]]} for row in self._sure(name)]
+        rows = [named(row, number[row["category_id"]]) for row in self._sure(name)]
         return draw_objects(self.source.image(self.source.ids.index(name)), rows)
 
-    def _sure(self, name: str) -> list[dict[str, Any]]:
+    def _sure(self, name: str) -> list[ResultRow]:
         return [row for row in self.found.get(name, []) if row["score"] >= LEAST_SCORE]
 
 
@@ -233,7 +232,7 @@ def _worst(evidence: DetectionEvidence) -> str:
     return note(how) + f'<div class="shots">{"".join(shots)}</div>'
 
 
-def _matched(truth: Truth, rows: Sequence[dict[str, Any]], place: dict[int, int]) -> list[tuple[int, int]]:
+def _matched(truth: Truth, rows: Sequence[ResultRow], place: dict[int, int]) -> list[tuple[int, int]]:
     """Each detection, surest first, takes the free object that it overlaps most, whatever the class.
 
     One that takes none is an error, but not within a crowd of its class: COCO's measure leaves it out, too.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from .coco_format import RunLengths
 
 
-def run_lengths(masks: np.ndarray) -> list[dict[str, Any]]:
+def run_lengths(masks: np.ndarray) -> list[RunLengths]:
     """(D, H, W) -> D compressed run lengths, as text that JSON can hold."""
     # The library reads columns. torch turns a picture in tiles, numpy in leaps through memory: five times slower.
     columns = (torch.from_numpy(mask).t().contiguous().numpy() for mask in masks.astype(np.uint8))
@@ -18,7 +19,7 @@ def run_lengths(masks: np.ndarray) -> list[dict[str, Any]]:
     return [{"size": list(one["size"]), "counts": _text(one["counts"])} for one in encoded]
 
 
-def library() -> Any:
+def library() -> ModuleType:
     """faster-coco-eval. Raises UserError where it is not installed."""
     try:
         import faster_coco_eval
@@ -27,7 +28,7 @@ def library() -> Any:
     return faster_coco_eval
 
 
-def mask_library() -> Any:
+def mask_library() -> ModuleType:
     """COCO's own way between polygons, pixels and run lengths. Raises UserError where it is not installed."""
     library()
     from faster_coco_eval.core import mask

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from ..dense.setup import fitted, memory_of, placed
 from ..errors import UserError
+from ..models.convnext import Backbone
 from ..recipes.dense import DenseFacts
 from ..recipes.everyday import Choice
 from ..recipes.recipe import Recipe, Settings
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
 from ..weights.backbone import network_of
+from .coco_format import ResultRow
 from .model.rcnn import WITHOUT_MASKS, Detector, build_detector
 from .report import DetectionEvidence, write_detection_report
 from .rle import library
@@ -68,7 +69,8 @@ def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:
 
 
 def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:
-    backbone: Any = network_of(recipe, out_norms=True)
+    backbone = network_of(recipe, out_norms=True)
+    assert isinstance(backbone, Backbone)  # `out_norms` is refused for a baseline
     detector = build_detector(recipe.detection.detector, backbone, task.num_classes)
     detector.roi_head.sample = replace(detector.roi_head.sample, count=recipe.detection.regions)
     return placed(detector, recipe, run, load)
@@ -76,7 +78,7 @@ def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:
 
 def finish(path: Path, task: Detect, model: Detector) -> None:
     """Judges the published weights once more and writes the report."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[ResultRow]] = {}
     task.evaluate(model, lambda record: found.update({record["id"]: record["rows"]}))
     outcome, command = result(path), first_row(path)["command"]
     evidence = DetectionEvidence(task.val, found, command, outcome.judged_split, outcome.headline)

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from PIL import Image
 from ..data.images import BadImage, open_image, readable
 from ..data.levels import Levels
 from ..data.splits import Splits
-from .coco_format import is_crowd
+from .coco_format import CocoContent, RunLengths, is_crowd
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
 
@@ -27,7 +26,7 @@ class Outline:
     """An object's mask, as the file has it: polygons, or run lengths {"size": [height, width], "counts": …}."""
 
     polygons: Polygons = ()
-    runs: dict[str, Any] | None = None
+    runs: RunLengths | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class DetectionSource:
     sizes: tuple[tuple[int, int], ...]  # width, height
     objects: tuple[Objects, ...]
     folder: Path
-    raw: dict[str, Any] = field(repr=False)
+    raw: CocoContent = field(repr=False)
     masks: bool  # whether any object has an outline
     notes: tuple[str, ...] = ()  # of what nothing can be learned from, though it is judged
     reading: tuple[str, ...] = ()  # what there is to say of how the annotations were understood

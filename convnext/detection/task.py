@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypedDict, cast
+from typing import Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ..data.loader import load
 from ..recipes.recipe import Recipe
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
+from .coco_format import ResultRow
 from .metrics import Details, as_coco, judge
 from .model.rcnn import WITHOUT_MASKS, Detector
 from .source import DetectionSource
@@ -34,7 +35,7 @@ class DetectedImage(TypedDict):
 
     id: str
     index: int
-    rows: list[dict[str, Any]]
+    rows: list[ResultRow]
 
 
 @dataclass
@@ -58,7 +59,7 @@ class DetectionEvaluator:
         """
         source, detector = self.source, cast(Detector, model)
         mine = list(range(self.run.rank, len(source), self.run.world))
-        rows: list[dict[str, Any]] = []
+        rows: list[ResultRow] = []
         workers = default_workers(self.run.device) if self.workers is None else self.workers
         plain = PlainDetection(source, self.preprocess)
         batches = load(plain, [[i] for i in mine], collated, workers if len(mine) > 2 else 0)
@@ -145,7 +146,7 @@ def found_in(
     image_id: int,
     category_ids: Sequence[int],
     least_score: float = 0.0,
-) -> list[dict[str, Any]]:
+) -> list[ResultRow]:
     """COCO result rows of a picture (3, H, W) that had height and width `size` before it was resized, surest first."""
     with run.autocast():
         found = model([image], originals=[size], pasted=False)[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset
 from ..data.keep_ratio import KeepRatio, pixels_of, resized, size_keeping_ratio
 from ..data.loader import Key, Order
 from ..recipes.recipe import Detection
+from .coco_format import RunLengths
 from .rle import mask_library
 from .source import DetectionSample, DetectionSource, Objects, Outline
 
@@ -148,7 +148,7 @@ def rasterize(outline: Outline, box: np.ndarray, place: AxisAffine, size: tuple[
     return rle.decode(rle.merge(rle.frPyObjects(points, *size)))
 
 
-def run_ends(runs: dict[str, Any]) -> np.ndarray:
+def run_ends(runs: RunLengths) -> np.ndarray:
     """Where each of COCO's run lengths ends, in pixels down the columns: outside first, inside second, and so on.
 
     Compressed lengths are numbers of 5 bits a character, from the third on the difference to the one before the last.

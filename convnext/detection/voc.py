@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from ..data.folders import SPLIT_NAMES, SPLIT_OF
 from ..data.images import IMAGE_SUFFIXES, readable
 from ..errors import UserError
 from .annotations import Annotations, Fault, Layout, name_below, sizes_of_pictures, visible_pictures
+from .coco_format import AnnotationRow, ImageRow, UncheckedContent
 
 XML_FOLDERS = ("annotations", "xmls", "labels")  # in lower case; beside the folder of pictures
 PICTURE_FOLDERS = ("jpegimages", "images")
@@ -106,8 +106,8 @@ class _Every:
         return {name: number for number, name in enumerate(sorted(names), 1)}
 
     def split(self, keys: list[str], judged: bool, fault: Fault) -> Annotations:
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
+        images: list[ImageRow] = []
+        annotations: list[AnnotationRow] = []
         sizes = sizes_of_pictures([self.paired[key][1] for key in keys], fault)
         for key, size in zip(keys, sizes, strict=True):
             (xml, picture), found = self.paired[key], self.read[key]
@@ -136,8 +136,8 @@ class _Every:
                 for k, thing in enumerate(found.objects, 1)
             ]
         categories = [{"id": number, "name": name} for name, number in self.classes.items()]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        difficult = sum(row["difficult"] for row in annotations)
+        content: UncheckedContent = {"images": images, "annotations": annotations, "categories": categories}
+        difficult = sum(bool(row["difficult"]) for row in annotations)
         said = f"{difficult:,} difficult objects {DIFFICULT}"
         return Annotations(self.root, content, self.root, notes=(said,) if judged and difficult else ())
 

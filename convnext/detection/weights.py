@@ -12,6 +12,7 @@ from ..catalog.class_lists import coco
 from ..catalog.releases import AnyRelease
 from ..data.keep_ratio import KeepRatio
 from ..dense.weights import Heads, dense_weights, load_body, load_dense, refuse_rows
+from ..models.convnext import Backbone
 from ..weights.backbone import shape_of
 from ..weights.checkpoint import Checkpoint
 from ..weights.info import ModelInfo
@@ -49,7 +50,7 @@ def holds(model: nn.Module) -> bool:
 def recognise(opened: Checkpoint, network: nn.Module) -> Detector | None:
     """A fresh detector of the shape of a checkpoint on a backbone of its; None when it is not a detector's."""
     found = kind_of(opened.weights)
-    return build_detector(found[0], network, found[1]) if found else None  # type: ignore[arg-type]
+    return build_detector(found[0], network, found[1]) if found and isinstance(network, Backbone) else None
 
 
 def load(model: Detector, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .. import files
 from ..data.folders import SPLIT_NAMES, SPLIT_OF
@@ -30,7 +29,7 @@ from .annotations import (
     sizes_of_pictures,
     visible_pictures,
 )
-from .coco_format import READ_FROM
+from .coco_format import READ_FROM, REQUIRED, AnnotationRow, ImageRow, ObjectRow, UncheckedContent
 
 LARGEST_SHARE = 2  # a little over 1 is an object cut by the border; much more are pixels
 LARGEST_CONFIG = 2**20  # bytes that are looked at; the largest known, of 1,203 classes, has 30,000
@@ -43,7 +42,7 @@ class Config:
     """What a data.yaml says; `points` are the numbers of a line's key points."""
 
     path: Path
-    settings: dict[str, Any]
+    settings: dict[str, object]
     classes: dict[int, str]
     points: int | None
 
@@ -132,11 +131,15 @@ def import_yolo(where: str | Path, out: str | Path | None = None) -> list[str]:
     ] + list(layout.notes)
 
 
-def _as_coco(content: dict[str, Any]) -> dict[str, Any]:
+def _as_coco(content: UncheckedContent) -> dict[str, list[dict[str, object]]]:
     """The content without what COCO's format does not have."""
     return {
-        part: [{key: value for key, value in row.items() if key not in (BACKGROUND, READ_FROM)} for row in rows]
-        for part, rows in content.items()
+        part: [
+            {key: value for key, value in row.items() if key not in (BACKGROUND, READ_FROM)}
+            for row in content[part]
+            if isinstance(row, dict)
+        ]
+        for part in REQUIRED
     }
 
 
@@ -169,7 +172,7 @@ def _config(where: Path) -> Config:
     return Config(path, settings, _classes(path, settings), _points(path, settings))
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> dict[str, object]:
     try:
         import yaml
     except ImportError:
@@ -183,7 +186,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _classes(path: Path, settings: dict[str, Any]) -> dict[int, str]:
+def _classes(path: Path, settings: dict[str, object]) -> dict[int, str]:
     names = settings.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -192,7 +195,7 @@ def _classes(path: Path, settings: dict[str, Any]) -> dict[int, str]:
     return {int(key): str(name) for key, name in names.items()}
 
 
-def _points(path: Path, settings: dict[str, Any]) -> int | None:
+def _points(path: Path, settings: dict[str, object]) -> int | None:
     shape = settings.get("kpt_shape")
     if shape is None:
         return None
@@ -201,14 +204,14 @@ def _points(path: Path, settings: dict[str, Any]) -> int | None:
     return int(shape[0]) * int(shape[1])
 
 
-def _place(config: Config, split: str) -> Any:
+def _place(config: Config, split: str) -> object:
     """Where a split's images are: what the settings say, else the folder that is usually called so."""
     named = next((config.settings[name] for name in SPLIT_NAMES[split] if config.settings.get(name)), None)
     usual = (f"{name}/images" for name in SPLIT_NAMES[split])
     return named or next((place for place in usual if (config.path.parent / place).is_dir()), None)
 
 
-def _pictures(config: Config, split: str, value: Any) -> list[Path]:
+def _pictures(config: Config, split: str, value: object) -> list[Path]:
     """The images of a split: of a folder, of a text file that lists them, or of several of either."""
     found: list[Path] = []
     for place in map(str, value if isinstance(value, list) else [value]):
@@ -265,8 +268,8 @@ def _read(config: Config, split: str, pictures: Sequence[Path], base: Path | Non
     every = [line for found in lines.values() for line in found]
     _require_no_key_points(config, every)
     folder = base or config.path.parent
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images: list[ImageRow] = []
+    annotations: list[AnnotationRow] = []
     sizes = sizes_of_pictures(pictures, fault)
     for picture, path, size in zip(pictures, labels, sizes, strict=True):
         if size is None:
@@ -278,9 +281,9 @@ def _read(config: Config, split: str, pictures: Sequence[Path], base: Path | Non
         for line in lines.get(path, ()):
             mine = _object(config, line, size)
             mine[READ_FROM] = f"{readable(name_below(folder, line.path))}, line {line.number}"
-            annotations.append({"id": len(annotations) + 1, "image_id": images[-1]["id"]} | mine)
+            annotations.append({"id": len(annotations) + 1, "image_id": images[-1]["id"], **mine})
     categories = [{"id": number, "name": name} for number, name in config.classes.items()]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    content: UncheckedContent = {"images": images, "annotations": annotations, "categories": categories}
     return Annotations(
         config.path, content, folder, measured=True, notes=tuple(_remarks(config, pictures, there, every))
     )
@@ -358,7 +361,7 @@ def _require_no_key_points(config: Config, lines: Sequence[Line]) -> None:
         )
 
 
-def _object(config: Config, line: Line, size: Size) -> dict[str, Any]:
+def _object(config: Config, line: Line, size: Size) -> ObjectRow:
     """A line as COCO has it: box and outline in pixels."""
     values, (width, height) = line.values, size
     if len(values) == BOX_NUMBERS - 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import cast
 
 from torch import nn
 
@@ -12,7 +11,6 @@ from ..catalog.class_lists import ade20k
 from ..catalog.releases import AnyRelease
 from ..data.keep_ratio import KeepRatio
 from ..dense.weights import Heads, dense_weights, load_body, load_dense, refuse_rows
-from ..models.convnext import Backbone
 from ..weights.backbone import shape_of
 from ..weights.checkpoint import Checkpoint
 from ..weights.info import ModelInfo
@@ -40,10 +38,11 @@ def holds(model: nn.Module) -> bool:
 def recognise(opened: Checkpoint, network: nn.Module) -> Segmenter | None:
     """A fresh segmenter of the shape of a checkpoint on a backbone of its; None when it is not a segmenter's."""
     weights = opened.weights
-    if not (classes := _entry(weights, CLASSIFIERS)) or not (width := _entry(weights, (WIDTH,))):
+    classes, width = _entry(weights, CLASSIFIERS), _entry(weights, (WIDTH,))
+    if classes is None or width is None or not isinstance(network, Backbone):
         return None
     auxiliary = any("auxiliary_head." in name for name in weights)
-    return build_segmenter(cast(Backbone, network), len(weights[classes]), len(weights[width]), auxiliary)
+    return build_segmenter(network, len(weights[classes]), len(weights[width]), auxiliary)
 
 
 def load(model: Segmenter, opened: Checkpoint, head: str, rows: Sequence[int] | None, strict: bool) -> LoadReport:

@@ -9,7 +9,7 @@ detection code and mmdetection, so that released files load without a key map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...dense.model import DenseBackbone, DenseModel
 from ...errors import UserError
+from ...models.convnext import Backbone
 from ...models.pyramid import FPN
 from .boxes import Size
 from .roi_head import RoIHead, Stage
@@ -38,7 +39,7 @@ class Detector(DenseModel):
     def __init__(self, kind: Kind, backbone: DenseBackbone, neck: FPN, rpn_head: RPNHead, roi_head: RoIHead) -> None:
         super().__init__()
         self.kind, self.num_classes = kind, roi_head.num_classes
-        self.backbone: Any = backbone  # a module, too
+        self.backbone = cast(Backbone, backbone)  # or another module with its maps
         self.neck, self.rpn_head, self.roi_head = neck, rpn_head, roi_head
 
     @property
@@ -83,15 +84,17 @@ def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) ->
 
     Raises UserError for another kind, other maps, or no class.
     """
-    if kind not in get_args(Kind):
-        raise UserError(f"no detector {kind!r}; choose one of {', '.join(get_args(Kind))}")
+    known: tuple[Kind, ...] = get_args(Kind)
+    chosen = next((one for one in known if one == kind), None)
+    if chosen is None:
+        raise UserError(f"no detector {kind!r}; choose one of {', '.join(known)}")
     if len(backbone.strides) != 4 or num_classes < 1:
         raise UserError(f"a detector needs four maps and a class; got {len(backbone.strides)} and {num_classes}")
     cascade = kind in ("cascade_mask_rcnn", "cascade_rcnn")
     strides = (*backbone.strides, 2 * backbone.strides[-1])
     rules = RPNSettings(smooth_beta=1 / 9, inside_only=True, train_proposals=2000) if cascade else RPNSettings()
     return Detector(
-        kind,  # type: ignore[arg-type]
+        chosen,
         backbone,
         FPN(backbone.channels, WIDTH, len(strides)),
         RPNHead(WIDTH, strides, rules),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ BOX_SIDE, MASK_SIDE = 7, 14  # positions a region is pooled to
 HIDDEN = 1024  # width of a box head's fully connected layers
 SAMPLES, POSITIVE_SHARE = 512, 0.25  # regions of an image that each stage learns from
 GIOU_WEIGHT = 10.0
+H = TypeVar("H", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class MaskHead(nn.Module):
         self.conv_logits = nn.Conv2d(width, num_classes, 1)
         for layer in (self.upsample, self.conv_logits):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
     def forward(self, regions: Tensor, labels: Tensor) -> Tensor:
         """(R, C, 14, 14), (R,) classes -> (R, 28, 28) logits of each region's own class."""
@@ -112,16 +114,15 @@ class RoIHead(nn.Module):
         masks = [MaskHead(width, num_classes) for _ in stages if masked]
         self.masked = masked
         single = len(stages) == 1  # then the released files number no heads
-        self.bbox_head: Any = boxes[0] if single else nn.ModuleList(boxes)
+        self.bbox_head: BoxHead | nn.ModuleList = boxes[0] if single else nn.ModuleList(boxes)
         if masked:
-            self.mask_head: Any = masks[0] if single else nn.ModuleList(masks)
+            self.mask_head: MaskHead | nn.ModuleList = masks[0] if single else nn.ModuleList(masks)
 
     @property
     def heads(self) -> list[tuple[BoxHead, MaskHead | None, Stage]]:
-        if len(self.stages) == 1:
-            return [(self.bbox_head, self.mask_head if self.masked else None, self.stages[0])]
-        masks = self.mask_head if self.masked else [None] * len(self.stages)
-        return list(zip(self.bbox_head, masks, self.stages, strict=True))
+        masks: Sequence[MaskHead | None]
+        masks = _each(self.mask_head, MaskHead) if self.masked else [None] * len(self.stages)
+        return list(zip(_each(self.bbox_head, BoxHead), masks, self.stages, strict=True))
 
     def learn(
         self, pyramid: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size], targets: Sequence[Target]
@@ -274,6 +275,12 @@ def refine_boxes(
 def _of_class(deltas: Tensor, labels: Tensor) -> Tensor:
     """(R, 4 K), (R,) -> (R, 4)."""
     return deltas.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
+
+
+def _each(heads: nn.Module, kind: type[H]) -> list[H]:
+    """The heads of all stages, which are one head or a list of them."""
+    every = heads if isinstance(heads, nn.ModuleList) else [heads]
+    return [head for head in every if isinstance(head, kind)]
 
 
 def _linear(before: int, after: int, std: float | None = None) -> nn.Linear:

@@ -53,7 +53,8 @@ class RPNHead(nn.Module):
         self.rpn_reg = nn.Conv2d(width, len(RATIOS) * 4, 1)
         for conv in (self.rpn_conv, self.rpn_cls, self.rpn_reg):
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """L maps -> for each level: (N, A_l) objectness logits, (N, A_l, 4) deltas, (A_l, 4) anchors."""
