@@ -174,7 +174,7 @@ def train_folds(
     labels: str | Path | None = None,
     report: bool = True,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> fold_runs.Summary:
     """Trains as `train` does, once for each of so many folds of a folder without a split; returns `folds.summary`.
 
     Called again it goes on where it was. Raises UserError as `train`, and when `out` holds other folds.
@@ -182,7 +182,7 @@ def train_folds(
     given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}), out)
     request = DataRequest(_text(data), _text(labels), fold=1, folds=folds)
     first = open_data(request, given)  # whatever is wrong with the data is said before there is a folder
-    plan = {
+    plan: fold_runs.Plan = {
         "data": _text(data),
         "labels": _text(labels),
         "folds": folds,
@@ -230,7 +230,7 @@ def ablate(
     out: str | Path = "runs/roadmap",
     settings: dict[str, Any] | None = None,
     say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
+) -> list[ablation.StepRow]:
     """Trains steps of the roadmap (None: all) with several seeds under one recipe; returns the table's rows so far.
 
     Called again it goes on where it was; called twice at once, the two share the work. Raises UserError as `train`
