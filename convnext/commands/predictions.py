@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from ..data.images import readable
 from ..system.tables import as_json, csv_line, render
 from ..training.slice import Answer, Rows
 
 
-def write(answers: Iterable[Answer], form: str, image_ids: Mapping[str, Any]) -> list[str]:
+def write(answers: Iterable[Answer], form: str, image_ids: Mapping[str, int | str]) -> list[str]:
     """Writes each answer as soon as it is there; returns the faults of the files that could not be read.
 
     `image_ids` are a detector's, for COCO's result format. JSON is valid also when the work breaks off in between.
@@ -28,12 +27,12 @@ def write(answers: Iterable[Answer], form: str, image_ids: Mapping[str, Any]) ->
     return faults
 
 
-def _lines(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -> None:
+def _lines(answers: Iterator[Answer], form: str, image_ids: Mapping[str, int | str]) -> None:
     for answer in answers:
         print(f"{readable(answer.path):40} {answer.error or answer.line()}", flush=True)
 
 
-def _csv(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -> None:
+def _csv(answers: Iterator[Answer], form: str, image_ids: Mapping[str, int | str]) -> None:
     begun = False
     for answer in answers:
         if not begun:
@@ -44,7 +43,7 @@ def _csv(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -> 
         sys.stdout.flush()
 
 
-def _table(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -> None:
+def _table(answers: Iterator[Answer], form: str, image_ids: Mapping[str, int | str]) -> None:
     """Forms whose columns are as wide as their longest cell: the rows are kept until the last is there."""
     rows: Rows = []
     columns: tuple[str, ...] = ()
@@ -54,7 +53,7 @@ def _table(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -
     print(render(rows, columns, form))
 
 
-def _json(answers: Iterator[Answer], form: str, image_ids: Mapping[str, Any]) -> None:
+def _json(answers: Iterator[Answer], form: str, image_ids: Mapping[str, int | str]) -> None:
     before = "[\n"
     try:
         for answer in answers:

@@ -24,6 +24,7 @@ from ..errors import UserError
 from ..paper.costs import count
 from ..pretrained import from_pretrained
 from ..recipes.recipe import Recipe
+from ..system.tables import Row
 from ..tasks import slice_of
 from ..tasks.look import look_at, require_for_model
 from ..training import runtime
@@ -67,13 +68,14 @@ class Result:
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Row:
         """The figures under the names of the published table's columns, and `in_v2` and `in_real`."""
         names = ("clean", "inc_mce", "incbar_err", "in_a", "in_r", "in_sketch", "in_v2", "in_real")
         values = {name: getattr(self, name) for name in names}
         known = {name: None if value is None else round(value, 2) for name, value in values.items()}
         cost = {"gflops": round(self.gmacs, 2), "params_M": round(self.parameters_m, 1)}
-        return {"model": self.model, "data": self.data, "size": self.size} | cost | known
+        row: Row = {"model": self.model, "data": self.data, "size": self.size}
+        return row | cost | known
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,14 @@ class OwnResult:
         return 100 * fmean(fmean(several.values()) for several in self.errors.values())
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """The clean folder, each corruption (percentages by severity and their mean), and last the mean of all."""
-        rows: list[dict[str, Any]] = [
-            {"corruption": name}
-            | {f"severity {severity}": round(100 * error, 2) for severity, error in several.items()}
-            | {"mean error": round(100 * fmean(several.values()), 2)}
+        rows: list[Row] = [
+            {
+                "corruption": name,
+                **{f"severity {severity}": round(100 * error, 2) for severity, error in several.items()},
+                "mean error": round(100 * fmean(several.values()), 2),
+            }
             for name, several in self.errors.items()
         ]
         rows.append({"corruption": "mean", "mean error": round(self.mean, 2)})
@@ -107,7 +111,7 @@ class OwnResult:
         return rows
 
 
-def table(*results: Result) -> list[dict[str, Any]]:
+def table(*results: Result) -> list[Row]:
     """The published rows of Table 8, then ours; every row has the same keys, the published columns first."""
     published = json.loads(files.asset("table8.json"))
     columns = [*published["columns"], "in_v2", "in_real"]
@@ -236,7 +240,7 @@ def require_batch(batch_size: int) -> None:
 class _Judge:
     """One network in evaluation mode, and how it is shown pictures."""
 
-    model: Any
+    model: nn.Module
     preprocess: Preprocess
     run: Runtime
     batch_size: int
