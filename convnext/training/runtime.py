@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..data.loader import B, StepLoader, Steps
+from ..data.loader import B, StepLoader, Steps, T
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..system import machine, processes
@@ -78,8 +78,8 @@ class Runtime:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def step_loader(
-        self, order: Steps, collate: Callable[[list[Any]], B], micro_batch: int, workers: int
-    ) -> StepLoader[B]:
+        self, order: Steps, collate: Callable[[list[T]], B], micro_batch: int, workers: int
+    ) -> StepLoader[T, B]:
         """What loads this process's part of each step."""
         return StepLoader(order, collate, self.rank, self.world, micro_batch, workers, self.device.type == "cuda")
 
