@@ -27,7 +27,7 @@ def levels_from(values: object) -> Levels | None:
     if values is None:
         return None
     if not isinstance(values, Iterable):
-        raise TypeError
+        raise TypeError(f"{type(values).__name__!r} object is not iterable")
     low, high = (float(value) for value in values)
     if not (isfinite(low) and isfinite(high) and low < high):
         raise ValueError

@@ -156,27 +156,18 @@ def robustness(
     numbers = _validation_numbers(opened["val"]) if labels is not None else []
     corrupted = {key: _corrupted(key, root, partial) for key, root in roots.items() if key not in opened}
     model = _imagenet_model(checkpoint)
-    found: dict[str, Any] = {"errors": {}, "counts": {}}
+    errors: dict[str, dict[str, tuple[float, ...]]] = {}
     with runtime.start_judging(model, precision, say) as run:
         judge = _Judge(model, Preprocess.from_dict(model.preprocess), run, batch_size, say or (lambda note: None))
-        for figure, key in FIGURES.items():
-            if key in opened:
-                classes = suites.classes_of(key) if key in ("a", "r") else None
-                answers: dict[str, int] | None = {} if key == "val" and labels is not None else None
-                found[figure], found["counts"][key] = judge.top1(opened[key], TITLES[key], classes, answers=answers)
-                if answers is not None and labels is not None:
-                    predicted = [answers[name] for name in opened[key].ids]
-                    found["in_real"] = suites.real_accuracy(predicted, [labels[n - 1] for n in numbers])
+        figures, counts = _accuracies(judge, opened, labels, numbers)
         for key, by_name in corrupted.items():
-            found["errors"][key], found["counts"][key] = judge.errors(by_name, TITLES[key], partial)
-    if "c" in found["errors"]:
-        found["inc_mce"] = suites.mean_corruption_error(found["errors"]["c"])
-    if "c_bar" in found["errors"]:
-        found["incbar_err"] = suites.mean_error(found["errors"]["c_bar"])
+            errors[key], counts[key] = judge.errors(by_name, TITLES[key], partial)
+    figures |= _means(errors)
     size = judge.preprocess.size
     cost = count(lambda: copy.deepcopy(model).to("meta"), size)
     data = None if model.release is None else ("22K" if "22k" in model.release.tag else "1K")
-    return Result(str(checkpoint), size, cost.gmacs, cost.parameters / 1e6, data, **found)
+    gmacs, millions = cost.gmacs, cost.parameters / 1e6
+    return Result(str(checkpoint), size, gmacs, millions, data, errors=errors, counts=counts, **figures)
 
 
 def robustness_on_own(
@@ -289,6 +280,33 @@ class _Judge:
                 count += judged
             errors[name] = tuple(mine)
         return errors, count
+
+
+def _accuracies(
+    judge: _Judge, opened: dict[str, Source], labels: list[list[int]] | None, numbers: list[int]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Accuracy on each suite that is opened, and by ReaL's `labels`, by its field of `Result`; images of each suite."""
+    figures: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for figure, key in FIGURES.items():
+        if key in opened:
+            classes = suites.classes_of(key) if key in ("a", "r") else None
+            answers: dict[str, int] | None = {} if key == "val" and labels is not None else None
+            figures[figure], counts[key] = judge.top1(opened[key], TITLES[key], classes, answers=answers)
+            if answers is not None and labels is not None:
+                predicted = [answers[name] for name in opened[key].ids]
+                figures["in_real"] = suites.real_accuracy(predicted, [labels[n - 1] for n in numbers])
+    return figures, counts
+
+
+def _means(errors: dict[str, dict[str, tuple[float, ...]]]) -> dict[str, float]:
+    """What Table 8 prints of the corruptions, by its field of `Result`."""
+    found: dict[str, float] = {}
+    if "c" in errors:
+        found["inc_mce"] = suites.mean_corruption_error(errors["c"])
+    if "c_bar" in errors:
+        found["incbar_err"] = suites.mean_error(errors["c_bar"])
+    return found
 
 
 class _Restricted(nn.Module):
