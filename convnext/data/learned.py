@@ -382,7 +382,7 @@ def _unpacked(text: object, width: int, count: int, *, optional: bool) -> np.nda
     if text is None and optional:
         return np.zeros(count, np.uint64)
     try:
-        raw = base64.b64decode(cast(str, text), validate=True)  # which refuses what is no text
+        raw = base64.b64decode(cast(str, text), validate=True)  # which raises TypeError for what is no text
     except (TypeError, binascii.Error) as error:
         raise ValueError(f"not base64: {error}") from None
     if len(raw) != width * count:

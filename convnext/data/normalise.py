@@ -41,7 +41,10 @@ def _tables(mean: Triple, std: Triple) -> np.ndarray:
 
 def whole_number(value: object) -> int:
     """A number as an int. Raises ValueError or TypeError for a truth value, a fraction or something else."""
-    if isinstance(value, bool | str) or (number := int(cast(SupportsInt, value))) != value:  # int refuses what is none
+    if isinstance(value, bool | str):
+        raise ValueError
+    number = int(cast(SupportsInt, value))  # which raises TypeError for what is no number
+    if number != value:
         raise ValueError
     return number
 

@@ -28,7 +28,7 @@ TABLES = {"1": V100, "2": V100, "12": A100}  # of the paper, that state what net
 FLOPS_PER_MULTIPLY_ADD = 2  # torch's counter has both; the paper's FLOPs are multiply-adds
 
 
-# A row of Table 1, 2 or 12, as far as it is read again; what the table alone has, it has as well.
+# A row of Table 1, 2 or 12 by the columns that figures read; it has the table's others as well.
 NetworkRow = TypedDict(
     "NetworkRow",
     {
@@ -114,7 +114,7 @@ def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = p
         raise UserError(f"no table {table!r} here: {', '.join(TABLES)}; docs/paper.md lists the command for each table")
     published: list[Printed] = json.loads(files.asset("speed_tables.json"))["tables"][table]
     rows = [_table_row(printed, TABLES[table] if speed else None, say) for printed in published]
-    return cast(list[NetworkRow], rows)
+    return cast(list[NetworkRow], rows)  # the file is ours
 
 
 def network_rows(

@@ -14,7 +14,7 @@ from ..errors import UserError
 
 FORMS = ("text", "markdown", "csv", "json")
 MISSING = "-"
-Row = dict[str, object]  # that is made to be rendered
+Row = dict[str, object]  # a row of a table that nothing but a reader looks into
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what text must not begin with in a spreadsheet (OWASP, "CSV Injection")
 
 

@@ -47,9 +47,7 @@ TIMM_SHAPES: dict[
     ((1, 1, 1, 1), (32, 64, 96, 128)): "test_convnext2",
 }
 HF_EPS = (1e-12, 1e-6)  # of the final norm only: 1e-12 is transformers' default, and of no effect on trained features
-HF_FILTERS: dict[object, str] = {
-    0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"
-}  # fmt: skip
+HF_FILTERS: dict[object, str] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # Short side before the centre crop of 224 pixels, of the classifiers that torchvision releases (bilinear).
 TORCHVISION_SIDES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 
@@ -225,7 +223,7 @@ def _protocol(where: str, **values: object) -> dict[str, object]:
 def _indices(values: object, where: str, first: int) -> tuple[int, ...]:
     """Which maps are returned, counted from 0; `first` is the number that the library gives the first stage."""
     given = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    numbers = cast(Iterable[float], given)  # what is none raises TypeError where it is compared
+    numbers = cast(Iterable[float], given)  # what is no number raises TypeError where it is compared
     try:
         return tuple(int(value) - first if value >= 0 else int(value) + 4 for value in numbers)
     except (TypeError, ValueError):
