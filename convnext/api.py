@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -173,7 +172,7 @@ def train_folds(
     labels: str | Path | None = None,
     report: bool = True,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> fold_runs.Summary:
     """Trains as `train` does, once for each of so many folds of a folder without a split; returns `folds.summary`.
 
     Called again it goes on where it was. Raises UserError as `train`, and when `out` holds other folds.
@@ -181,11 +180,11 @@ def train_folds(
     given, _ = _chosen(recipe, look_at(data, labels), dict(settings or {}), out)
     request = DataRequest(_text(data), _text(labels), fold=1, folds=folds)
     first = open_data(request, given)  # whatever is wrong with the data is said before there is a folder
-    plan = {
+    plan: fold_runs.Plan = {
         "data": _text(data),
         "labels": _text(labels),
         "folds": folds,
-        "settings": settings or {},
+        "settings": dict(settings or {}),
         "recipe": to_dict(given),
         "pictures": run_folder.fingerprint(first),
     }
@@ -227,7 +226,7 @@ def ablate(
     out: str | Path = "runs/roadmap",
     settings: Mapping[str, object] | None = None,
     say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
+) -> list[ablation.StepRow]:
     """Trains steps of the roadmap (None: all) with several seeds under one recipe; returns the table's rows so far.
 
     Called again it goes on where it was; called twice at once, the two share the work. Raises UserError as `train`

@@ -8,7 +8,7 @@ under those names.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from ..errors import UserError
 
@@ -21,6 +21,8 @@ CROP_FRACTION = 0.875  # resize the short side to size / 0.875, then crop: 224 <
 WHOLE_BELOW_SIZE = 128  # small images are used whole: a centre crop would throw away what little there is
 POOL_STEM_KERNEL = 7
 STARTER = "starter"  # the name of the weights that ship with the package (convnext/assets/starter.safetensors)
+
+Stem = Literal["patch", "pool"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Arch:
     patch_size: int = 4
     isotropic: bool = False
     layer_scale: float = 1e-6
-    stem: Literal["patch", "pool"] = "patch"
+    stem: Stem = "patch"
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.dims) or len(self.depths) != (1 if self.isotropic else 4):
@@ -120,5 +122,11 @@ def custom(
     stem: str | None = None,
 ) -> Arch:
     """`arch` with the given parts replaced; None keeps the row's own."""
-    given = {"depths": depths, "dims": dims, "patch_size": patch_size, "layer_scale": layer_scale, "stem": stem}
-    return replace(arch, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    return replace(
+        arch,
+        depths=arch.depths if depths is None else tuple(depths),
+        dims=arch.dims if dims is None else tuple(dims),
+        patch_size=arch.patch_size if patch_size is None else patch_size,
+        layer_scale=arch.layer_scale if layer_scale is None else layer_scale,
+        stem=arch.stem if stem is None else cast(Stem, stem),  # Arch refuses any other
+    )

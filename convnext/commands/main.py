@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ..catalog.releases import DETECTORS, RELEASES, SEGMENTERS
 from ..catalog.variants import VARIANTS
@@ -20,6 +20,9 @@ from ..system.processes import follow_parent
 from ..system.progress import Progress
 from ..system.tables import as_json, render
 from . import paper, train, use
+
+if TYPE_CHECKING:
+    from ..data.report import Problem
 
 TOLD = 20  # unusable pictures that `check` names before its report, which groups them all
 AS_THEY_CAN = "convnext.as_they_can"  # how characters are written that the output's encoding lacks
@@ -121,8 +124,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Model(TypedDict):
+    """A row of `models`."""
+
+    name: str
+    parameters: int
+    gmacs_224: float
+    gmacs_384: float
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    weights: dict[str, float | None]  # released ones, and their published accuracy
+
+
 def _models(options: argparse.Namespace) -> None:
-    rows: list[dict[str, Any]] = [
+    rows: list[_Model] = [
         {
             "name": name,
             "parameters": arch.parameters(),
@@ -174,15 +189,15 @@ def _check(options: argparse.Namespace) -> int:
     elif options.form == "json":
         print(as_json(report.to_dict(), indent=2))
     else:
-        print(render(report.to_dict()["problems"], ("severity", "kind", "path", "detail"), options.form))
+        print(render(report.rows, ("severity", "kind", "path", "detail"), options.form))
     return 0 if report.ok else EXIT_USER
 
 
-def _teller(progress: Progress) -> Callable[[Any], None]:
+def _teller(progress: Progress) -> Callable[[Problem], None]:
     """Prints the first unusable pictures as they are found, where the whole report is a while off."""
     told = 0
 
-    def tell(problem: Any) -> None:
+    def tell(problem: Problem) -> None:
         nonlocal told
         told += 1
         if told <= TOLD and progress.long:

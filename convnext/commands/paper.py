@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 from ..recipes import recipe as recipes_io
@@ -143,6 +142,7 @@ def _bench(options: argparse.Namespace) -> None:
     from ..paper import costs, figures, layer_table
 
     speed, say = not options.no_speed, _to_stderr
+    rows: Sequence[Mapping[str, object]]
     if options.table == "9":
         rows = layer_table.architecture_rows()
     elif options.table == "3":
@@ -154,9 +154,9 @@ def _bench(options: argparse.Namespace) -> None:
 
         rows = segmentation_rows(options.table, speed=speed, say=say)
     elif options.table:
-        rows = costs.table_rows(options.table, speed=speed, say=say)
+        rows = of_networks = costs.table_rows(options.table, speed=speed, say=say)
         if options.plot:
-            say(f"written to {figures.plot_figure_1(rows, Path(options.plot))}")
+            say(f"written to {figures.plot_figure_1(of_networks, Path(options.plot))}")
     else:
         rows = costs.network_rows(options.names, options.image_size, speed=speed, say=say)
     _print(rows, options.form)
@@ -172,14 +172,21 @@ def _robustness(options: argparse.Namespace) -> None:
         )
     from ..robustness import evaluate
 
-    common: dict[str, Any] = {"batch_size": options.batch_size, "precision": options.precision, "say": _to_stderr}
+    batch_size, precision = options.batch_size, options.precision
     if any(suites.values()):
-        ours = evaluate.robustness(options.checkpoint, **suites, partial=options.partial, **common)
+        ours = evaluate.robustness(
+            options.checkpoint,
+            **suites,
+            partial=options.partial,
+            batch_size=batch_size,
+            precision=precision,
+            say=_to_stderr,
+        )
         _print(evaluate.table(ours), options.form)
         return
     copies = options.corrupted
     if options.corrupt:
-        evaluate.require_batch(options.batch_size)  # before hours are spent on copies
+        evaluate.require_batch(batch_size)  # before hours are spent on copies
         learned = evaluate.learned_from(options.checkpoint, options.corrupt)
         copies = options.out or Path("runs", "corrupted", Path(options.corrupt).resolve().name)
         wanted = options.corruptions and [name.strip() for name in options.corruptions.split(",")]
@@ -193,7 +200,9 @@ def _robustness(options: argparse.Namespace) -> None:
             learned=learned,
             say=_to_stderr,
         )
-    result = evaluate.robustness_on_own(options.checkpoint, copies, options.corrupt, **common)
+    result = evaluate.robustness_on_own(
+        options.checkpoint, copies, options.corrupt, batch_size=batch_size, precision=precision, say=_to_stderr
+    )
     _print(result.rows, options.form)
 
 
@@ -241,6 +250,7 @@ def _plot(options: argparse.Namespace) -> None:
 
     if options.sweep and options.regime:
         raise UserError("a sweep has its own regime; leave out --regime, or the folder for the paper's figures")
+    rows: Sequence[figures.Bar]
     rows = ablation.table(Path(options.sweep)) if options.sweep else figures.published_roadmap(options.regime or "tiny")
     print(f"written to {figures.plot_roadmap(rows, Path(options.out))}")
 
@@ -258,5 +268,5 @@ def numbers(text: str, flag: str) -> list[int]:
     return numbers
 
 
-def _print(rows: list[dict[str, Any]], form: str) -> None:
+def _print(rows: Sequence[Mapping[str, object]], form: str) -> None:
     print(render(rows, None, form))

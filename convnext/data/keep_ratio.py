@@ -5,9 +5,8 @@ Shapes: 3 channels, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ class KeepRatio:
     levels: Levels | None = None  # of pictures of more than 8 bits; None: as their type says
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> KeepRatio:
+    def from_dict(cls, values: Mapping[str, object]) -> KeepRatio:
         """What `to_dict` wrote, also after JSON. Raises UserError when it is something else."""
         try:
             mean, std = mean_and_std(values)
@@ -45,7 +44,7 @@ class KeepRatio:
             known = f"size (up to {LARGEST_SIDE}), longest (up to {LONGEST_SIDE}), mean and std"
             raise UserError(f"the stored preprocessing {shortened(values)} cannot be used; it needs {known}") from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return written(self)
 
     def __call__(self, image: Image.Image, scale: float = 1.0) -> Tensor:

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -68,9 +68,9 @@ class Learned:
         )
         return replace(_sorted(np.unique(columns, axis=0)), levels=self.levels)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, int | str]:
         """Plain values for a checkpoint's metadata."""
-        written: dict[str, Any] = {"count": len(self), "names": _packed(self.names, HASH_BYTES)}
+        written: dict[str, int | str] = {"count": len(self), "names": _packed(self.names, HASH_BYTES)}
         if self.contents.any():
             written["contents"] = _packed(self.contents, HASH_BYTES)
         if self.looks.any():
@@ -78,7 +78,7 @@ class Learned:
         return written
 
     @classmethod
-    def from_dict(cls, values: Any) -> Learned:
+    def from_dict(cls, values: object) -> Learned:
         """What `to_dict` wrote. Raises ValueError for anything else."""
         if not isinstance(values, dict) or not isinstance(count := values.get("count"), int) or count < 0:
             raise ValueError("no count of pictures")
@@ -378,11 +378,11 @@ def _packed(values: np.ndarray, width: int) -> str:
     return base64.b64encode(raw.tobytes()).decode("ascii")
 
 
-def _unpacked(text: Any, width: int, count: int, *, optional: bool) -> np.ndarray:
+def _unpacked(text: object, width: int, count: int, *, optional: bool) -> np.ndarray:
     if text is None and optional:
         return np.zeros(count, np.uint64)
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = base64.b64decode(cast(str, text), validate=True)  # which raises TypeError for what is no text
     except (TypeError, binascii.Error) as error:
         raise ValueError(f"not base64: {error}") from None
     if len(raw) != width * count:

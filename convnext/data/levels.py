@@ -6,9 +6,8 @@ kept with the weights: read by its own brightness, a picture would look differen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
@@ -23,10 +22,12 @@ def is_deep(mode: str) -> bool:
     return mode.startswith("I") or mode == "F"
 
 
-def levels_from(values: Any) -> Levels | None:
+def levels_from(values: object) -> Levels | None:
     """Levels after JSON. Raises ValueError or TypeError for anything else than two rising numbers, or None."""
     if values is None:
         return None
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{type(values).__name__!r} object is not iterable")
     low, high = (float(value) for value in values)
     if not (isfinite(low) and isfinite(high) and low < high):
         raise ValueError

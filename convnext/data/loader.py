@@ -10,9 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -138,26 +138,27 @@ class Collate:
             return Batch(images, torch.tensor([row[1] for row in rows]), ids)
         targets = torch.zeros(len(rows), self.num_classes)
         for i, row in enumerate(rows):
-            targets[i, list(row[1])] = 1.0  # type: ignore[arg-type]
+            targets[i, list(cast(tuple[int, ...], row[1]))] = 1.0  # labels of several classes are tuples of them
         return Batch(images, targets, ids)
 
 
-B = TypeVar("B")
+T = TypeVar("T")  # a sample, as a data set gives it
+B = TypeVar("B")  # what is made of the samples of a micro-batch
 
 
 @dataclass(frozen=True)
-class StepLoader(Generic[B]):
+class StepLoader(Generic[T, B]):
     """The micro-batches of each step on one of `world` processes: the same samples in the same order on any number."""
 
     order: Steps
-    collate: Callable[[list[Any]], B]
+    collate: Callable[[list[T]], B]
     rank: int
     world: int
     micro_batch: int  # the largest
     workers: int
     pin: bool
 
-    def __call__(self, dataset: Dataset[Any], start: int, stop: int) -> Iterator[list[B]]:
+    def __call__(self, dataset: Dataset[T], start: int, stop: int) -> Iterator[list[B]]:
         """Those of the steps in [start, stop), from a data set that is asked for samples by their keys."""
 
         def plan() -> Iterator[list[list[Key]]]:
@@ -171,8 +172,13 @@ class StepLoader(Generic[B]):
 
 
 def load(
-    dataset: Dataset[Any], batches: Any, collate: Callable[[list[Any]], Any], workers: int, *, pin: bool = False
-) -> Iterator[Any]:
+    dataset: Dataset[T],
+    batches: Iterable[list[Key]] | Iterable[list[int]],
+    collate: Callable[[list[T]], B],
+    workers: int,
+    *,
+    pin: bool = False,
+) -> Iterator[B]:
     """Batches in the given order; `workers` processes prepare them ahead, 0 does it in this one."""
     loader = DataLoader(
         dataset,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat, SupportsInt, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,20 +39,30 @@ def _tables(mean: Triple, std: Triple) -> np.ndarray:
     return ((values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
 
 
-def whole_number(value: Any) -> int:
+def whole_number(value: object) -> int:
     """A number as an int. Raises ValueError or TypeError for a truth value, a fraction or something else."""
-    if isinstance(value, bool | str) or int(value) != value:
+    if isinstance(value, bool | str):
         raise ValueError
-    return int(value)
+    number = int(cast(SupportsInt, value))  # which raises TypeError for what is no number
+    if number != value:
+        raise ValueError
+    return number
 
 
-def written(protocol: Any) -> dict[str, Any]:
+def real_number(value: object) -> float:
+    """A number, or the text of one, as a float. Raises ValueError or TypeError for something else."""
+    if not isinstance(value, str | SupportsFloat):
+        raise TypeError
+    return float(value)
+
+
+def written(protocol: DataclassInstance) -> dict[str, object]:
     """A protocol as plain values; where it has no levels, as it was written before there were any."""
     values = asdict(protocol)
     return values if values["levels"] is not None else {name: values[name] for name in values if name != "levels"}
 
 
-def mean_and_std(values: dict[str, Any]) -> tuple[Triple, Triple]:
+def mean_and_std(values: Mapping[str, object]) -> tuple[Triple, Triple]:
     """Both as three numbers. Raises KeyError, TypeError or ValueError where they cannot be what pictures are
     normalised with."""
     mean, std = _triple(values["mean"]), _triple(values["std"])
@@ -57,12 +71,14 @@ def mean_and_std(values: dict[str, Any]) -> tuple[Triple, Triple]:
     return mean, std
 
 
-def shortened(values: Any) -> str:
+def shortened(values: object) -> str:
     """What a message shows of a value that may be of any length."""
     text = str(values)
     return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + " …"
 
 
-def _triple(values: Any) -> Triple:
+def _triple(values: object) -> Triple:
+    if not isinstance(values, Iterable):
+        raise TypeError
     first, second, third = (float(value) for value in values)
     return first, second, third

@@ -5,8 +5,9 @@ Shapes: 3 channels, S x S pixels, V views.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from PIL import Image, ImageOps
@@ -22,6 +23,7 @@ from .normalise import (
     LARGEST_SIDE,
     Triple,
     mean_and_std,
+    real_number,
     shortened,
     to_tensor,
     whole_number,
@@ -31,10 +33,13 @@ from .normalise import (
 FILTERS = {
     name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos", "nearest", "box", "hamming")
 }
-MODES = ("crop", "squash", "warp", "whole")
+Mode = Literal["crop", "squash", "warp", "whole"]
+Halves = Literal["even", "first"]
+MODES: tuple[Mode, ...] = ("crop", "squash", "warp", "whole")
+HALVES: tuple[Halves, ...] = ("even", "first")
 LARGEST_MARGIN = 2 * LARGEST_SIDE  # what it may be cut from
 LONGEST_STRIP = 16  # long side over short; enlarging a 1 x 30000 strip before the centre crop would need gigabytes
-Mode = Literal["crop", "squash", "warp", "whole"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Preprocess:
     std: Triple = IMAGENET_STD
     interpolation: str = "bicubic"  # one of FILTERS
     crop: float = CROP_FRACTION
-    halves: Literal["even", "first"] = "even"
+    halves: Halves = "even"
     levels: Levels | None = None
 
     @classmethod
@@ -63,15 +68,14 @@ class Preprocess:
         return cls(size, mode, mean, std)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+    def from_dict(cls, values: Mapping[str, object]) -> Preprocess:
         """What `to_dict` wrote, also after JSON; `crop`, `halves` and `levels` may be missing. Raises UserError when it
         is something else, or asks for sides beyond LARGEST_SIDE."""
         try:
-            mode, interpolation, halves = values["mode"], values["interpolation"], values.get("halves", "even")
-            size, crop = whole_number(values["size"]), float(values.get("crop", CROP_FRACTION))
+            mode, interpolation = _one_of(MODES, values["mode"]), _one_of(FILTERS, values["interpolation"])
+            halves = _one_of(HALVES, values.get("halves", "even"))
+            size, crop = whole_number(values["size"]), real_number(values.get("crop", CROP_FRACTION))
             mean, std = mean_and_std(values)
-            if mode not in MODES or interpolation not in FILTERS or halves not in ("even", "first"):
-                raise ValueError
             if not (1 <= size <= LARGEST_SIDE and 0 < crop <= 1 and size / crop <= LARGEST_MARGIN):
                 raise ValueError
             return cls(size, mode, mean, std, interpolation, crop, halves, levels_from(values.get("levels")))
@@ -81,7 +85,7 @@ class Preprocess:
                 f"the stored preprocessing {shortened(values)} cannot be used; it needs {known}, mean and std"
             ) from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return written(self)
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -126,6 +130,13 @@ def views(image: Image.Image, preprocess: Preprocess, *, flip: bool = False, cro
     if flip:
         pictures += [ImageOps.mirror(picture) for picture in pictures]
     return torch.stack([to_tensor(picture, preprocess.mean, preprocess.std) for picture in pictures])
+
+
+def _one_of(known: Iterable[T], value: object) -> T:
+    for one in known:
+        if one == value:
+            return one
+    raise ValueError
 
 
 def _middle(image: Image.Image, longest: int) -> Image.Image:

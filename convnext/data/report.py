@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from ..system.tables import Row
 
 ERRORS = ("not understood", "missing split", "no class folders", "no images", "one class", "class in one split",
           "empty class", "bad table", "bad annotations", "id twice", "unknown reference", "categories differ",
@@ -67,10 +68,14 @@ class FolderReport:
     def total(self) -> int:
         return sum(sum(classes.values()) for classes in self.counts.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def rows(self) -> list[Row]:
+        """The problems as plain values."""
+        return [{"severity": problem.severity, **asdict(problem)} for problem in self.problems]
+
+    def to_dict(self) -> dict[str, object]:
         """Plain values, ready for JSON."""
-        rows = [{"severity": problem.severity, **asdict(problem)} for problem in self.problems]
-        return {"name": self.name, "ok": self.ok, self.unit: self.total, "counts": self.counts, "problems": rows}
+        return {"name": self.name, "ok": self.ok, self.unit: self.total, "counts": self.counts, "problems": self.rows}
 
     def __str__(self) -> str:
         return "\n".join([*_table(self), *_findings(self.problems), _verdict(self)])

@@ -7,6 +7,7 @@ without a shape is all ground. Each question has a block of columns in one list 
 from __future__ import annotations
 
 import colorsys
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +27,16 @@ WITHOUT_SHAPE = 0.12  # share of the pictures
 ALONE = 0.75  # share of those with a shape that hold one of it
 
 Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What is drawn over a ground."""
+
+    shape: int
+    size: float  # half its side, as a share of the picture's
+    surface: int
+    colour: np.ndarray  # (3,) from 0 to 255
 
 
 def questions() -> dict[str, tuple[str, ...]]:
@@ -72,19 +83,20 @@ def draw(plan: np.ndarray, side: int, rng: Rng) -> Image.Image:
     canvas = _leaves(side, rng) if ground < 0 else _painted(ground, _rgb(ground_colour, rng), side, rng)
     if shape >= 0:
         for _ in range(rng.choice(4, p=(0.55, 0.25, 0.12, 0.08))):
-            _add(canvas, int(rng.integers(shapes.COUNT)), rng.uniform(0.12, 0.3), *_anything(rng), rng, blurred=True)
+            _add(canvas, _anything(0.12, 0.3, rng), rng, blurred=True)
         size = rng.uniform(0.35, 0.95) if count == 0 else rng.uniform(0.3, 0.5)
         for place in _places(count + 1, rng):
-            _add(canvas, shape, size / 2, surface, _rgb(colour, rng), rng, place=place)
+            _add(canvas, Thing(shape, size / 2, surface, _rgb(colour, rng)), rng, place=place)
         if rng.random() < 0.15:
-            _add(canvas, int(rng.integers(shapes.COUNT)), rng.uniform(0.1, 0.2), *_anything(rng), rng)
+            _add(canvas, _anything(0.1, 0.2, rng), rng)
     return _taken(canvas, rng)
 
 
-def _anything(rng: Rng) -> tuple[int, np.ndarray]:
-    """A surface and a colour of something that is not asked for."""
+def _anything(least: float, most: float, rng: Rng) -> Thing:
+    """Something that is not asked for, of a size between the two."""
+    shape, size = int(rng.integers(shapes.COUNT)), rng.uniform(least, most)
     surface = 0 if rng.random() < 0.6 else int(rng.integers(1, 1 + len(textures.names())))
-    return surface, _rgb(int(rng.integers(len(COLOURS))), rng)
+    return Thing(shape, size, surface, _rgb(int(rng.integers(len(COLOURS))), rng))
 
 
 def _places(count: int, rng: Rng) -> np.ndarray:
@@ -162,29 +174,19 @@ def _leaves(side: int, rng: Rng) -> np.ndarray:
     return np.array(image, np.float32)
 
 
-def _add(
-    canvas: np.ndarray,
-    shape: int,
-    size: float,
-    surface: int,
-    colour: np.ndarray,
-    rng: Rng,
-    *,
-    place: np.ndarray | None = None,
-    blurred: bool = False,
-) -> None:
-    """Draws one thing of half-side `size` (share of the picture) over the canvas, in place."""
+def _add(canvas: np.ndarray, thing: Thing, rng: Rng, *, place: np.ndarray | None = None, blurred: bool = False) -> None:
+    """Draws one thing over the canvas, in place."""
     side = len(canvas)
     place = rng.uniform(0.05, 0.95, 2) if place is None else place
     turn, lean, tall = rng.normal(0, 0.2), rng.normal(0, 0.12), rng.uniform(0.8, 1.25)
     turned = np.array([(np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))])
-    matrix = size * side * turned @ np.array([(1, lean), (0, tall)])
-    parts = shapes.shape(shape, rng)
+    matrix = thing.size * side * turned @ np.array([(1, lean), (0, tall)])
+    parts = shapes.shape(thing.shape, rng)
     outlined = parts[0].kind == "area" and rng.random() < 0.25
-    paint = _painted(surface, colour, side, rng)
+    paint = _painted(thing.surface, thing.colour, side, rng)
     for part in parts:
         points = part.points @ matrix.T + place * side
-        mask = _mask(part, points, size * side, side, rng.uniform(0.06, 0.16) if outlined else 0.0)
+        mask = _mask(part, points, thing.size * side, side, rng.uniform(0.06, 0.16) if outlined else 0.0)
         if blurred:
             mask = mask.filter(ImageFilter.BoxBlur(1))
         share = np.asarray(mask, np.float32)[..., None] / 255

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..data.levels import Levels
 from ..data.source import DRAWN, Source
 from ..data.splits import Splits
 from . import scenes
@@ -34,7 +34,7 @@ class FormulaReader:
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(self, plans=self.plans[chosen], numbers=self.numbers[chosen])
 
-    def within(self, levels: Any) -> FormulaReader:
+    def within(self, levels: Levels | None) -> FormulaReader:
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -10,6 +10,14 @@ from ..errors import UserError
 from .roadmap import build_named
 
 BEFORE_COLON = ("torchvision", "timm", "roadmap")
+
+
+class Baseline(nn.Module):
+    """What is read of a baseline: for annotations, as the networks are of their libraries' own classes."""
+
+    variant: str
+    num_classes: int
+    in_chans: int
 
 
 def is_baseline(name: str) -> bool:
@@ -27,8 +35,8 @@ def build_baseline(
     """
     library, _, network = name.partition(":")
     build = {"torchvision": _torchvision, "timm": _timm, "roadmap": _roadmap}[library]
-    model = build(network, num_classes, in_chans, drop_path_rate, drop_rate)
-    model.variant, model.num_classes, model.in_chans = name, num_classes, in_chans  # type: ignore[assignment]
+    model = cast(Baseline, build(network, num_classes, in_chans, drop_path_rate, drop_rate))
+    model.variant, model.num_classes, model.in_chans = name, num_classes, in_chans
     return model
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from .. import files
 from ..errors import UserError
 from ..models.roadmap import build
 from ..recipes.roadmap import STEPS, SWIN, Reading
+from ..system.tables import Row
 from ..training import runtime
 from ..weights.backbone import create_model
 from . import timing
@@ -24,6 +26,27 @@ AGREES = 0.0055  # GFLOPs: a printed figure of the roadmap has two decimals
 ROUNDED = 0.06, 0.01  # GFLOPs, and share of them: tables print one decimal, or none
 TABLES = {"1": V100, "2": V100, "12": A100}  # of the paper, that state what networks cost, and how fast they are
 FLOPS_PER_MULTIPLY_ADD = 2  # torch's counter has both; the paper's FLOPs are multiply-adds
+
+
+# A row of Table 1, 2 or 12 by the columns that figures read; it has the table's others as well.
+NetworkRow = TypedDict(
+    "NetworkRow",
+    {
+        "model": str,
+        "size": int,
+        "data": NotRequired[str],  # "1K" or "22K", of Table 1
+        "GFLOPs (paper)": float,
+        "top1": NotRequired[float],  # of Tables 1 and 2
+    },
+)
+
+
+class Printed(TypedDict):
+    """What a row of speed_tables.json is measured by, and held against."""
+
+    network: str
+    size: int
+    gflops: float
 
 
 @dataclass(frozen=True)
@@ -53,12 +76,12 @@ def count(make: Callable[[], nn.Module], image_size: int = 224) -> Cost:
     return Cost(parameters, counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD)
 
 
-def roadmap_rows(regimes: Iterable[str] = tuple(STEPS), reading: Reading | None = None) -> list[dict[str, Any]]:
+def roadmap_rows(regimes: Iterable[str] = tuple(STEPS), reading: Reading | None = None) -> list[Row]:
     """Tables 10 and 11: a row a step, our counted multiply-adds and parameters beside what was printed."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for regime in regimes:
         for index, step in enumerate(STEPS[regime]):
-            cost = count(lambda regime=regime, index=index: build(regime, index, reading=reading))  # type: ignore[misc]
+            cost = count(partial(build, regime, index, reading=reading))
             difference = cost.gmacs - step.gflops
             rows.append(
                 {
@@ -82,51 +105,59 @@ def roadmap_rows(regimes: Iterable[str] = tuple(STEPS), reading: Reading | None 
     return rows
 
 
-def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def table_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[NetworkRow]:
     """Table 1, 2 or 12: what was printed, and our counts (and speed) of the same networks, where they can be built.
 
     Raises UserError for a table that this command does not make.
     """
     if table not in TABLES:
         raise UserError(f"no table {table!r} here: {', '.join(TABLES)}; docs/paper.md lists the command for each table")
-    published = json.loads(files.asset("speed_tables.json"))["tables"][table]
-    return [_table_row(printed, TABLES[table] if speed else None, say) for printed in published]
+    published: list[Printed] = json.loads(files.asset("speed_tables.json"))["tables"][table]
+    rows = [_table_row(printed, TABLES[table] if speed else None, say) for printed in published]
+    return cast(list[NetworkRow], rows)  # the file is ours
 
 
 def network_rows(
     names: Iterable[str], image_size: int = 224, *, speed: bool = True, say: Callable[[str], None] = print
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """A row for each named network, of the family or "torchvision:…", "timm:…", "roadmap:…", side by side."""
     if image_size < 1:
         raise UserError(f"--image-size {image_size} holds no picture; pass a positive number of pixels")
     protocol = V100 if speed else None
-    return [{"network": name, "size": image_size} | _measured(name, image_size, protocol, say) for name in names]
+    return [
+        {"network": name, "size": image_size} | _cells(name, image_size, _counted(name, image_size), protocol, say)
+        for name in names
+    ]
 
 
-def _table_row(printed: dict[str, Any], protocol: Protocol | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _table_row(printed: Printed, protocol: Protocol | None, say: Callable[[str], None]) -> Row:
     labels = {"parameters_m": "M parameters (paper)", "gflops": "GFLOPs (paper)", "images_per_s": "images/s (paper)"}
-    row = {labels.get(key, key): value for key, value in printed.items() if key != "network"}
+    row: Row = {labels.get(key, key): value for key, value in printed.items() if key != "network"}
     try:
-        row |= _measured(printed["network"], printed["size"], protocol, say)
+        cost = _counted(printed["network"], printed["size"])
+        row |= _cells(printed["network"], printed["size"], cost, protocol, say)
     except UserError as error:  # a library that is not installed, or has no such network any more
         return row | {"note": f"as published: {error}"}
     except RuntimeError as error:  # one network too large for this machine does not cost the others' rows
         return row | {"note": f"not measured: {str(error).splitlines()[0]}"}
-    difference = row["GFLOPs"] - printed["gflops"]
+    difference = round(cost.gmacs, 2) - printed["gflops"]
     if abs(difference) > max(ROUNDED[0], ROUNDED[1] * printed["gflops"]):
         row.setdefault("note", f"counts {100 * difference / printed['gflops']:+.0f} % against the print")
     return row
 
 
-def _measured(name: str, image_size: int, protocol: Protocol | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _counted(name: str, image_size: int) -> Cost:
     try:
-        cost = count(lambda: create_model(name), image_size)
+        return count(lambda: create_model(name), image_size)
     except (RuntimeError, AssertionError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         why = str(error).splitlines()[0]
         raise UserError(f"{name} takes no images of {image_size} pixels ({why}); pass another --image-size") from error
-    row: dict[str, Any] = {"M parameters": round(cost.parameters / 1e6, 1), "GFLOPs": round(cost.gmacs, 2)}
+
+
+def _cells(name: str, image_size: int, cost: Cost, protocol: Protocol | None, say: Callable[[str], None]) -> Row:
+    row: Row = {"M parameters": round(cost.parameters / 1e6, 1), "GFLOPs": round(cost.gmacs, 2)}
     if protocol is None:
         return row
     device = runtime.default_device()

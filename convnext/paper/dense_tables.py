@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,15 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import files
 from ..detection.model.rcnn import Detector, build_detector
 from ..detection.model.roi_head import BOX_SIDE, MASK_SIDE
+from ..models.convnext import Backbone
 from ..recipes import get_recipe
 from ..segmentation.data import LONGEST
 from ..segmentation.model import Segmenter, build_segmenter
+from ..system.tables import Row
 from ..training import runtime
 from ..weights.backbone import create_model
 from . import timing
 from .costs import FLOPS_PER_MULTIPLY_ADD, Cost
 
-Act = Callable[[], Any]
+Act = Callable[[], object]
 IMAGE = (800, 1280)  # height and width that the published figures are for
 SURE = 6.0  # a logit that makes one of 81 classes more likely than the other 80 together
 BOX_REGIONS, MASK_REGIONS = 1000, 100  # read by each box head and by each mask head: the published counts assume it
@@ -31,12 +32,18 @@ BOX_REGIONS, MASK_REGIONS = 1000, 100  # read by each box head and by each mask 
 def make_detector(recipe: str) -> Detector:
     """The detector of a recipe such as "coco/cascade_mask_rcnn/tiny", with fresh weights."""
     rules = get_recipe(recipe)
-    return build_detector(rules.detection.detector, create_model(rules.model, out_norms=True))  # type: ignore[arg-type]
+    return build_detector(rules.detection.detector, _backbone(rules.model))
 
 
 def make_segmenter(recipe: str) -> Segmenter:
     """The segmenter of a recipe such as "ade20k/upernet/tiny", with fresh weights."""
-    return build_segmenter(create_model(get_recipe(recipe).model, out_norms=True))  # type: ignore[arg-type]
+    return build_segmenter(_backbone(get_recipe(recipe).model))
+
+
+def _backbone(name: str) -> Backbone:
+    network = create_model(name, out_norms=True)
+    assert isinstance(network, Backbone)  # the tables have no detector or segmenter on a baseline
+    return network
 
 
 def count_detector(recipe: str) -> Cost:
@@ -76,13 +83,13 @@ def segmenter_image(recipe: str) -> tuple[int, int]:
     return side, LONGEST * side
 
 
-def table3_rows(*, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def table3_rows(*, speed: bool = True, say: Callable[[str], None] = print) -> list[Row]:
     """Table 3: what was printed; our counts, and with `speed` images a second, of the detectors that are ours."""
     labels = {"gflops": "GFLOPs (paper)", "fps_a100": "images/s (paper, A100)"}
     return _rows("table3.json", "detector", labels, count_detector, _detect if speed else None, say)
 
 
-def segmentation_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def segmentation_rows(table: str, *, speed: bool = True, say: Callable[[str], None] = print) -> list[Row]:
     """Tables 4 (six scales and mirrored) and 7 (one scale), in the same way."""
     labels = {"gflops": "GFLOPs (paper)", "params": "M parameters (paper)", "miou_ms": "mIoU ms", "miou_ss": "mIoU"}
     return _rows(f"table{table}.json", "segmenter", labels, count_segmenter, _segment if speed else None, say)
@@ -95,8 +102,8 @@ def _rows(
     count: Callable[[str], Cost],
     run: Callable[[str], Act] | None,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    rows = []
+) -> list[Row]:
+    rows: list[Row] = []
     for printed in json.loads(files.asset(asset))["rows"]:
         row = {labels.get(name, name): value for name, value in printed.items() if name != key}
         if recipe := printed[key]:

@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from .. import files
 from ..errors import UserError
 from ..recipes.roadmap import STEPS, SWIN
 from ..reports.figures import STYLE
+from .costs import NetworkRow
 
 SIDE_STEPS = (10, 11)  # of the roadmap: kernels 9 and 11 lead nowhere
 
+# What Figure 2 shows of a step: the paper's cost, or the multiply-adds of runs. A step of None is the reference.
+Bar = TypedDict(
+    "Bar",
+    {
+        "step": int | None,
+        "change": str,
+        "top-1": float,
+        "std": float | None,
+        "cost": NotRequired[float],  # GFLOPs
+        "MMACs": NotRequired[float],
+    },
+)
 
-def published_roadmap(regime: str) -> list[dict[str, Any]]:
+
+def published_roadmap(regime: str) -> list[Bar]:
     """The rows of Table 10 or 11 as `plot_roadmap` takes them, misprints mended, the reference transformer last."""
-    rows: list[dict[str, Any]] = [
+    rows: list[Bar] = [
         {"step": i, "change": step.name, "top-1": step.top1, "std": step.std, "cost": step.counts or step.gflops}
         for i, step in enumerate(STEPS[regime])
     ]
@@ -25,7 +39,7 @@ def published_roadmap(regime: str) -> list[dict[str, Any]]:
     return [*rows, {"step": None, "change": name, "top-1": top1, "std": None, "cost": gflops}]
 
 
-def plot_roadmap(rows: Sequence[dict[str, Any]], out: Path) -> Path:
+def plot_roadmap(rows: Sequence[Bar], out: Path) -> Path:
     """PNG or SVG in the manner of Figure 2: a bar for each step's top-1, its cost as a dot; side steps are hatched.
 
     Raises UserError when there are no rows or the file is of another kind.
@@ -59,7 +73,7 @@ def plot_roadmap(rows: Sequence[dict[str, Any]], out: Path) -> Path:
         by_score.set_yticks(places, [row["change"] for row in rows])
         by_score.invert_yaxis()
         million = "MMACs" in rows[0]
-        costs = [row["MMACs" if million else "cost"] for row in rows]
+        costs = [row["MMACs"] if million else row["cost"] for row in rows]
         by_cost.plot(costs, places, "o", color="#444444", markersize=4)
         by_cost.set(xlabel="multiply-adds, 10⁶" if million else "multiply-adds, 10⁹", xlim=(0, 1.1 * max(costs)))
         with files.atomic(out) as temporary:
@@ -72,7 +86,7 @@ def _tenths(score: float) -> str:
     return str(Decimal(repr(score)).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
-def plot_figure_1(rows: Sequence[dict[str, Any]], out: Path) -> Path:
+def plot_figure_1(rows: Sequence[NetworkRow], out: Path) -> Path:
     """PNG or SVG in the manner of Figure 1: top-1 over multiply-adds of both halves of Table 1, a colour a family.
 
     `rows` as `costs.table_rows("1")` makes them. Raises UserError for a file of another kind.
@@ -103,7 +117,7 @@ def plot_figure_1(rows: Sequence[dict[str, Any]], out: Path) -> Path:
     return out
 
 
-def _family(row: dict[str, Any]) -> str:
+def _family(row: NetworkRow) -> str:
     """ConvNeXt-B -> ConvNeXt; R-101x3 -> BiT, the name those ResNets are known by."""
     family = str(row["model"]).split("-")[0]
     return "BiT" if family == "R" else family

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -19,43 +20,41 @@ IMAGE_SIZE = 224
 
 @dataclass(frozen=True)
 class Parts:
-    """Where a kind of network keeps its stem and its blocks, and how its maps lie in memory."""
+    """Under which names a kind of network keeps its stem and its stages, and how its maps lie in memory."""
 
     name: str
-    stem: Callable[[Any], list[nn.Module]]
-    stages: Callable[[Any], list[nn.Module]]
+    stem: tuple[str, ...]
+    stages: tuple[str, ...]
     channels_last: bool = False
 
 
 NETWORKS = {
-    "ResNet-50": Parts(
-        "torchvision:resnet50", lambda m: [m.conv1, m.maxpool], lambda m: [m.layer1, m.layer2, m.layer3, m.layer4]
-    ),
-    "ConvNeXt-T": Parts("convnext_tiny", lambda m: [m.downsample_layers[0]], lambda m: list(m.stages)),
+    "ResNet-50": Parts("torchvision:resnet50", ("conv1", "maxpool"), ("layer1", "layer2", "layer3", "layer4")),
+    "ConvNeXt-T": Parts("convnext_tiny", ("downsample_layers.0",), ("stages.0", "stages.1", "stages.2", "stages.3")),
     "Swin-T": Parts(
-        "torchvision:swin_t", lambda m: [m.features[0]], lambda m: [m.features[i] for i in (1, 3, 5, 7)], True
+        "torchvision:swin_t", ("features.0",), ("features.1", "features.3", "features.5", "features.7"), True
     ),
 }
 
 
-def architecture_rows() -> list[dict[str, Any]]:
+def architecture_rows() -> list[dict[str, str | None]]:
     """Table 9: stem and four stages of ResNet-50, ConvNeXt-T and Swin-T, a column each, and what they cost.
 
     A block is its layers in order, "k x k, channels", "d" before a depthwise kernel; "[…] x n" are n alike. Shortcuts
     and the layers between stages stand in no row, as in the paper.
     """
-    rows: list[dict[str, Any]] = [{"stage": name} for name in ("stem", "res2", "res3", "res4", "res5")]
-    costs: list[dict[str, Any]] = [{"stage": "GFLOPs"}, {"stage": "M parameters"}]
+    rows = [{"stage": name} for name in ("stem", "res2", "res3", "res4", "res5")]
+    costs = [{"stage": "GFLOPs"}, {"stage": "M parameters"}]
     for network, parts in NETWORKS.items():
         with torch.device("meta"):
             model = create_model(parts.name).eval()
-        stages = parts.stages(model)
+        stem, stages = ([model.get_submodule(name) for name in names] for names in (parts.stem, parts.stages))
         sizes = _output_sizes(model, stages, parts.channels_last)
-        rows[0][network] = ", ".join(text for part in parts.stem(model) for text in _layers(part, strides=True))
+        rows[0][network] = ", ".join(text for part in stem for text in _layers(part, strides=True))
         for row, stage, size in zip(rows[1:], stages, sizes, strict=True):
             row["output"] = f"{size} x {size}"
             row[network] = _blocks(stage)
-        cost = count(lambda name=parts.name: create_model(name), IMAGE_SIZE)  # type: ignore[misc]
+        cost = count(partial(create_model, parts.name), IMAGE_SIZE)
         costs[0][network], costs[1][network] = f"{cost.gmacs:.2f}", f"{cost.parameters / 1e6:.1f}"
     rows[0]["output"] = rows[1]["output"]
     columns = ("stage", "output", *NETWORKS)
@@ -65,7 +64,7 @@ def architecture_rows() -> list[dict[str, Any]]:
 def _output_sizes(model: nn.Module, stages: list[nn.Module], channels_last: bool) -> list[int]:
     sizes: list[int] = []
 
-    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes.append(output.shape[1 if channels_last else 2])
 
     hooks = [stage.register_forward_hook(note) for stage in stages]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..catalog.variants import VARIANTS
 from ..errors import UserError
@@ -24,7 +23,7 @@ LETTERS = {"tiny": "T", "small": "S", "base": "B", "large": "L", "xlarge": "XL"}
 OURS = "roadmap/small"  # a recipe of a group of the paper's that is not the paper's
 
 
-def settings_rows(table: str) -> list[dict[str, Any]]:
+def settings_rows(table: str) -> list[dict[str, str]]:
     """Table 5 or 6: a row a setting, a column a group of recipes; values that differ by size stand as a/b/c.
 
     Raises UserError for another table.
@@ -32,7 +31,7 @@ def settings_rows(table: str) -> list[dict[str, Any]]:
     if table not in COLUMNS:
         raise UserError(f"no table {table!r} of settings; there are {' and '.join(COLUMNS)}")
     groups = {column: _recipes(group) for column, group in COLUMNS[table].items()}
-    rows: list[dict[str, Any]] = [{"setting": "models"} | {column: "/".join(sizes) for column, sizes in groups.items()}]
+    rows = [{"setting": "models"} | {column: "/".join(sizes) for column, sizes in groups.items()}]
     for setting, value in SETTINGS.items():
         rows.append(
             {"setting": setting} | {column: _joined([value(r) for r in of.values()]) for column, of in groups.items()}

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..system.tables import Row
+
 LEAST_FORWARDS = 3  # on a CPU, where they fit
 CPU_SECONDS = 20.0  # after which a CPU is asked for no more forwards than that
 CPU_LIMIT = 50.0  # seconds within which the last of them should end: at most a minute a network, building included
@@ -47,7 +49,7 @@ class Speed:
     how: str
 
     @property
-    def cells(self) -> dict[str, Any]:
+    def cells(self) -> Row:
         """Of a table, to three digits, however slow."""
         spread = f"{self.slowest:.3g}-{self.fastest:.3g}, n = {self.forwards}"
         return {"images/s": float(f"{self.median:.3g}"), "spread": spread, "measured on": self.how}
@@ -57,13 +59,13 @@ def of_network(model: nn.Module, image_size: int, protocol: Protocol, device: to
     """Of forward passes of one resident batch in evaluation mode, without gradients."""
     accelerator = device.type != "cpu"
     layout = torch.channels_last if accelerator and protocol.channels_last else torch.contiguous_format
-    model = model.eval().to(device, memory_format=layout)  # type: ignore[call-overload]
+    model = model.eval().to(device).to(memory_format=layout)
     images = torch.randn(protocol.batch if accelerator else 1, 3, image_size, image_size, device=device)
     batch = images.to(memory_format=layout)
     return of_act(lambda: model(batch), len(batch), protocol, device)
 
 
-def of_act(act: Callable[[], Any], images: int, protocol: Protocol, device: torch.device) -> Speed:
+def of_act(act: Callable[[], object], images: int, protocol: Protocol, device: torch.device) -> Speed:
     """Of something that is done with `images` images at once."""
     accelerator = device.type != "cpu"
     times: list[float] = []

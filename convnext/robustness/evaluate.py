@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from ..data.source import Source, listed
 from ..errors import UserError
 from ..paper.costs import count
 from ..pretrained import from_pretrained
+from ..system.tables import Row
 from ..tasks import slice_of
 from ..tasks.look import look_at, require_for_model
 from ..training import runtime
@@ -67,13 +67,14 @@ class Result:
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Row:
         """The figures under the names of the published table's columns, and `in_v2` and `in_real`."""
         names = ("clean", "inc_mce", "incbar_err", "in_a", "in_r", "in_sketch", "in_v2", "in_real")
         values = {name: getattr(self, name) for name in names}
         known = {name: None if value is None else round(value, 2) for name, value in values.items()}
         cost = {"gflops": round(self.gmacs, 2), "params_M": round(self.parameters_m, 1)}
-        return {"model": self.model, "data": self.data, "size": self.size} | cost | known
+        row: Row = {"model": self.model, "data": self.data, "size": self.size}
+        return row | cost | known
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,14 @@ class OwnResult:
         return 100 * fmean(fmean(several.values()) for several in self.errors.values())
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """The clean folder, each corruption (percentages by severity and their mean), and last the mean of all."""
-        rows: list[dict[str, Any]] = [
-            {"corruption": name}
-            | {f"severity {severity}": round(100 * error, 2) for severity, error in several.items()}
-            | {"mean error": round(100 * fmean(several.values()), 2)}
+        rows: list[Row] = [
+            {
+                "corruption": name,
+                **{f"severity {severity}": round(100 * error, 2) for severity, error in several.items()},
+                "mean error": round(100 * fmean(several.values()), 2),
+            }
             for name, several in self.errors.items()
         ]
         rows.append({"corruption": "mean", "mean error": round(self.mean, 2)})
@@ -107,7 +110,7 @@ class OwnResult:
         return rows
 
 
-def table(*results: Result) -> list[dict[str, Any]]:
+def table(*results: Result) -> list[Row]:
     """The published rows of Table 8, then ours; every row has the same keys, the published columns first."""
     published = json.loads(files.asset("table8.json"))
     columns = [*published["columns"], "in_v2", "in_real"]
@@ -152,28 +155,19 @@ def robustness(
     numbers = _validation_numbers(opened["val"]) if labels is not None else []
     corrupted = {key: _corrupted(key, root, partial) for key, root in roots.items() if key not in opened}
     model = _imagenet_model(checkpoint)
-    found: dict[str, Any] = {"errors": {}, "counts": {}}
+    errors: dict[str, dict[str, tuple[float, ...]]] = {}
     with runtime.start_judging(model, precision, say) as run:
         judge = _Judge(model, Preprocess.from_dict(model.info.preprocess), run, batch_size, say or (lambda note: None))
-        for figure, key in FIGURES.items():
-            if key in opened:
-                classes = suites.classes_of(key) if key in ("a", "r") else None
-                answers: dict[str, int] | None = {} if key == "val" and labels is not None else None
-                found[figure], found["counts"][key] = judge.top1(opened[key], TITLES[key], classes, answers=answers)
-                if answers is not None and labels is not None:
-                    predicted = [answers[name] for name in opened[key].ids]
-                    found["in_real"] = suites.real_accuracy(predicted, [labels[n - 1] for n in numbers])
+        figures, counts = _accuracies(judge, opened, labels, numbers)
         for key, by_name in corrupted.items():
-            found["errors"][key], found["counts"][key] = judge.errors(by_name, TITLES[key], partial)
-    if "c" in found["errors"]:
-        found["inc_mce"] = suites.mean_corruption_error(found["errors"]["c"])
-    if "c_bar" in found["errors"]:
-        found["incbar_err"] = suites.mean_error(found["errors"]["c_bar"])
+            errors[key], counts[key] = judge.errors(by_name, TITLES[key], partial)
+    figures |= _means(errors)
     size = judge.preprocess.size
     cost = count(lambda: copy.deepcopy(model).to("meta"), size)
     release = model.info.release
     data = None if release is None else ("22K" if "22k" in release.tag else "1K")
-    return Result(str(checkpoint), size, cost.gmacs, cost.parameters / 1e6, data, **found)
+    gmacs, millions = cost.gmacs, cost.parameters / 1e6
+    return Result(str(checkpoint), size, gmacs, millions, data, errors=errors, counts=counts, **figures)
 
 
 def robustness_on_own(
@@ -285,6 +279,33 @@ class _Judge:
                 count += judged
             errors[name] = tuple(mine)
         return errors, count
+
+
+def _accuracies(
+    judge: _Judge, opened: dict[str, Source], labels: list[list[int]] | None, numbers: list[int]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Accuracy on each suite that is opened, and by ReaL's `labels`, by its field of `Result`; images of each suite."""
+    figures: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for figure, key in FIGURES.items():
+        if key in opened:
+            classes = suites.classes_of(key) if key in ("a", "r") else None
+            answers: dict[str, int] | None = {} if key == "val" and labels is not None else None
+            figures[figure], counts[key] = judge.top1(opened[key], TITLES[key], classes, answers=answers)
+            if answers is not None and labels is not None:
+                predicted = [answers[name] for name in opened[key].ids]
+                figures["in_real"] = suites.real_accuracy(predicted, [labels[n - 1] for n in numbers])
+    return figures, counts
+
+
+def _means(errors: dict[str, dict[str, tuple[float, ...]]]) -> dict[str, float]:
+    """What Table 8 prints of the corruptions, by its field of `Result`."""
+    found: dict[str, float] = {}
+    if "c" in errors:
+        found["inc_mce"] = suites.mean_corruption_error(errors["c"])
+    if "c_bar" in errors:
+        found["incbar_err"] = suites.mean_error(errors["c_bar"])
+    return found
 
 
 class _Restricted(nn.Module):

@@ -11,6 +11,7 @@ from ..catalog.class_lists import ade20k
 from ..catalog.releases import AnyRelease
 from ..data.keep_ratio import KeepRatio
 from ..dense.weights import Heads, dense_weights, load_body, load_dense, refuse_rows
+from ..models.convnext import Backbone
 from ..weights.backbone import shape_of
 from ..weights.checkpoint import Checkpoint
 from ..weights.info import ModelInfo

@@ -11,23 +11,48 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TypedDict, cast
 
 from .. import files
 from ..data.request import DataRequest
 from ..errors import UserError
 from ..models.roadmap import build
 from ..paper import costs
+from ..paper.figures import Bar
 from ..recipes import recipe as recipes_io
 from ..recipes.recipe import Recipe
 from ..recipes.roadmap import STEPS, parse
 from ..training import run_folder
 
-Execute = Callable[[Recipe, Path, bool], Any]  # recipe, run folder, whether to resume
+Execute = Callable[[Recipe, Path, bool], object]  # recipe, run folder, whether to resume
+_Measured = TypedDict(
+    "_Measured",
+    {
+        "regime": str,
+        "base": int | None,
+        "seeds": int,
+        "over base": float | None,
+        "pairs": int,
+        "std of pairs": float | None,
+        "over base (paper)": float | None,
+        "parameters": int,
+    },
+)
+
+
+class StepRow(Bar, _Measured):
+    """A row of `table`, which Figure 2 is drawn from, too."""
+
+
+class Sweep(TypedDict):
+    """What sweep.json holds: the request, and the recipe of each run by its name, as plain values."""
+
+    request: dict[str, object]
+    jobs: dict[str, dict[str, object]]
 
 
 def run(
@@ -51,7 +76,7 @@ def run(
                 raise
 
 
-def table(folder: Path) -> list[dict[str, Any]]:
+def table(folder: Path) -> list[StepRow]:
     """A row for each step that has a finished run: top-1 of its last evaluation, and what it adds to its base step.
 
     The difference is paired: the mean over the seeds that both have, with the standard deviation of the pairs.
@@ -68,19 +93,19 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return [_row(regime, step, scores, models[step]) for step in sorted(scores)]
 
 
-def smallest_difference(rows: list[dict[str, Any]]) -> float | None:
+def smallest_difference(rows: Sequence[StepRow]) -> float | None:
     """How far from 0 an "over base" of `table` has to be to be more than chance: 95 %, two-sided; None without pairs.
 
     Seeds are few, so the spread of pairs is pooled over the steps; of steps with fewer pairs the fewest count.
     """
     from scipy.stats import t  # takes half a second to import
 
-    several = [row for row in rows if row["std of pairs"] is not None]
+    several = [(row["pairs"], spread) for row in rows if (spread := row["std of pairs"]) is not None]
     if not several:
         return None
-    freedom = sum(row["pairs"] - 1 for row in several)
-    pooled = sum((row["pairs"] - 1) * row["std of pairs"] ** 2 for row in several) / freedom
-    return float(t.ppf(0.975, freedom)) * math.sqrt(pooled / min(row["pairs"] for row in several))
+    freedom = sum(pairs - 1 for pairs, _ in several)
+    pooled = sum((pairs - 1) * spread**2 for pairs, spread in several) / freedom
+    return float(t.ppf(0.975, freedom)) * math.sqrt(pooled / min(pairs for pairs, _ in several))
 
 
 def unfinished(folder: Path) -> list[str]:
@@ -88,7 +113,7 @@ def unfinished(folder: Path) -> list[str]:
     return [name for name in _read(folder)["jobs"] if not _finished(folder / "runs" / name)]
 
 
-def _row(regime: str, step: int, scores: dict[int, dict[int, float]], recipe: Recipe) -> dict[str, Any]:
+def _row(regime: str, step: int, scores: dict[int, dict[int, float]], recipe: Recipe) -> StepRow:
     row, mine = STEPS[regime][step], scores[step]
     _, _, reading = parse(recipe.model)
     cost = costs.count(lambda: build(regime, step, reading=reading), recipe.image_size)
@@ -146,11 +171,11 @@ def _open(folder: Path, request: DataRequest, jobs: dict[str, Recipe]) -> None:
     files.write_text(folder / "sweep.json", json.dumps(plan, indent=2) + "\n")
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> Sweep:
     try:
         found = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     except OSError:
         raise UserError(f"{folder} holds no sweep.json; give the --out of convnext roadmap train") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{folder / 'sweep.json'} is damaged ({error}); choose another --out") from None
-    return dict(found)
+    return cast(Sweep, dict(found))

@@ -12,21 +12,43 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from .. import files
 from ..errors import UserError
 from ..recipes import recipe as recipes_io
 from ..system.shares import accuracy_interval
-from ..system.tables import render
+from ..system.tables import Row, render
 from ..tasks import task_slice
 from ..training import log, run_folder
 
 FILE = "folds.json"
-Execute = Callable[[int, Path, bool], Any]  # number of the fold, run folder, whether to resume
+Execute = Callable[[int, Path, bool], object]  # number of the fold, run folder, whether to resume
+
+
+class Plan(TypedDict):
+    """What was asked for."""
+
+    data: str | None
+    labels: str | None
+    folds: int
+    settings: dict[str, object]
+    recipe: dict[str, object]  # as plain values
+    pictures: str  # their fingerprint
+
+
+class Summary(TypedDict):
+    """The figures of the folds that are finished; the spread and the interval are of two or more."""
+
+    metric: str
+    folds: list[Row]  # the fold, how many pictures were judged, the metric by its name, the run
+    mean: float | None
+    unit: NotRequired[str]  # where it is not %
+    std: NotRequired[float]
+    interval: NotRequired[tuple[float, float]]  # 95 %
 
 
 def choose(out: str | Path | None) -> Path:
@@ -36,7 +58,7 @@ def choose(out: str | Path | None) -> Path:
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"folds-{n}").exists())
 
 
-def run(folder: Path, plan: dict[str, Any], count: int, execute: Execute, say: Callable[[str], None]) -> dict[str, Any]:
+def run(folder: Path, plan: Plan, count: int, execute: Execute, say: Callable[[str], None]) -> Summary:
     """Finishes every fold that is not finished; returns, and writes, the figures.
 
     Raises UserError when `folder` holds other folds or anything else, before anything runs.
@@ -72,14 +94,16 @@ def like_the_first(folder: Path, settings: recipes_io.Settings, say: Callable[[s
     return {name: value for name, value in settings.items() if name != "minutes"} | same
 
 
-def summary(folder: Path, count: int) -> dict[str, Any]:
+def summary(folder: Path, count: int) -> Summary:
     """A row for each finished fold, the mean of its metric, and a 95 % interval of it where there are two or more.
 
     Folds share training pictures, so their spread alone promises too much: its variance counts 1/K + 1/(K - 1) times
     (Nadeau and Bengio 2003), and no interval is narrower than that of so many pictures judged once, which are wholly
     right or not.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    values: list[float] = []
+    counts: list[int] = []
     right: list[float] = []
     name, unit = "", "%"
     for number in range(1, count + 1):
@@ -88,19 +112,22 @@ def summary(folder: Path, count: int) -> dict[str, Any]:
             name, judged = row["metric"], log.judged(row)
             right += [judged[share] for share in ("exact_match", "top1") if share in judged][:1]
             unit = row.get("unit", "%")
-            rows.append({"fold": number, "judged": int(judged["count"]), name: row["value"], "run": str(path)})
-    values = [row[name] for row in rows]
-    found: dict[str, Any] = {"metric": name, "folds": rows, "mean": mean(values) if values else None}
-    found |= {} if unit == "%" else {"unit": unit}
+            counts.append(int(judged["count"]))
+            values.append(log.value_of(row))
+            rows.append({"fold": number, "judged": counts[-1], name: values[-1], "run": str(path)})
+    found: Summary = {"metric": name, "folds": rows, "mean": mean(values) if values else None}
+    if unit != "%":
+        found["unit"] = unit
     if len(values) > 1:
-        found |= {"std": stdev(values), "interval": _interval(values, [row["judged"] for row in rows], right)}
+        found["std"], found["interval"] = stdev(values), _interval(values, counts, right)
     return found
 
 
-def as_text(found: dict[str, Any], data: str) -> str:
+def as_text(found: Summary, data: str) -> str:
     """The table of the folds, what they say together, and what to do with their models."""
     lines = [render(found["folds"], form="text"), ""]
-    name, judged = found["metric"], sum(row["judged"] for row in found["folds"])
+    counts = (row["judged"] for row in found["folds"])
+    name, judged = found["metric"], sum(count for count in counts if isinstance(count, int))
     low, high = found["interval"]
     percent = found.get("unit", "%") == "%"
     value, places = (f"{found['mean']:.1f} %", 1) if percent else (f"{found['mean']:.4f}", 4)
@@ -141,7 +168,7 @@ def _finished(path: Path) -> bool:
     return (path / "log.jsonl").exists() and run_folder.finished(path)
 
 
-def _open(folder: Path, plan: dict[str, Any]) -> None:
+def _open(folder: Path, plan: Plan) -> None:
     if (folder / FILE).exists():
         try:
             was = json.loads((folder / FILE).read_text(encoding="utf-8"))["plan"]
@@ -165,5 +192,5 @@ def _open(folder: Path, plan: dict[str, Any]) -> None:
     files.write_text(folder / FILE, json.dumps({"plan": plan}, indent=2, ensure_ascii=False) + "\n")
 
 
-def _plain(plan: dict[str, Any]) -> Any:
+def _plain(plan: Mapping[str, object]) -> object:
     return json.loads(json.dumps(plan))

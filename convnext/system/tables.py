@@ -7,19 +7,18 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 from ..errors import UserError
 
 FORMS = ("text", "markdown", "csv", "json")
 MISSING = "-"
+Row = dict[str, object]  # a row of a table that nothing but a reader looks into
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what text must not begin with in a spreadsheet (OWASP, "CSV Injection")
 
-Row = dict[str, object]  # of a table that is shown: cells by column
 
-
-def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, form: str = "text") -> str:
+def render(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None, form: str = "text") -> str:
     """The rows under `columns` (None: every key, in the order they first appear), without a newline at the end.
 
     JSON keeps values as they are; CSV leaves missing ones empty; for people numbers are rounded to what can be read.
@@ -38,13 +37,13 @@ def render(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None,
     return _markdown(names, cells, numeric) if form == "markdown" else _text(names, cells, numeric)
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
+def as_json(value: object, indent: int | None = None) -> str:
     """JSON for standard output: where its encoding lacks characters, they are written with JSON's own escapes."""
     encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
     return json.dumps(value, indent=indent, ensure_ascii=not encoding.startswith("utf"))
 
 
-def csv_line(values: Iterable[Any]) -> str:
+def csv_line(values: Iterable[object]) -> str:
     """One row of CSV, without its newline.
 
     Text that a spreadsheet would run as a formula (a class folder may be called `=HYPERLINK(…)`, and whoever opens the
@@ -55,7 +54,7 @@ def csv_line(values: Iterable[Any]) -> str:
     return out.getvalue()
 
 
-def _unarmed(value: Any) -> Any:
+def _unarmed(value: object) -> object:
     if not isinstance(value, str) or not value.startswith(FORMULA):
         return value
     try:
@@ -81,7 +80,7 @@ def _markdown(names: list[str], cells: list[list[str]], numeric: list[bool]) -> 
     return "\n".join(f"| {' | '.join(row)} |" for row in (names, ruler, *escaped))
 
 
-def _decimals(values: list[Any]) -> int:
+def _decimals(values: list[object]) -> int:
     """Digits after the point for a column: what its numbers have, as far as their size lets a reader care."""
     floats = [value for value in values if isinstance(value, float)]
     largest = max((abs(value) for value in floats), default=0.0)
@@ -89,7 +88,7 @@ def _decimals(values: list[Any]) -> int:
     return next((n for n in range(most) if all(round(value, n) == value for value in floats)), most)
 
 
-def _cell(value: Any, decimals: int) -> str:
+def _cell(value: object, decimals: int) -> str:
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -99,5 +98,5 @@ def _cell(value: Any, decimals: int) -> str:
     return " ".join(str(value).split())
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..data.loader import B, StepLoader, Steps
+from ..data.loader import B, StepLoader, Steps, T
 from ..errors import UserError
 from ..recipes.recipe import Recipe
 from ..system import machine, processes
@@ -26,7 +26,6 @@ from ..weights.info import info_of
 
 Precision = Literal["bf16", "fp32"]
 Say = Callable[[str], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ class Runtime:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def step_loader(
-        self, order: Steps, collate: Callable[[list[Any]], B], micro_batch: int, workers: int
-    ) -> StepLoader[B]:
+        self, order: Steps, collate: Callable[[list[T]], B], micro_batch: int, workers: int
+    ) -> StepLoader[T, B]:
         """What loads this process's part of each step."""
         return StepLoader(order, collate, self.rank, self.world, micro_batch, workers, self.device.type == "cuda")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..catalog.class_lists import ade20k, coco, imagenet1k
 
@@ -12,7 +11,7 @@ ALIKE = 0.9  # share of names: libraries spell a few of the well-known classes d
 NO_NAME = re.compile(r"LABEL_\d+")  # what transformers writes where nobody gave names
 
 
-def names_in(values: Mapping[str, Any]) -> list[str] | None:
+def names_in(values: Mapping[str, object]) -> list[str] | None:
     """The names in a checkpoint as mmdetection, mmsegmentation and mmpretrain store them; None where there are none."""
     meta = values.get("meta")
     if isinstance(meta, Mapping):
@@ -23,7 +22,7 @@ def names_in(values: Mapping[str, Any]) -> list[str] | None:
     return None
 
 
-def names_in_config(config: Mapping[str, Any]) -> list[str] | None:
+def names_in_config(config: Mapping[str, object]) -> list[str] | None:
     """The names in a config.json as transformers and timm write it; None where there are none."""
     if (numbered := _numbered(config.get("id2label"))) is not None:
         return None if all(map(NO_NAME.fullmatch, numbered)) else numbered
@@ -48,13 +47,14 @@ def fitting_names(names: Sequence[str] | None, num_classes: int) -> list[str] | 
     return list(names)
 
 
-def _numbered(value: Any) -> list[str] | None:
+def _numbered(value: object) -> list[str] | None:
     """Names under "0", "1", …; None where one of the numbers is missing."""
     if not isinstance(value, Mapping) or any(str(i) not in value for i in range(len(value))):
         return None
     return _names([value[str(i)] for i in range(len(value))])
 
 
-def _names(value: Any) -> list[str] | None:
-    usable = isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value)
-    return list(value) if usable else None
+def _names(value: object) -> list[str] | None:
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
+        return list(value)
+    return None

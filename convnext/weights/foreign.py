@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from ..catalog.variants import CROP_FRACTION, WARP_FROM_SIZE, Arch
-from ..data.normalise import IMAGENET_MEAN, IMAGENET_STD, shortened
+from ..data.normalise import IMAGENET_MEAN, IMAGENET_STD, real_number, shortened
 from ..data.preprocess import FILTERS, Preprocess
 from ..errors import UserError
 from .class_names import names_in_config
@@ -26,7 +26,7 @@ HALF = (0.5, 0.5, 0.5)  # transformers' mean and deviation where its processor's
 BYTE = 1 / 255
 
 # Of timm's `model_args`: what this package's networks have, and what the weights' shapes say or inference never uses.
-TIMM_SAME: dict[str, tuple[Any, ...]] = {
+TIMM_SAME: dict[str, tuple[object, ...]] = {
     "act_layer": ("gelu",), "norm_eps": (1e-6,), "norm_layer": ("layernorm", "layernorm2d"),
     "global_pool": ("avg", "fast"), "output_stride": (32,), "kernel_sizes": (7, [7, 7, 7, 7]), "stem_type": ("patch",),
     "head_norm_first": (False,), "use_grn": (False,), "conv_bias": (True,), "head_hidden_size": (),
@@ -47,7 +47,7 @@ TIMM_SHAPES: dict[
     ((1, 1, 1, 1), (32, 64, 96, 128)): "test_convnext2",
 }
 HF_EPS = (1e-12, 1e-6)  # of the final norm only: 1e-12 is transformers' default, and of no effect on trained features
-HF_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+HF_FILTERS: dict[object, str] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # Short side before the centre crop of 224 pixels, of the classifiers that torchvision releases (bilinear).
 TORCHVISION_SIDES = {"tiny": 236, "small": 230, "base": 232, "large": 232}
 
@@ -57,7 +57,7 @@ class Foreign:
     """A folder's description; None where it does not say."""
 
     classes: list[str] | None = None
-    preprocess: dict[str, Any] | None = None
+    preprocess: dict[str, object] | None = None
     out_indices: tuple[int, ...] | None = None  # of the maps, from 0; for networks without a head
     notes: tuple[str, ...] = ()
     described: bool = False  # by a config.json that names the network
@@ -91,7 +91,7 @@ def _by_name(architecture: str) -> str | None:
     return next((what for pattern, what in TIMM_NAMED if re.fullmatch(pattern, architecture)), None)
 
 
-def _timm(config: Mapping[str, Any], where: str, classes: list[str] | None) -> Foreign:
+def _timm(config: Mapping[str, object], where: str, classes: list[str] | None) -> Foreign:
     args = _object(config, "model_args", where)
     protocol = _object(config, "pretrained_cfg", where) if "pretrained_cfg" in config else config
     named = _by_name(str(config["architecture"]).partition(".")[0])
@@ -107,7 +107,7 @@ def _timm(config: Mapping[str, Any], where: str, classes: list[str] | None) -> F
     return Foreign(classes, _timm_protocol(protocol, where), None if indices is None else _indices(indices, where, 0))
 
 
-def _timm_protocol(said: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+def _timm_protocol(said: Mapping[str, object], where: str) -> dict[str, object] | None:
     """As `timm.data.create_transform(**resolve_data_config(pretrained_cfg))` shows pictures."""
     size = said.get("input_size") or [3, RELEASED_SIZE, RELEASED_SIZE]
     if not (isinstance(size, list) and len(size) == 3):
@@ -130,7 +130,7 @@ def _timm_protocol(said: Mapping[str, Any], where: str) -> dict[str, Any] | None
     )
 
 
-def _transformers(config: Mapping[str, Any], path: Path, classes: list[str] | None) -> Foreign:
+def _transformers(config: Mapping[str, object], path: Path, classes: list[str] | None) -> Foreign:
     where = str(path.with_name(CONFIG))
     body, nested = config, config.get("backbone_config")
     if isinstance(nested, Mapping) and nested.get("model_type") == "convnext":
@@ -151,7 +151,7 @@ def _transformers(config: Mapping[str, Any], path: Path, classes: list[str] | No
     return Foreign(classes, _transformers_protocol(said, str(path.with_name(PROCESSOR))), found)
 
 
-def _transformers_protocol(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _transformers_protocol(said: Mapping[str, object], where: str) -> dict[str, object]:
     """As ConvNextImageProcessor shows pictures, or ViTImageProcessor, which some training scripts leave there."""
     kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "ConvNextImageProcessor")
     family = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
@@ -184,16 +184,18 @@ def _transformers_protocol(said: Mapping[str, Any], where: str) -> dict[str, Any
     )
 
 
-def _folded(said: Mapping[str, Any], where: str) -> tuple[list[float], list[float]]:
+def _folded(said: Mapping[str, object], where: str) -> tuple[list[float], list[float]]:
     """Mean and deviation for values between 0 and 1, with another rescaling, or none of either, worked in."""
     mean, std = said.get("image_mean") or HALF, said.get("image_std") or HALF
     if not said.get("do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
     factor = said.get("rescale_factor", BYTE) if said.get("do_rescale", True) else 1.0
     try:
-        relative = float(factor) / BYTE
+        relative = real_number(factor) / BYTE
         if abs(relative - 1) < 1e-6:  # the file's decimals of 1 / 255
             relative = 1.0
+        if not isinstance(mean, Iterable) or not isinstance(std, Iterable):
+            raise TypeError
         return [value / relative for value in mean], [value / relative for value in std]
     except (TypeError, ValueError, ZeroDivisionError):
         raise UserError(
@@ -201,7 +203,7 @@ def _folded(said: Mapping[str, Any], where: str) -> tuple[list[float], list[floa
         ) from None
 
 
-def _torchvision(path: Path) -> dict[str, Any] | None:
+def _torchvision(path: Path) -> dict[str, object] | None:
     """How torchvision's released files, recognised by their names, are shown pictures."""
     if not (found := re.fullmatch(r"convnext_(tiny|small|base|large)-[0-9a-f]{8}\.pth", path.name)):
         return None
@@ -209,7 +211,7 @@ def _torchvision(path: Path) -> dict[str, Any] | None:
     return Preprocess(RELEASED_SIZE, "crop", interpolation="bilinear", crop=crop).to_dict()
 
 
-def _protocol(where: str, **values: Any) -> dict[str, Any]:
+def _protocol(where: str, **values: object) -> dict[str, object]:
     if values["interpolation"] not in FILTERS:
         raise UserError(f"{where} asks for another interpolation than this package knows ({', '.join(FILTERS)})")
     try:
@@ -218,16 +220,17 @@ def _protocol(where: str, **values: Any) -> dict[str, Any]:
         raise UserError(f"{where}: {error}") from None
 
 
-def _indices(values: Any, where: str, first: int) -> tuple[int, ...]:
+def _indices(values: object, where: str, first: int) -> tuple[int, ...]:
     """Which maps are returned, counted from 0; `first` is the number that the library gives the first stage."""
     given = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    numbers = cast(Iterable[float], given)  # what is no number raises TypeError where it is compared
     try:
-        return tuple(int(value) - first if value >= 0 else int(value) + 4 for value in given)
+        return tuple(int(value) - first if value >= 0 else int(value) + 4 for value in numbers)
     except (TypeError, ValueError):
         raise UserError(f"{where} says out_indices {shortened(values)}; they must be numbers of stages") from None
 
 
-def _object(config: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+def _object(config: Mapping[str, object], key: str, where: str) -> Mapping[str, object]:
     value = config.get(key) or {}
     if not isinstance(value, Mapping):
         raise UserError(f"{where} holds no object under {key!r}; save the folder again")
@@ -239,7 +242,7 @@ def _other() -> str:
     return f"this package's networks have {ours}, so it would answer differently; use the library that wrote it"
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
+def _read(path: Path) -> Mapping[str, object] | None:
     """A JSON object; None where there is no such file."""
     try:
         found = json.loads(path.read_bytes())

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from ..catalog.variants import Arch
 from ..data.keep_ratio import KeepRatio
@@ -21,11 +21,12 @@ from ..models.baselines import is_baseline
 from ..models.convnext import NetworkSettings
 
 SHAPE = ("depths", "dims", "patch_size", "isotropic", "layer_scale")
-SETTINGS = ("num_classes", "in_chans", "out_norms", "features_only", "out_indices")  # of a network, besides its Arch
 CODING_LISTS = ("classes", "values", "colours", "ignored", "ignored_colours")
 WORDNET = 1000  # classes from which on names may be WordNet's, where two things share one: ImageNet has two cranes
 # Beyond what any network of the family has; a number with a flipped bit would otherwise ask for terabytes.
 MOST_BLOCKS, WIDEST, LARGEST_PATCH, MOST_CHANNELS, MOST_CLASSES = 1000, 1 << 16, 1024, 1024, 1_000_000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,18 @@ class Described:
     variant: str = ""
     kind: str = ""  # "detector", "segmenter", or "" for what is neither
     arch: Arch | None = None
-    settings: NetworkSettings = field(default_factory=NetworkSettings)  # those of SETTINGS that it gives
+    settings: NetworkSettings = field(default_factory=NetworkSettings)
     classes: list[str] | None = None
     category_ids: list[int] | None = None
-    mask_coding: dict[str, Any] | None = None
-    preprocess: dict[str, Any] | None = None
+    mask_coding: dict[str, object] | None = None
+    preprocess: dict[str, object] | None = None
     beside: tuple[str, ...] = ()  # entries that stand beside the network's, for the task that the file was made for
 
 
 def described(metadata: Mapping[str, str], where: str) -> Described:
     """The metadata of the checkpoint `where`. Raises UserError for a value of another type or beyond the limits."""
     variant = metadata.get("variant", "")
-    shape = _json(metadata, "arch", where)
-    arch, settings = (None, {}) if shape is None else _network(shape, where, baseline=is_baseline(variant))
+    arch, settings = _network(metadata, where, baseline=is_baseline(variant))
     preprocess = _json(metadata, "preprocess", where, dict)
     if preprocess is not None:
         (KeepRatio if "longest" in preprocess else Preprocess).from_dict(preprocess)
@@ -56,53 +56,64 @@ def described(metadata: Mapping[str, str], where: str) -> Described:
     kind = next((kind for kind in ("detector", "segmenter") if kind in metadata), "")
     beside = tuple(map(str, _json(metadata, "beside", where, list) or ()))
     return Described(
-        variant,
-        kind,
-        arch,
-        cast(NetworkSettings, settings),
-        _names(metadata, where),
-        _numbers(metadata, where),
-        coding,
-        preprocess,
-        beside,
+        variant, kind, arch, settings, _names(metadata, where), _numbers(metadata, where), coding, preprocess, beside
     )
 
 
-def _network(shape: Any, where: str, *, baseline: bool) -> tuple[Arch | None, dict[str, Any]]:
+def _network(metadata: Mapping[str, str], where: str, *, baseline: bool) -> tuple[Arch | None, NetworkSettings]:
+    shape: Any = _json(metadata, "arch", where, object)  # whatever it is: what it lacks is told below
+    if shape is None:
+        return None, {}
     try:
-        settings = {key: shape[key] for key in SETTINGS if shape.get(key) is not None}
-        _limited(settings, "num_classes", 0, MOST_CLASSES)
-        _limited(settings, "in_chans", 1, MOST_CHANNELS)
-        for key in ("out_norms", "features_only"):
-            if not isinstance(settings.get(key, False), bool):
-                raise ValueError(f"{key} must be true or false")
-        if "out_indices" in settings:
-            settings["out_indices"] = _whole_numbers(settings["out_indices"], 3, least=0)
-        if baseline:
-            return None, {key: settings[key] for key in ("num_classes", "in_chans") if key in settings}
-        given = {key: shape[key] for key in SHAPE}
-        arch = Arch(
-            _whole_numbers(given["depths"], MOST_BLOCKS),
-            _whole_numbers(given["dims"], WIDEST),
-            _whole_numbers([given["patch_size"]], LARGEST_PATCH)[0],
-            given["isotropic"] is True,
-            float(given["layer_scale"]),
-            shape.get("stem", "patch"),
-        )
-        if not isfinite(arch.layer_scale) or arch.layer_scale < 0 or not isinstance(given["isotropic"], bool):
-            raise ValueError("layer_scale and isotropic must be a number and a truth value")
-        return arch, settings
+        sizes, maps = _sizes(shape), _maps(shape)
+        return (None, sizes) if baseline else (_arch(shape), sizes | maps)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else shortened(error)
         raise UserError(f"{where} describes its network wrongly ({reason}); save it again with save_weights") from None
 
 
-def _limited(settings: dict[str, Any], key: str, least: int, most: int) -> None:
-    if key in settings:
-        settings[key] = _whole_numbers([settings[key]], most, least=least)[0]
+def _sizes(shape: Mapping[str, object]) -> NetworkSettings:
+    found: NetworkSettings = {}
+    if (classes := shape.get("num_classes")) is not None:
+        found["num_classes"] = _whole_numbers([classes], MOST_CLASSES, least=0)[0]
+    if (channels := shape.get("in_chans")) is not None:
+        found["in_chans"] = _whole_numbers([channels], MOST_CHANNELS)[0]
+    return found
 
 
-def _whole_numbers(values: Any, most: int, *, least: int = 1) -> tuple[int, ...]:
+def _maps(shape: Mapping[str, object]) -> NetworkSettings:
+    found: NetworkSettings = {}
+    if (norms := shape.get("out_norms")) is not None:
+        found["out_norms"] = _truth("out_norms", norms)
+    if (alone := shape.get("features_only")) is not None:
+        found["features_only"] = _truth("features_only", alone)
+    if (indices := shape.get("out_indices")) is not None:
+        found["out_indices"] = _whole_numbers(indices, 3, least=0)
+    return found
+
+
+def _arch(shape: Mapping[str, Any]) -> Arch:
+    given = {key: shape[key] for key in SHAPE}
+    arch = Arch(
+        _whole_numbers(given["depths"], MOST_BLOCKS),
+        _whole_numbers(given["dims"], WIDEST),
+        _whole_numbers([given["patch_size"]], LARGEST_PATCH)[0],
+        given["isotropic"] is True,
+        float(given["layer_scale"]),
+        shape.get("stem", "patch"),
+    )
+    if not isfinite(arch.layer_scale) or arch.layer_scale < 0 or not isinstance(given["isotropic"], bool):
+        raise ValueError("layer_scale and isotropic must be a number and a truth value")
+    return arch
+
+
+def _truth(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} must be true or false")
+    return value
+
+
+def _whole_numbers(values: object, most: int, *, least: int = 1) -> tuple[int, ...]:
     if not isinstance(values, list | tuple):
         raise TypeError(f"{shortened(values)} is not a list of numbers")
     numbers = tuple(whole_number(value) for value in values)
@@ -111,9 +122,9 @@ def _whole_numbers(values: Any, most: int, *, least: int = 1) -> tuple[int, ...]
     return numbers
 
 
-def _coding(metadata: Mapping[str, str], where: str) -> dict[str, Any] | None:
+def _coding(metadata: Mapping[str, str], where: str) -> dict[str, object] | None:
     """What masks hold; whether its parts fit each other, the segmenter's own reader sees (segmentation/weights.py)."""
-    coding: dict[str, Any] | None = _json(metadata, "mask_coding", where, dict)
+    coding = _json(metadata, "mask_coding", where, dict)
     if coding is not None and not (
         all(isinstance(coding.get(key), list | tuple) for key in CODING_LISTS)
         and all(isinstance(name, str) for name in coding["classes"])
@@ -150,14 +161,14 @@ def groups_of(metadata: Mapping[str, str], classes: int, where: str) -> list[int
 
     Raises UserError unless they make up all the classes.
     """
-    groups: list[Any] = _json(metadata, "groups", where, list) or []
+    groups = _json(metadata, "groups", where, list) or []
     whole = all(isinstance(size, int) and size > 0 for size in groups) and sum(groups) == classes
     if groups and not whole:
         raise UserError(f"{where}: its metadata 'groups' do not make up its {classes} classes; take another copy of it")
     return groups
 
 
-def _json(metadata: Mapping[str, str], key: str, where: str, kind: type = object) -> Any:
+def _json(metadata: Mapping[str, str], key: str, where: str, kind: type[T]) -> T | None:
     """The value of one entry; None where there is none."""
     if key not in metadata:
         return None
