@@ -5,10 +5,10 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakePictures
 from picture_cases import png_that_claims
 from PIL import Image
 
@@ -361,7 +361,7 @@ def test_a_png_whose_pixels_are_damaged_is_not_taken_for_a_sound_one(pets: Path)
     assert only(check(pets), "truncated").path == "train/cat/0.png"
 
 
-def test_a_test_split_needs_no_val_but_classes_that_are_learned(pictures: Any) -> None:
+def test_a_test_split_needs_no_val_but_classes_that_are_learned(pictures: MakePictures) -> None:
     """`check` ended in a KeyError where `train` holds a share of train out."""
     root = pictures()
     (root / "val").rename(root / "test")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakePictures
 
 from convnext.classification import data as sources
 from convnext.classification.mixing import smoothed_one_hot
@@ -38,7 +39,7 @@ def test_even_one_epoch_ends_at_the_full_size() -> None:
     assert mean_area(override(Recipe(), {"progressive": 0.5}), 1) == 1.0
 
 
-def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
+def test_the_batches_grow_with_the_epochs(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     splits = sources.open_data(pictures(size=32))
     recipe = override(Recipe(), {**tiny, "image_size": 32, "progressive": 0.5, "steps": 12})
     task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(32), CPU)
@@ -48,7 +49,7 @@ def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
     assert sides == sorted(sides)
 
 
-def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -> None:
+def test_balanced_sampling_shows_each_class_as_often(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     data = pictures(train=40, classes=2)
     for extra in sorted((data / "train" / "class 0").iterdir())[4:]:
         extra.unlink()
@@ -61,7 +62,7 @@ def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -
     assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
 
 
-def fifty_to_one(pictures: Any) -> Any:
+def fifty_to_one(pictures: MakePictures) -> Any:
     """Two classes, 50 pictures and 1."""
     data = pictures(train=100, classes=2)
     for extra in sorted((data / "train" / "class 1").iterdir())[1:]:
@@ -72,7 +73,7 @@ def fifty_to_one(pictures: Any) -> Any:
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
 def test_balanced_weights_do_not_make_the_rare_class_the_answer_for_common_pictures(
-    loss: str, mixup: float, pictures: Any, tiny: Any
+    loss: str, mixup: float, pictures: MakePictures, tiny: dict[str, Any]
 ) -> None:
     """With the weights on the smoothed labels, the best answer to every common picture was the rare class."""
     splits = fifty_to_one(pictures)
@@ -89,7 +90,7 @@ def test_balanced_weights_do_not_make_the_rare_class_the_answer_for_common_pictu
     assert logits.argmax(1).tolist() == [0, 1]
 
 
-def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: Any, tiny: Any) -> None:
+def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     splits = fifty_to_one(pictures)
     settings = {**tiny, "class_weights": "balanced", "augment.smoothing": 0.1}
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
@@ -107,7 +108,9 @@ def test_probabilities_of_one_label_add_up_and_those_of_several_stand_alone() ->
 
 
 @pytest.mark.parametrize("batch", [1, 3, 256])
-def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictures: Any, tiny: Any) -> None:
+def test_every_validation_image_counts_once_whatever_the_batch(
+    batch: int, pictures: MakePictures, tiny: dict[str, Any]
+) -> None:
     splits = sources.open_data(pictures(val=7))
     task = Classify(splits.train, splits.val, override(Recipe(), tiny), Preprocess.for_size(16), CPU, eval_batch=batch)
     rows: list[dict[str, Any]] = []
@@ -126,7 +129,9 @@ def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictu
         ({"batch_size": 4096, "micro_batch": 24, "eval_batch": 7}, 7),
     ],
 )
-def test_an_evaluation_needs_no_more_memory_than_a_step(settings: dict[str, int], size: int, pictures: Any) -> None:
+def test_an_evaluation_needs_no_more_memory_than_a_step(
+    settings: dict[str, int], size: int, pictures: MakePictures
+) -> None:
     splits = sources.open_data(pictures())
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
     assert task.eval_batch_size == size

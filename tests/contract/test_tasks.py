@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import SameRun
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
@@ -69,7 +69,7 @@ def test_a_run_is_judged_as_its_checkpoint_is_and_tells_about_itself(
 
 
 def test_a_run_goes_on_bit_for_bit(
-    case: Case, tmp_path: Path, same_run: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+    case: Case, tmp_path: Path, same_run: SameRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = case.settings | {"ema": 0.9}
     whole = api.train(case.data, case.recipe, out=tmp_path / "whole", settings=settings, report=False)

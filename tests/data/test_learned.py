@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense, MakePictures
 from PIL import Image
 
 import convnext
@@ -247,7 +248,9 @@ def test_what_a_model_goes_on_from_is_known_as_well(folder: Path, tmp_path: Path
     assert len(recognise(both, open_data(folder).train).positions) == len(first)
 
 
-def test_a_model_is_never_judged_on_what_it_learned_from(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_model_is_never_judged_on_what_it_learned_from(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """One picture more in the folder, and `evaluate` judged on all of it: 93 % on noise."""
     data = pictures(train=30) / "train"
     model = api.train(data, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False).path
@@ -270,7 +273,9 @@ def test_a_model_is_never_judged_on_what_it_learned_from(pictures: Any, tiny: An
     )  # it knows the first's pictures
 
 
-def test_a_model_without_the_list_says_that_it_cannot_be_told(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_model_without_the_list_says_that_it_cannot_be_told(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures(train=30) / "train"
     model = api.train(data, out=tmp_path / "run", settings=tiny, report=False).path / "model.safetensors"
     network = convnext.from_pretrained(model)
@@ -289,7 +294,7 @@ def test_a_model_without_the_list_says_that_it_cannot_be_told(pictures: Any, tin
         api.evaluate(tmp_path / "bad.safetensors", data, precision="fp32")
 
 
-def test_annotated_pictures_that_were_learned_from_are_not_judged(annotated: Any) -> None:
+def test_annotated_pictures_that_were_learned_from_are_not_judged(annotated: MakeDense) -> None:
     """One annotation file is split by rule; with a picture more, the detector was judged on all of it."""
     root = annotated(train=10)
     file = root / "annotations" / "instances_train2017.json"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixture_types import MakeDense, MakePictures
 from PIL import Image
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -125,7 +126,7 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
     suffix: str,
     most: int,
     white: int,
-    pictures: Callable[..., Path],
+    pictures: MakePictures,
     tiny: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -152,14 +153,14 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
 
 
 def test_ordinary_pictures_train_as_they_did(
-    pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     assert "levels" not in capsys.readouterr().out
     assert "levels" not in load_checkpoint_metadata(tmp_path / "run" / "model.safetensors")["preprocess"]
 
 
-def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_keeps_its_levels(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     deepened(data, ".png", 4095, spread=2)
     api.train(data, out=tmp_path / "own", settings=tiny | {"levels": "0,1023"}, report=False)
@@ -175,7 +176,7 @@ def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, A
 
 
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(
-    pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from convnext.classification.task import Classify
 
@@ -202,7 +203,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(
 
 
 def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
-    annotated: Callable[..., Path], masked: Callable[..., Path], tiny_detection: dict[str, Any], tmp_path: Path
+    annotated: MakeDense, masked: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     segmenter = {name: value for name, value in tiny_detection.items() if not name.startswith("detection.")}
     segmenter |= {"segmentation.channels": 16, "eval_every": 1, "save_every": 1}
@@ -221,10 +222,7 @@ def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
 
 
 def test_check_says_what_it_saw(
-    pictures: Callable[..., Path],
-    annotated: Callable[..., Path],
-    masked: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    pictures: MakePictures, annotated: MakeDense, masked: MakeDense, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for data in (pictures(), annotated(), masked()):
         deepened(data, ".png", 4095, spread=30)
@@ -237,7 +235,7 @@ def test_check_says_what_it_saw(
         assert "4,095 white" in capsys.readouterr().out
 
 
-def test_corrupted_copies_are_as_bright_as_the_pictures(pictures: Callable[..., Path], tmp_path: Path) -> None:
+def test_corrupted_copies_are_as_bright_as_the_pictures(pictures: MakePictures, tmp_path: Path) -> None:
     data = pictures(size=32)
     paths = deepened(data, ".png", 4095, spread=1)
     corrupt_folder(data, tmp_path / "out", corruptions=["brightness"], severities=[1])

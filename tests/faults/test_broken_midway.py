@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakeDense, MakePictures
 
 from convnext.commands.main import main
 from convnext.image_level import setup as image_level
@@ -83,10 +84,10 @@ def test_a_classifier_stops_and_goes_on(
     split: str,
     how: str,
     workers: int,
-    pictures: Any,
-    tiny: Any,
+    pictures: MakePictures,
+    tiny: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
+    as_arguments: AsArguments,
     breaks: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -105,10 +106,10 @@ def test_a_segmenter_stops_and_goes_on(
     folder: str,
     how: str,
     workers: int,
-    masked: Any,
-    tiny_detection: Any,
+    masked: MakeDense,
+    tiny_detection: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
+    as_arguments: AsArguments,
     breaks: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -127,10 +128,10 @@ def test_a_detector_stops_and_goes_on(
     split: str,
     how: str,
     workers: int,
-    annotated: Any,
-    tiny_detection: Any,
+    annotated: MakeDense,
+    tiny_detection: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
+    as_arguments: AsArguments,
     breaks: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -144,10 +145,10 @@ def test_a_detector_stops_and_goes_on(
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_what_is_taken_out_midway_is_named_and_done_without(
     split: str,
-    pictures: Any,
-    tiny: Any,
+    pictures: MakePictures,
+    tiny: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
+    as_arguments: AsArguments,
     breaks: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from fixture_types import AsArguments, MakePictures, SameRun
 
 from convnext import api, files
 from convnext.training import engine, state
@@ -64,7 +66,12 @@ def family(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
-    pictures, tiny, tmp_path, as_arguments, same_run, processes
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    same_run: SameRun,
+    processes,
 ) -> None:
     data = pictures(train=26)
     tiny |= {"steps": 150, "save_every": 3, "eval_every": 6}
@@ -112,7 +119,15 @@ module.{name} = dying
     ],
 )
 def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_one(
-    pictures, tiny, tmp_path, as_arguments, same_run, processes, module, name, call
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    same_run: SameRun,
+    processes,
+    module,
+    name,
+    call,
 ) -> None:
     data, whole, cut = pictures(train=26), tmp_path / "whole", tmp_path / "cut"
     words = [str(data), *as_arguments(tiny | {"steps": 12, "save_every": 1, "eval_every": 1})]
@@ -135,7 +150,9 @@ def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_o
     same_run(whole, cut)
 
 
-def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkeypatch, same_run) -> None:
+def test_an_evaluation_that_fails_costs_no_step(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: SameRun
+) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no room for the evaluation")
 
@@ -158,7 +175,7 @@ def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkey
 
 
 def test_a_run_whose_checkpoints_were_saved_after_their_evaluation_goes_on(
-    pictures, tiny, tmp_path, monkeypatch, same_run
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: SameRun
 ) -> None:
     """As runs had them before: best and stale stand in `state` itself, and nothing is left to judge."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ def test_mistakes_in_names_are_told(name: str, says: str) -> None:
         create_model(name)
 
 
-def test_a_step_is_saved_and_built_again(tmp_path: Any) -> None:
+def test_a_step_is_saved_and_built_again(tmp_path: Path) -> None:
     model = create_model("roadmap:tiny/13:width=0.1,depth=0.3,layer_scale=0.5", num_classes=4)
     save_weights(model, tmp_path / "step.safetensors")
     again = create_model(str(tmp_path / "step.safetensors"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import MakePictures
 from PIL import Image
 
 import convnext
@@ -201,7 +202,7 @@ def test_every_suite_of_a_network_with_one_answer(fixed: Path, folder: Any, corr
 
 
 def test_stored_crops_are_shown_whole(
-    fixed: Path, folder: Any, corrupted: Any, monkeypatch: Any, tmp_path: Path
+    fixed: Path, folder: Any, corrupted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[tuple[str, int]] = []
 
@@ -220,7 +221,7 @@ def test_stored_crops_are_shown_whole(
 
 
 def test_a_folder_that_is_not_the_suite_is_named_before_anything_runs(
-    fixed: Path, folder: Any, monkeypatch: Any, tmp_path: Path
+    fixed: Path, folder: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(module, "_classifier", lambda path: pytest.fail("the checkpoint was opened"))
     good = folder("good", {SYNSETS[6]: 1, SYNSETS[11]: 1})
@@ -392,7 +393,9 @@ def test_a_folder_of_other_things_is_not_judged(fixed: Path, folder: Any, corrup
     assert result.errors == {"fog": {2: 0.75}}  # by synset, though the network names its classes in words
 
 
-def test_pictures_that_the_network_learned_from_are_left_out(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_pictures_that_the_network_learned_from_are_left_out(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """Of one folder without a split a run holds some out, and only those tell anything."""
     data = pictures(train=15, val=0, size=32)
     (data / "train").rename(tmp_path / "one")
@@ -407,7 +410,9 @@ def test_pictures_that_the_network_learned_from_are_left_out(pictures: Any, tiny
     assert robustness_on_own(model, held_out, tmp_path / "one", precision="fp32").count == 3
 
 
-def test_what_cannot_be_judged_is_not_copied_first(fixed: Path, folder: Any, tmp_path: Path, capsys: Any) -> None:
+def test_what_cannot_be_judged_is_not_copied_first(
+    fixed: Path, folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, out = folder("data", {"cat": 1, "dog": 1}), tmp_path / "out"
     assert main(["robustness", str(fixed), "--corrupt", str(data), "--out", str(out)]) == 2
     assert "does not know the class 'cat', 'dog'" in capsys.readouterr().err
@@ -427,7 +432,7 @@ def test_what_cannot_be_judged_is_not_copied_first(fixed: Path, folder: Any, tmp
 
 
 def test_copies_made_in_several_processes_are_the_same_bytes(
-    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = pictures(train=3, val=3, size=40)
     made = []

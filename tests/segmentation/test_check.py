@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext.api import check
@@ -21,7 +22,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 TRAIN = Path("annotations") / "train"
 
 
-def test_a_sound_folder(masked: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_folder(masked: MakeDense, capsys: pytest.CaptureFixture[str]) -> None:
     report = check(masked())
     assert report.ok
     (values,) = report.problems
@@ -68,7 +69,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 @pytest.mark.fault
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
+def test_a_fault_is_named(masked: MakeDense, case: str) -> None:
     change, kind, severity = FAULTS[case]
     root = masked()
     change(root)
@@ -80,7 +81,7 @@ def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
 
 @pytest.mark.fault
 @pytest.mark.parametrize("case", [*FAULTS, "all unlabelled"])
-def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Callable[..., Path], case: str) -> None:
+def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: MakeDense, case: str) -> None:
     root, faulty = masked(), masked("faulty")
     if case == "all unlabelled":
         for i in range(6):
@@ -101,7 +102,7 @@ def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Ca
 
 
 @pytest.mark.fault
-def test_masks_that_label_nothing_are_no_training_set(masked: Callable[..., Path]) -> None:
+def test_masks_that_label_nothing_are_no_training_set(masked: MakeDense) -> None:
     root = masked()
     (root / "classes.txt").write_text("a\nb\nc\n")
     for path in (root / TRAIN).iterdir():
@@ -112,7 +113,7 @@ def test_masks_that_label_nothing_are_no_training_set(masked: Callable[..., Path
 
 
 @pytest.mark.fault
-def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: Callable[..., Path]) -> None:
+def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: MakeDense) -> None:
     root = masked()
     (root / "classes.txt").write_text("a\na\n")
     Image.new("L", (5, 7)).save(root / TRAIN / "000.png")
@@ -127,13 +128,13 @@ def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: Callable[.
 
 
 @pytest.mark.fault
-def test_a_mask_on_its_side_is_of_another_size(masked: Callable[..., Path]) -> None:
+def test_a_mask_on_its_side_is_of_another_size(masked: MakeDense) -> None:
     root = masked()
     Image.new("L", (48, 64)).save(root / TRAIN / "000.png")
     assert [problem.kind for problem in check(root).problems] == ["sizes differ", "mask values"]
 
 
-def test_the_classes_may_lie_elsewhere(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_classes_may_lie_elsewhere(masked: MakeDense, tmp_path: Path) -> None:
     root = masked()
     (tmp_path / "own.txt").write_text("ground\ndisc\nsquare\n")
     assert check_masks(root, tmp_path / "own.txt").counts["val"] == {"ground": 3, "disc": 3, "square": 3}
@@ -144,7 +145,7 @@ def test_the_classes_may_lie_elsewhere(masked: Callable[..., Path], tmp_path: Pa
 
 
 @pytest.mark.fault
-def test_images_alone_lack_their_masks(masked: Callable[..., Path]) -> None:
+def test_images_alone_lack_their_masks(masked: MakeDense) -> None:
     root = masked()
     for path in (root / "annotations").rglob("*.png"):
         path.unlink()
@@ -162,7 +163,7 @@ def test_the_shared_masks_are_sound(name: str) -> None:
 
 
 @pytest.mark.fault
-def test_pictures_that_are_learned_from_and_judged_on(masked: Callable[..., Path]) -> None:
+def test_pictures_that_are_learned_from_and_judged_on(masked: MakeDense) -> None:
     root = masked()
     for part in ("images", "annotations"):
         for name in ("000.png", "001.png"):
@@ -181,7 +182,7 @@ def test_the_values_of_all_masks_are_listed(many: Path) -> None:
     assert "3 values in 601 masks: 0 in 601, 1 in 601, 2 in 1" in str(report)
 
 
-def test_one_image_is_too_few(masked: Callable[..., Path]) -> None:
+def test_one_image_is_too_few(masked: MakeDense) -> None:
     root = masked(train=1, val=0)
     for part in ("images", "annotations"):
         (root / part / "val").rmdir()
@@ -189,7 +190,7 @@ def test_one_image_is_too_few(masked: Callable[..., Path]) -> None:
     assert not check(root).ok
 
 
-def test_a_damaged_mask_hides_no_other_class(masked: Callable[..., Path]) -> None:
+def test_a_damaged_mask_hides_no_other_class(masked: MakeDense) -> None:
     root = masked()
     (root / TRAIN / "000.png").write_bytes(b"\x89PNG")
     report = check(root)

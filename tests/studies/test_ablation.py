@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
 from convnext import api, files
 from convnext.data.request import DataRequest
@@ -25,7 +26,7 @@ def ablate(data: Path, out: Path, **options: Any) -> list[dict[str, Any]]:
     return api.ablate(data, steps=[7, 8, 9], out=out, settings=SMALL, **options)
 
 
-def test_differences_are_paired_with_the_base_step(pictures: Any, tmp_path: Path) -> None:
+def test_differences_are_paired_with_the_base_step(pictures: MakePictures, tmp_path: Path) -> None:
     rows = ablate(pictures(train=36, size=32), tmp_path / "sweep", seeds=2)
     assert [(row["step"], row["base"], row["seeds"]) for row in rows] == [(7, 6, 2), (8, 7, 2), (9, 7, 2)]
     assert rows[0]["over base"] is None
@@ -46,7 +47,9 @@ def test_the_smallest_difference_pools_the_spread_of_the_steps() -> None:
     assert sweep.smallest_difference(rows[2:]) is None
 
 
-def test_a_killed_sweep_goes_on_where_it_was(pictures: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_killed_sweep_goes_on_where_it_was(
+    pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, out = pictures(train=36, size=32), tmp_path / "sweep"
     ablate(data, tmp_path / "whole", seeds=1)
     real, made = api.train, []
@@ -70,7 +73,7 @@ def test_a_killed_sweep_goes_on_where_it_was(pictures: Any, tmp_path: Path, monk
     assert (out / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
 
 
-def test_a_run_that_was_begun_is_resumed(pictures: Any, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_is_resumed(pictures: MakePictures, tmp_path: Path) -> None:
     data, out, seen = pictures(train=36, size=32), tmp_path / "sweep", []
     plan = jobs(replace(get_recipe("roadmap/small"), steps=2), [7], [0])
     (run := out / "runs" / "step-07-seed-0").mkdir(parents=True)
@@ -89,7 +92,7 @@ def test_a_run_that_was_begun_is_resumed(pictures: Any, tmp_path: Path) -> None:
     assert [(path.name, resume) for _, path, resume in seen] == [("step-07-seed-0", True)]
 
 
-def test_a_run_that_another_process_works_on_is_left_to_it(pictures: Any, tmp_path: Path) -> None:
+def test_a_run_that_another_process_works_on_is_left_to_it(pictures: MakePictures, tmp_path: Path) -> None:
     out, seen = tmp_path / "sweep", []
     plan = jobs(get_recipe("roadmap/small"), [7, 8], [0])
     request = DataRequest(str(pictures()))
@@ -103,7 +106,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(pictures: Any, tmp_pa
     assert [path.name for _, path, _ in seen] == ["step-08-seed-0"]
 
 
-def test_a_users_mistake_inside_a_run_is_told(pictures: Any, tmp_path: Path) -> None:
+def test_a_users_mistake_inside_a_run_is_told(pictures: MakePictures, tmp_path: Path) -> None:
     def execute(*_: Any) -> None:
         raise UserError("no such folder")
 

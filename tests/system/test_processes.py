@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakePictures
 
 from convnext import files
 from convnext.errors import UserError
@@ -51,7 +52,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = LATEST_S) -> None:
 
 
 @pytest.fixture
-def started(pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any) -> Iterator[Any]:
+def started(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments) -> Iterator[Any]:
     """A run on two processes with two loader processes each, in the middle of training."""
     settings = as_arguments(tiny | {"steps": 1_000_000, "eval_every": 50, "save_every": 1, "workers": 2})
     command = [sys.executable, "-m", "convnext", "train", str(pictures()), "--out", str(tmp_path / "run"), *settings]
@@ -163,7 +164,7 @@ def test_the_first_to_fail_is_heard_even_when_it_is_not_the_first_to_end(
 
 
 def test_an_error_of_the_second_process_alone_is_the_one_that_is_shown(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     """Both fail, as the first waits for the second; one knows why."""
     site = tmp_path / "site"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakePictures, SameRun
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ QUIET = {"augment.mixup": 0, "augment.cutmix": 0, "augment.randaugment": 0, "aug
          "dropout": 0, "augment.hflip": 0, "optim.muon": None}  # fmt: skip
 
 
-def test_training_learns_what_there_is_to_learn(pictures, tiny, tmp_path) -> None:
+def test_training_learns_what_there_is_to_learn(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny |= QUIET | {"steps": 40, "ema": 0.5}
     result = api.train(pictures(val=9), out=tmp_path / "run", settings=tiny, report=False)
     losses = [row["loss"] for row in result.history if row["kind"] == "train"]
@@ -30,7 +32,9 @@ def test_training_learns_what_there_is_to_learn(pictures, tiny, tmp_path) -> Non
     assert result.metric == 100.0
 
 
-def test_the_run_folder_holds_what_the_design_promises(pictures, tiny, tmp_path) -> None:
+def test_the_run_folder_holds_what_the_design_promises(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny)
     run = tmp_path / "run"
     last = (run / "last").read_text().strip()
@@ -45,7 +49,9 @@ def test_the_run_folder_holds_what_the_design_promises(pictures, tiny, tmp_path)
     assert not list(run.rglob("*.tmp"))
 
 
-def test_best_is_the_better_of_raw_and_averaged_weights(pictures, tiny, tmp_path) -> None:
+def test_best_is_the_better_of_raw_and_averaged_weights(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     evaluations = [row for row in result.history if row["kind"] == "eval"]
     assert result.metric == max(max(row["raw"]["top1"], row["ema"]["top1"]) for row in evaluations)
@@ -56,7 +62,7 @@ def test_best_is_the_better_of_raw_and_averaged_weights(pictures, tiny, tmp_path
     assert metric["top1"] == result.metric
 
 
-def test_the_saved_model_scores_what_the_log_says(pictures, tiny, tmp_path) -> None:
+def test_the_saved_model_scores_what_the_log_says(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     result = api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     found = api.evaluate(tmp_path / "run" / "model.safetensors", data, precision="fp32")
@@ -64,7 +70,9 @@ def test_the_saved_model_scores_what_the_log_says(pictures, tiny, tmp_path) -> N
     assert found["count"] == 7
 
 
-def test_a_replayed_recipe_gives_the_same_run(pictures, tiny, tmp_path, same_run) -> None:
+def test_a_replayed_recipe_gives_the_same_run(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, same_run: SameRun
+) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "a", settings=tiny, report=False)
     api.train(data, str(tmp_path / "a" / "recipe.json"), out=tmp_path / "b", report=False)
@@ -72,7 +80,9 @@ def test_a_replayed_recipe_gives_the_same_run(pictures, tiny, tmp_path, same_run
 
 
 @pytest.mark.parametrize("change", [{"workers": 2}, {"micro_batch": 3}, {"micro_batch": 8}])
-def test_loader_processes_and_micro_batches_do_not_change_what_is_learnt(pictures, tiny, tmp_path, change) -> None:
+def test_loader_processes_and_micro_batches_do_not_change_what_is_learnt(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, change
+) -> None:
     tiny |= QUIET  # mixing and drop path are drawn for each micro-batch
     data = pictures()
     one = api.train(data, out=tmp_path / "a", settings=tiny, report=False)
@@ -82,21 +92,23 @@ def test_loader_processes_and_micro_batches_do_not_change_what_is_learnt(picture
             assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
 
 
-def test_early_stopping_ends_the_run(pictures, tiny, tmp_path) -> None:
+def test_early_stopping_ends_the_run(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny |= {"optim.lr": 0.0, "schedule.min_lr": 0.0, "steps": 30, "patience": 2}
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     assert result.history[-1]["kind"] == "end"
     assert result.history[-1]["step"] == 9  # best at step 3, then two evaluations without a better one
 
 
-def test_early_stopping_survives_resuming(pictures, tiny, tmp_path) -> None:
+def test_early_stopping_survives_resuming(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny |= {"optim.lr": 0.0, "schedule.min_lr": 0.0, "steps": 30, "patience": 2}
     api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     again = api.train(out=tmp_path / "run", resume=True, report=False)
     assert again.history[-1]["step"] == 9
 
 
-def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_files(pictures, tiny, tmp_path) -> None:
+def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_files(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     tiny |= {"optim.lr": 1e30, "optim.clip_grad": None, "schedule.warmup_epochs": 2, "schedule.min_lr": 0.0}
     with pytest.raises(NonFiniteLoss, match=r"step \d+ with learning rate .*train/class \d/\d+\.png"):
@@ -111,7 +123,12 @@ def test_a_loss_that_is_not_a_number_stops_with_step_rate_and_files(pictures, ti
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 5, 7, 11])
 def test_resuming_is_bit_for_bit_wherever_the_run_stopped(
-    pictures, tiny, tmp_path, same_run, monkeypatch, stop
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+    stop,
 ) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "whole", settings=tiny, report=False)
@@ -124,7 +141,12 @@ def test_resuming_is_bit_for_bit_wherever_the_run_stopped(
 
 
 def test_resuming_falls_back_to_the_checkpoint_before_a_damaged_one(
-    pictures, tiny, tmp_path, same_run, monkeypatch, capsys
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    same_run: SameRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "whole", settings=tiny, report=False)
@@ -187,7 +209,9 @@ def _dies_at(stop: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
-def test_weights_that_are_no_longer_numbers_are_never_saved(pictures, tiny, tmp_path, monkeypatch) -> None:
+def test_weights_that_are_no_longer_numbers_are_never_saved(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def poisoned(*arguments: Any) -> Any:
         loss = real(*arguments)
         if arguments[2].step == 6:
@@ -203,7 +227,9 @@ def test_weights_that_are_no_longer_numbers_are_never_saved(pictures, tiny, tmp_
     assert (tmp_path / "run" / "last").read_text().strip() == "step-3"
 
 
-def test_a_run_killed_after_its_early_stop_does_not_train_on(pictures, tiny, tmp_path, same_run) -> None:
+def test_a_run_killed_after_its_early_stop_does_not_train_on(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, same_run: SameRun
+) -> None:
     tiny |= {"optim.lr": 0.0, "schedule.min_lr": 0.0, "steps": 30, "patience": 2}
     data = pictures()
     for name in ("whole", "cut"):

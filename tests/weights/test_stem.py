@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakePictures
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -114,7 +115,7 @@ def test_what_it_cannot_be() -> None:
         create_model("convnext_atto", stem="swirl")
 
 
-def test_a_run_of_it_goes_on_and_is_fine_tuned(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_of_it_goes_on_and_is_fine_tuned(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures(size=32)
     settings = tiny | {"stem": "pool", "patch_size": 4, "image_size": 32}
     run = api.train(data, out=tmp_path / "run", settings=settings, report=False)
@@ -134,7 +135,7 @@ def test_a_run_of_it_goes_on_and_is_fine_tuned(pictures: Any, tiny: dict[str, An
 
 
 def test_the_start_that_ships_is_not_asked_for(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {name: value for name, value in tiny.items() if name not in ("model", "depths", "dims", "patch_size")}
     settings |= {"stem": "pool", "image_size": 32, "steps": 1}
