@@ -244,7 +244,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] != "start"]  # its command names the run's folder
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, torch.Tensor):
         return value.numpy().tobytes()
     if isinstance(value, dict):

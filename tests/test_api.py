@@ -14,6 +14,7 @@ import pytest
 import torch
 from fixture_types import MakePictures
 from PIL import Image
+from small_models import ModelOptions
 
 import convnext
 from convnext import api
@@ -308,10 +309,11 @@ def test_a_damaged_record_in_first_weights_is_said_before_the_first_step(
 
 
 def test_a_file_without_a_classifier_or_for_other_channels_is_said(pictures: MakePictures, tmp_path: Path) -> None:
-    shape: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
-    for name, options, says in (("bare", {"num_classes": 0}, "no classifier"), ("grey", {"in_chans": 1}, "1 channels")):
+    shape: ModelOptions = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
+    bare, grey = shape | {"num_classes": 0}, shape | {"in_chans": 1}
+    for name, options, says in (("bare", bare, "no classifier"), ("grey", grey, "1 channels")):
         path = tmp_path / f"{name}.safetensors"
-        convnext.save_weights(convnext.create_model("convnext_atto", **shape, **options), path)
+        convnext.save_weights(convnext.create_model("convnext_atto", **options), path)
         with pytest.raises(UserError, match=says):
             api.predict(path, [next(pictures(name).rglob("*.png"))])
 

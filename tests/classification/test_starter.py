@@ -24,13 +24,14 @@ from convnext.formulas import source
 from convnext.pretrained import from_pretrained
 from convnext.recipes import RECIPES
 from convnext.recipes.everyday import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, derive, suited
+from convnext.recipes.recipe import Recipe
 from convnext.weights.backbone import create_model, starting_point
 from convnext.weights.metadata import groups_of
 
 FACTS = Facts(images=500, classes=5, size=100, smallest_class=100, largest_class=100, no_accelerator=True)
 
 
-def chosen(**changes: Any) -> tuple[Any, str]:
+def chosen(**changes: Any) -> tuple[Recipe, str]:
     """The recipe of a folder, and what is said of its start."""
     facts = Facts(**{**FACTS.__dict__, **{k: v for k, v in changes.items() if k in FACTS.__dict__}})
     fixed = {k: v for k, v in changes.items() if k not in FACTS.__dict__}

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from fixture_types import MakePictures
+from torch import Tensor, nn
 
 from convnext.classification import data as sources
 from convnext.classification.mixing import smoothed_one_hot
 from convnext.classification.task import Classify, class_probabilities
 from convnext.data.preprocess import Preprocess
+from convnext.data.source import Source
+from convnext.data.splits import Splits
 from convnext.recipes.progressive import GROWN_AT, mean_area, training_size
 from convnext.recipes.recipe import Recipe, override
 from convnext.training.runtime import Runtime
@@ -62,7 +65,18 @@ def test_balanced_sampling_shows_each_class_as_often(pictures: MakePictures, tin
     assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
 
 
-def fifty_to_one(pictures: MakePictures) -> Any:
+class Answers(nn.Module):
+    """One answer to every common picture, one to every rare one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.shown = nn.Parameter(torch.zeros(2, 2)), torch.zeros(0, dtype=torch.int64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits[self.shown]
+
+
+def fifty_to_one(pictures: MakePictures) -> Splits[Source]:
     """Two classes, 50 pictures and 1."""
     data = pictures(train=100, classes=2)
     for extra in sorted((data / "train" / "class 1").iterdir())[1:]:
@@ -79,15 +93,15 @@ def test_balanced_weights_do_not_make_the_rare_class_the_answer_for_common_pictu
     splits = fifty_to_one(pictures)
     settings = {**tiny, "class_weights": "balanced", "loss": loss, "augment.mixup": mixup, "augment.cutmix": 0}
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
-    logits = torch.zeros(2, 2, requires_grad=True)  # one answer to every common picture, one to every rare one
-    optimiser = torch.optim.Adam([logits], lr=0.05)
+    answers = Answers()
+    optimiser = torch.optim.Adam(answers.parameters(), lr=0.05)
     batches = [batch.to(CPU.device) for (batch,) in task.batches(0, 60)]
     for batch in batches * 5:
-        shown = batch.targets.argmax(1)
-        task.losses(lambda _, shown=shown: logits[shown], batch)["loss"].backward()  # type: ignore[arg-type, misc]
+        answers.shown = batch.targets.argmax(1)
+        task.losses(answers, batch)["loss"].backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert logits.argmax(1).tolist() == [0, 1]
+    assert answers.logits.argmax(1).tolist() == [0, 1]
 
 
 def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: MakePictures, tiny: dict[str, Any]) -> None:

@@ -247,9 +247,10 @@ def test_names_that_are_no_text_and_names_of_several_lines_are_printed(trained: 
     for name in odd:
         with open(name, "wb") as handle:
             digit.save(handle, "png")
-    command = [sys.executable, "-m", "convnext", "predict", str(model), "-"]
+    command: list[str | bytes] = [sys.executable, "-m", "convnext", "predict", str(model), "-"]
     strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
-    for words, lines in (([*command], 1), ([*command[:-1], *odd], 2), ([*command[:-1], *odd, "--csv"], 16)):
+    named: list[str | bytes] = [*command[:-1], *odd]
+    for words, lines in (([*command], 1), (named, 2), ([*named, "--csv"], 16)):
         done = subprocess.run(words, input=odd[0], capture_output=True, env=strict, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
         assert b"odd" in done.stdout
@@ -344,7 +345,7 @@ def test_a_score_is_refused_where_it_means_nothing(tmp_path: Path, capsys: pytes
 def test_an_interrupted_run_is_told_with_its_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("convnext.api.train", interrupted)

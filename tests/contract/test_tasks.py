@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from fixture_types import SameRun
+from torch import Tensor, nn
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
 from convnext.errors import UserError
 from convnext.recipes.recipe import TaskName
 from convnext.tasks import TASKS, slice_of, task_slice
+from convnext.training import Task
 
 FIXTURES: dict[TaskName, tuple[str, str, str]] = {  # data, settings, the recipe
     "classify": ("pictures", "tiny", "classify"),
@@ -74,13 +76,13 @@ def test_a_run_goes_on_bit_for_bit(
     settings = case.settings | {"ema": 0.9}
     whole = api.train(case.data, case.recipe, out=tmp_path / "whole", settings=settings, report=False)
     calls, wanted = iter(range(1000)), whole.history[-1]["step"] * 2 // 3
-    kind: Any = type(_task_of(case, tmp_path, settings))
+    kind = type(_task_of(case, tmp_path, settings))
     plain = kind.losses
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Task, model: nn.Module, batch: object) -> dict[str, Tensor]:
         if next(calls) == wanted:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(kind, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -90,7 +92,7 @@ def test_a_run_goes_on_bit_for_bit(
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Any:
+def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Task:
     """The task that a run of the case learns."""
     from convnext.data.request import DataRequest
     from convnext.recipes import get_recipe

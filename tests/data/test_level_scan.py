@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from convnext import UserError, api
 from convnext.api import check
 from convnext.commands.main import main
+from convnext.data import Batch
 from convnext.data.images import open_image
 from convnext.data.level_scan import Measured, measured
 from convnext.data.levels import Levels
@@ -85,7 +86,12 @@ def test_of_ordinary_pictures_there_is_nothing_to_say(tmp_path: Path) -> None:
 def test_of_many_pictures_a_sample_is_opened(tmp_path: Path) -> None:
     asked: list[int] = []
     Image.fromarray(whole(4000)).save(tmp_path / "a.png")
-    found = measured(100_000, lambda i: asked.append(i) or tmp_path / "a.png")  # type: ignore[func-returns-value]
+
+    def path(index: int) -> Path:
+        asked.append(index)
+        return tmp_path / "a.png"
+
+    found = measured(100_000, path)
     assert found is not None
     assert found.why.startswith("200 of 200 sampled pictures hold more than 8 bits")
     assert len(asked) == 200
@@ -98,7 +104,7 @@ def shown() -> Iterator[list[Tensor]]:
     """Every picture that the first layer of a network is given inside."""
     seen: list[Tensor] = []
 
-    def keep(module: Any, inputs: Any) -> None:
+    def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
             seen.extend(inputs[0].detach().cpu().clone())
 
@@ -183,10 +189,10 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(
     data, plain, calls = pictures(), Classify.losses, iter(range(100))
     deepened(data, ".png", 4095, spread=2)
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Classify, model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
         if next(calls) == 6:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(Classify, "losses", failing)
     with pytest.raises(KeyboardInterrupt):

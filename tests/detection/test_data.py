@@ -15,7 +15,7 @@ from convnext import UserError
 from convnext.detection.data import open_detection, open_detection_for_judging, read_coco
 from convnext.detection.transforms import MOST_OBJECTS, AxisAffine, transform_objects
 
-Change = Callable[[dict[str, Any]], None]
+Change = Callable[[dict[str, Any]], object]
 
 
 def changed(root: Path, change: Change, split: str = "train2017") -> Path:
@@ -290,7 +290,7 @@ def test_the_category_that_roboflow_puts_above_all_others_is_no_class(annotated:
 def test_names_that_windows_wrote(annotated: MakeDense) -> None:
     root = annotated()
     for row in ("train2017", "val2017"):
-        changed(root, lambda c: [i.update(file_name="sub\\" + i["file_name"]) for i in c["images"]] and None, row)
+        changed(root, lambda c: [i.update(file_name="sub\\" + i["file_name"]) for i in c["images"]], row)
         (root / row / "sub").mkdir()
         for path in (root / row).glob("*.png"):
             path.rename(root / row / "sub" / path.name)
@@ -316,13 +316,13 @@ def test_a_test_split_is_for_the_end_alone(annotated: MakeDense) -> None:
 
 def test_why_there_is_nothing_to_learn_from(annotated: MakeDense) -> None:
     root = annotated()
-    changed(root, lambda c: [row.update(iscrowd=1) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(iscrowd=1) for row in c["annotations"]])
     with pytest.raises(UserError, match="in 8 training images; 12 objects marked as crowds; annotate some"):
         open_detection(root)
-    changed(root, lambda c: [row.update(iscrowd=0, area=0) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(iscrowd=0, area=0) for row in c["annotations"]])
     with pytest.raises(UserError, match="; 12 objects without an area within their image; annotate some"):
         open_detection(root)
-    changed(root, lambda c: [row.update(area=9, segmentation=[[]]) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(area=9, segmentation=[[]]) for row in c["annotations"]])
     train = open_detection(root).train  # an outline of nothing at all: the box is what there is
     assert (sum(len(o.labels) for o in train.objects), train.masks) == (12, False)
 

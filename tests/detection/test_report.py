@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fixture_types import MakeDense
@@ -13,11 +14,11 @@ from convnext.detection.report import DetectionEvidence, Truth, _matched
 PLACE = {3: 0, 17: 1}
 
 
-def row(category: int, box: list[float], score: float) -> dict[str, Any]:
+def row(category: int, box: Sequence[float], score: float) -> dict[str, Any]:
     return {"category_id": category, "bbox": box, "score": score}
 
 
-def truth_of(*annotations: tuple[int, list[float], int]) -> Truth:
+def truth_of(*annotations: tuple[int, Sequence[float], int]) -> Truth:
     return Truth.of([{"category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in annotations], PLACE)
 
 

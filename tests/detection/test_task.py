@@ -113,7 +113,8 @@ def test_a_thousand_steps_beside_a_box_that_only_touches_the_border_stay_finite(
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 1)):
         (root / split).mkdir(parents=True)
-        images, objects = [], []
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for i in range(count):
             Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / split / f"{i}.png")
             images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
@@ -198,7 +199,7 @@ def test_boxes_alone_train_no_masks(boxes_alone: Path, tiny_detection: dict[str,
     assert not any(name.startswith("mask") for name in api.evaluate(model, data))
     assert "Mask AP" not in (tmp_path / "run" / "report" / "index.html").read_text()
     again = api.train(
-        data, tmp_path / "run" / "recipe.json", out=tmp_path / "again", settings={"steps": 2}, report=False
+        data, str(tmp_path / "run" / "recipe.json"), out=tmp_path / "again", settings={"steps": 2}, report=False
     )
     assert again.metric >= 0
 
@@ -212,14 +213,14 @@ def test_masks_that_are_asked_for_of_boxes_alone_are_refused(
     for recipe, more, kind, other in (
         (None, settings | {"detection.detector": "cascade_mask_rcnn"}, "cascade_mask_rcnn", "cascade_rcnn"),
         (RECIPE, settings | {"detection.detector": "mask_rcnn"}, "mask_rcnn", "faster_rcnn"),
-        (tmp_path / "run" / "recipe.json", {}, "mask_rcnn", "faster_rcnn"),
+        (str(tmp_path / "run" / "recipe.json"), {}, "mask_rcnn", "faster_rcnn"),
     ):
         with pytest.raises(UserError, match=f"no outlines, of which {kind} would .*--set detection.detector={other}"):
             api.train(boxes_alone, recipe, out=tmp_path / "other", settings=more)
         assert not (tmp_path / "other").exists()
     replayed = api.train(
         boxes_alone,
-        tmp_path / "run" / "recipe.json",
+        str(tmp_path / "run" / "recipe.json"),
         out=tmp_path / "other",
         report=False,
         settings={"detection.detector": "faster_rcnn"},

@@ -25,13 +25,14 @@ def note(path: Path) -> None:
     path.write_text("This is a note, not a picture.\n")
 
 
+Breaks = Callable[[Path, str], None]
 BREAK: dict[str, Callable[[Path], None]] = {"cut short": cut, "gone": Path.unlink, "a note": note}
 
 AHEAD = 30  # steps after which a run has met every picture again that its loader processes had not read ahead
 
 
 @pytest.fixture
-def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Breaks:
     """From then on a file breaks as soon as a run has recorded its first evaluation."""
     monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
     real = engine.record
@@ -50,7 +51,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
 
 
 def stops_and_goes_on(
-    words: list[str], run: Path, victim: Path, breaks: Any, how: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], run: Path, victim: Path, breaks: Breaks, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run ends with one sentence that names the file, keeps what it has, and ends well once the file is back."""
     sound = victim.read_bytes()
@@ -88,7 +89,7 @@ def test_a_classifier_stops_and_goes_on(
     tiny: dict[str, Any],
     tmp_path: Path,
     as_arguments: AsArguments,
-    breaks: Any,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = pictures()
@@ -110,7 +111,7 @@ def test_a_segmenter_stops_and_goes_on(
     tiny_detection: dict[str, Any],
     tmp_path: Path,
     as_arguments: AsArguments,
-    breaks: Any,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = masked()
@@ -132,7 +133,7 @@ def test_a_detector_stops_and_goes_on(
     tiny_detection: dict[str, Any],
     tmp_path: Path,
     as_arguments: AsArguments,
-    breaks: Any,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = annotated()
@@ -149,7 +150,7 @@ def test_what_is_taken_out_midway_is_named_and_done_without(
     tiny: dict[str, Any],
     tmp_path: Path,
     as_arguments: AsArguments,
-    breaks: Any,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, run = pictures(), tmp_path / "run"

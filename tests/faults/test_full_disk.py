@@ -60,7 +60,7 @@ def left_over(run: Path) -> list[str]:
 
 @pytest.mark.parametrize("megabytes", [2, 3, 6, 12, 16, 20])
 def test_training_ends_with_a_sentence_and_what_was_saved_is_whole(
-    disk: Callable[[int], Path], pictures: MakePictures, tiny: dict[str, Any], megabytes
+    disk: Callable[[int], Path], pictures: MakePictures, tiny: dict[str, Any], megabytes: int
 ) -> None:
     run = disk(megabytes) / "run"
     with pytest.raises(UserError, match=rf"the disk is full at {run}.* \(No space left on device\); free some space"):
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(
     size: int, pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     model = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1000))
-    now = state.TrainState(model, torch.optim.AdamW(model.parameters()), step=3)  # type: ignore[arg-type]
+    now = state.TrainState(model, torch.optim.AdamW(model.parameters()), step=3)
     now.start_average()
     model(torch.zeros(1, 100)).sum().backward()
     now.optimiser.step()
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("size", [10, 3_000, 30_000])
 def test_a_model_that_does_not_fit_leaves_the_old_one(suffix: str, size: int, tmp_path: Path) -> None:
-    model: Any = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=5)
+    model = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=5)
     path = save_weights(model, tmp_path / f"model{suffix}")
     before = path.read_bytes()
     with files_of_at_most(size), pytest.raises(UserError, match=rf"the disk is full at .*model{suffix} \(File too"):

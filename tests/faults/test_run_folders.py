@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fixture_types import MakeDense, MakePictures
+from torch import Tensor
 
 from convnext import api, files
 from convnext.classification.data import open_data
@@ -174,9 +175,9 @@ def test_all_checkpoints_damaged_is_said_by_name(pictures: MakePictures, tiny: d
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(
     pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = []
+    written: list[Path] = []
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
         if len(written) >= 3:  # raw and averaged of the first checkpoint, raw of the second
             raise OSError(28, "No space left on device")
         written.append(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -52,7 +51,7 @@ def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_network_that_does_not_fit_costs_only_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> None:
+    def fails(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory\nwith details")
 
     monkeypatch.setattr(timing, "of_network", fails)

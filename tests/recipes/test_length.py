@@ -254,7 +254,7 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     first = api.train(small, out=tmp_path / "a", settings=tiny | {"epochs": 2}, report=False)
     capsys.readouterr()
     again, other = (
-        api.train(data, first.path / "recipe.json", out=tmp_path / name, report=False).path
+        api.train(data, str(first.path / "recipe.json"), out=tmp_path / name, report=False).path
         for data, name in ((small, "b"), (large, "c"))
     )
     steps = [from_json((path / "recipe.json").read_text()).steps for path in (first.path, again, other)]
@@ -284,7 +284,7 @@ def test_a_recipe_file_that_lies_alone_keeps_its_steps(
     """Written by hand, or copied out of its run: nothing says that its steps were counted on other pictures."""
     mine = {name: tiny[name] for name in (*SMALL, "batch_size")}
     (tmp_path / "mine.json").write_text(json.dumps(mine | {"steps": 7}))
-    path = api.train(pictures(), tmp_path / "mine.json", out=tmp_path / "run", report=False).path
+    path = api.train(pictures(), str(tmp_path / "mine.json"), out=tmp_path / "run", report=False).path
     assert from_json((path / "recipe.json").read_text()).steps == 7
     said = capsys.readouterr().out
     assert "epochs = 2.333: 7 steps, the recipe's own" in said

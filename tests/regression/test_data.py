@@ -15,8 +15,15 @@ from convnext.regression.data import open_data, open_for_judging
 from convnext.tasks.look import look_at
 
 
-def request(folder: Path, **options: Any) -> DataRequest:
-    return DataRequest(str(folder), **options)
+def request(
+    folder: Path,
+    *,
+    labels: str | None = None,
+    val_fraction: float = DataRequest.val_fraction,
+    fold: int | None = None,
+    folds: int | None = None,
+) -> DataRequest:
+    return DataRequest(str(folder), labels, val_fraction, fold, folds)
 
 
 def test_a_share_is_held_out_by_name(measured: MakeMeasured) -> None:

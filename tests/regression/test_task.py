@@ -16,6 +16,7 @@ from fixture_types import AsArguments, MakeMeasured
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
+from convnext.data import Batch
 from convnext.data.request import DataRequest
 from convnext.errors import UserError
 from convnext.recipes import get_recipe
@@ -136,10 +137,10 @@ def test_a_run_goes_on_without_a_picture_that_is_gone(
 
     data, plain, calls = measured(), Regress.losses, iter(range(100))
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Regress, model: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         if next(calls) == 8:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(Regress, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -166,7 +167,7 @@ def test_the_numbers_of_bf16_are_fine() -> None:
 
     torch.manual_seed(0)
     network = create_model("convnext_atto", num_classes=1, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
-    torch.nn.init.constant_(network.head.bias, 1990.0)  # type: ignore[arg-type, union-attr]
+    torch.nn.init.constant_(network.get_parameter("head.bias"), 1990.0)
     model, images = Regressor(network, [0.0], [1.0]).eval(), torch.randn(8, 3, 64, 64)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         answers = model(images)

@@ -15,6 +15,7 @@ from convnext.commands.main import main
 from convnext.data.request import DataRequest
 from convnext.recipes import get_recipe
 from convnext.segmentation.check import check_masks
+from convnext.segmentation.data import SegmentationSource, SegmentationSplits
 from convnext.segmentation.mask_scan import require_sound
 from convnext.tasks import open_data
 
@@ -49,7 +50,7 @@ def named(text: str, then: Callable[[Path], None] | None = None) -> Callable[[Pa
     return change
 
 
-FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "other size": (write([[0, 1]]), "sizes differ", "error"),
     "value outside": (named("a\nb\nc\n", whole(9)), "bad mask", "error"),
     "sixteen bits": (named("a\nb\nc\n", write([[0, 40_000]], np.uint16)), "bad mask", "error"),
@@ -95,7 +96,9 @@ def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Ma
         (root / "classes.txt").write_text((faulty / "classes.txt").read_text())
     report, splits = check(root), open_data(DataRequest(str(root)), get_recipe("segment"))
     assert report.ok, str(report)
-    require_sound(splits)
+    assert isinstance(splits.train, SegmentationSource)
+    assert isinstance(splits.val, SegmentationSource)
+    require_sound(SegmentationSplits(splits.train, splits.val, splits.name, splits.note))
     stops = case == "all unlabelled" or FAULTS[case][2] == "error"
     assert (splits.test is None) == ("the test split is not judged" in splits.note) == stops
     assert ("test not judged" in {problem.kind for problem in report.problems}) == stops

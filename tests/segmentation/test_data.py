@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,13 @@ def test_layouts(masked: MakeDense, pattern: str) -> None:
 
 def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
     """The splits for which just those pictures are judged that they name, by one who learned from `splits.train`."""
-    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
+    judged = partial(open_masks_for_judging, flat, val_fraction=0.34, trained_on=fingerprint(splits.train))
     expected = {
         "val": splits.val.ids,
         "train": splits.train.ids,
         "all": tuple(sorted(splits.train.ids + splits.val.ids)),
     }
-    found = {name: open_masks_for_judging(flat, name, **learned) for name in expected}
+    found = {name: judged(name) for name in expected}
     assert "the 2 images of" in found["val"][1]
     assert "held out of its training" in found["val"][1]
     others, note = open_masks_for_judging(flat, "val", val_fraction=0.34, trained_on="another set")
@@ -137,9 +138,9 @@ def remove_some_masks(root: Path) -> None:
     (root / "annotations" / "val").rename(root / "elsewhere")
 
 
-def stray(value: int, kind: type = np.uint8) -> Callable[[Path], None]:
+def stray(value: int, kind: type[np.generic] = np.uint8) -> Callable[[Path], None]:
     def change(root: Path) -> None:
-        values = np.array(Image.open(root / "annotations" / "train" / "003.png")).astype(kind)
+        values: np.ndarray = np.array(Image.open(root / "annotations" / "train" / "003.png")).astype(kind)
         values[0, 0] = value
         Image.fromarray(values).save(root / "annotations" / "train" / "003.png")
 
@@ -256,10 +257,10 @@ def test_a_test_split_chooses_nothing(masked: MakeDense) -> None:
     assert splits.test is not None
     assert (len(splits.train), len(splits.val), len(splits.test)) == (4, 2, 3)
     assert "2 of 6 images are held out, 3 test images for the end" in splits.note
-    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
-    assert open_masks_for_judging(root, "val", **learned)[0].ids == splits.val.ids
-    assert open_masks_for_judging(root, "train", **learned)[0].ids == splits.train.ids
-    assert open_masks_for_judging(root, "test", **learned)[0].ids == splits.test.ids
+    judged = partial(open_masks_for_judging, root, val_fraction=0.34, trained_on=fingerprint(splits.train))
+    assert judged("val")[0].ids == splits.val.ids
+    assert judged("train")[0].ids == splits.train.ids
+    assert judged("test")[0].ids == splits.test.ids
     with pytest.raises(UserError, match="has no val split; choose --split train or --split test"):
         open_masks_for_judging(root, "val", trained_on="another set")
 

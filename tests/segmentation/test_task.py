@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from fixture_types import AsArguments, MakeDense
 from PIL import Image
+from torch import Tensor, nn
 
 from convnext import UserError, api
 from convnext.commands.main import main
 from convnext.data.images import read_header, read_pixels
 from convnext.segmentation.mask_coding import IGNORED
 from convnext.segmentation.metrics import SegmentationCounter
+from convnext.segmentation.transforms import SegmentationBatch
 from convnext.training.log import read
 
 RECIPE = "ade20k/upernet/tiny"
@@ -256,7 +258,12 @@ def test_no_part_of_a_batch_is_a_single_picture(
 
     seen: list[int] = []
     plain = Segment.losses
-    monkeypatch.setattr(Segment, "losses", lambda s, m, b: seen.append(len(b.ids)) or plain(s, m, b))
+
+    def watched(task: Segment, model: nn.Module, batch: SegmentationBatch) -> dict[str, Tensor]:
+        seen.append(len(batch.ids))
+        return plain(task, model, batch)
+
+    monkeypatch.setattr(Segment, "losses", watched)
     settings = tiny_masks | {"batch_size": batch, "micro_batch": micro, "steps": 1}
     api.train(masked(train=8), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     assert seen == parts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fixture_types import AsArguments, MakeDense, MakePictures
 
-from convnext import api
+from convnext import RunResult, api
 from convnext.classification.data import open_fold
 from convnext.commands.main import main
 from convnext.errors import UserError
@@ -50,7 +50,7 @@ def test_folds_give_a_mean_and_an_interval_and_go_on(
     ]
     real = api.train
 
-    def killed(*args: Any, **options: Any) -> Any:
+    def killed(*args: Any, **options: Any) -> RunResult:
         if options.get("fold") == (3, 3):
             raise KeyboardInterrupt
         return real(*args, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 import torch
@@ -15,13 +15,19 @@ from torch import Tensor, nn
 
 from convnext import api
 from convnext.recipes.recipe import Recipe, override
-from convnext.training import Metric, engine, optim, runtime, state
+from convnext.training import Metric, Sink, Task, engine, optim, runtime, state
 from convnext.training.engine import NonFiniteLoss
 from convnext.weights.checkpoint import load_checkpoint_metadata
 
+P = ParamSpec("P")
+T = TypeVar("T")
 # Without Muon: its iteration runs in bf16, where the rounding of another order of summation soon is the third digit.
-QUIET = {"augment.mixup": 0, "augment.cutmix": 0, "augment.randaugment": 0, "augment.erase": 0, "drop_path": 0,
-         "dropout": 0, "augment.hflip": 0, "optim.muon": None}  # fmt: skip
+QUIET: dict[str, Any] = {
+    **dict.fromkeys(("augment.mixup", "augment.cutmix", "augment.randaugment", "augment.erase", "augment.hflip"), 0),
+    "drop_path": 0,
+    "dropout": 0,
+    "optim.muon": None,
+}
 
 
 def test_training_learns_what_there_is_to_learn(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_a_replayed_recipe_gives_the_same_run(
 
 @pytest.mark.parametrize("change", [{"workers": 2}, {"micro_batch": 3}, {"micro_batch": 8}])
 def test_loader_processes_and_micro_batches_do_not_change_what_is_learnt(
-    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, change
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, change: dict[str, int]
 ) -> None:
     tiny |= QUIET  # mixing and drop path are drawn for each micro-batch
     data = pictures()
@@ -128,7 +134,7 @@ def test_resuming_is_bit_for_bit_wherever_the_run_stopped(
     tmp_path: Path,
     same_run: SameRun,
     monkeypatch: pytest.MonkeyPatch,
-    stop,
+    stop: int,
 ) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "whole", settings=tiny, report=False)
@@ -168,6 +174,12 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         metric = Metric("x")
         steps_per_epoch = 1
 
+        def batches(self, start: int, stop: int) -> Iterator[list[_Rows]]:
+            raise NotImplementedError
+
+        def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+            raise NotImplementedError
+
         def losses(self, model: nn.Module, batch: _Rows) -> dict[str, Tensor]:
             found = model(batch.x).square().mean()
             return {"most": 0.75 * found, "rest": 0.25 * found}
@@ -180,13 +192,12 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         model = nn.Linear(4, 1)
         recipe = override(Recipe(), {"batch_size": 10, "optim.lr": 0.1, "optim.clip_grad": 0.5})
         now = state.TrainState(model, optim.make_optimiser(model, recipe.optim))
-        loss = engine.step(
-            Sum(), model, now, [_Rows(x) for x in rows.split(parts)], recipe, runtime.Runtime(torch.device("cpu"))
-        )
+        batches = [_Rows(x) for x in rows.split(parts)]
+        loss = engine.step(Sum(), model, now, batches, recipe, runtime.Runtime(torch.device("cpu")))
         weights.append(({name: float(value) for name, value in loss.items()}, model.weight.detach()))
     assert weights[0][0]["most"] == pytest.approx(0.75 * weights[0][0]["loss"])
-    for loss, weight in weights[1:]:
-        assert loss == pytest.approx(weights[0][0], abs=1e-6)
+    for losses, weight in weights[1:]:
+        assert losses == pytest.approx(weights[0][0], abs=1e-6)
         torch.testing.assert_close(weight, weights[0][1])
 
 
@@ -194,17 +205,17 @@ class _Rows:
     def __init__(self, x: Tensor) -> None:
         self.x, self.ids = x, tuple(map(str, range(len(x))))
 
-    def to(self, device: torch.device, *, channels_last: bool) -> _Rows:
+    def to(self, device: torch.device, *, channels_last: bool = False) -> _Rows:
         return self
 
 
-def _dies_at(stop: int, real: Callable[..., Any]) -> Callable[..., Any]:
+def _dies_at(stop: int, real: Callable[P, T]) -> Callable[P, T]:
     counter: Iterator[int] = iter(range(10_000))
 
-    def step(*arguments: Any) -> Any:
+    def step(*arguments: P.args, **named: P.kwargs) -> T:
         if next(counter) == stop:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **named)
 
     return step
 
@@ -212,10 +223,10 @@ def _dies_at(stop: int, real: Callable[..., Any]) -> Callable[..., Any]:
 def test_weights_that_are_no_longer_numbers_are_never_saved(
     pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(*arguments: Any) -> Any:
-        loss = real(*arguments)
-        if arguments[2].step == 6:
-            next(arguments[2].model.parameters()).data.fill_(float("nan"))
+    def poisoned(task: Task, model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
+        loss = real(task, model, now, *rest)
+        if now.step == 6:
+            next(now.model.parameters()).data.fill_(float("nan"))
         return loss
 
     real = engine.step

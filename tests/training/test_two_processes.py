@@ -31,7 +31,7 @@ from convnext.training.runtime import Runtime
 
 STEPS = 50
 # Without Muon: its iteration runs in bf16, where the rounding of another order of summation soon is the third digit.
-CALM = {"augment.mixup": 0, "augment.cutmix": 0, "drop_path": 0, "dropout": 0, "optim.muon": None}
+CALM: dict[str, Any] = {"augment.mixup": 0, "augment.cutmix": 0, "drop_path": 0, "dropout": 0, "optim.muon": None}
 
 
 def spread(words: list[str]) -> None:
@@ -64,7 +64,7 @@ def test_losses_and_evaluation_are_those_of_one_process(
 
 @pytest.mark.parametrize("micro", [None, 3])
 def test_two_processes_see_the_samples_of_one_in_the_same_order(
-    pictures: MakePictures, tiny: dict[str, Any], micro
+    pictures: MakePictures, tiny: dict[str, Any], micro: int | None
 ) -> None:
     splits = sources.open_data(pictures(train=25))
     recipe = override(Recipe(), {**tiny, "micro_batch": micro, "image_size": 16})
