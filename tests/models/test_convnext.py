@@ -18,7 +18,7 @@ SMALL: ModelOptions = {"depths": (1, 1, 4, 1), "dims": (8, 16, 24, 32), "num_cla
 
 
 def small(**options: Unpack[ModelOptions]) -> ConvNeXt:
-    """Its layer scale is large enough for a block to matter, so that a wrong block shows."""
+    """A network whose layer scale is large enough for a block to matter, so that a wrong block shows."""
     torch.manual_seed(0)
     model = instance_of(ConvNeXt, create_model("convnext_atto", **SMALL | options))
     with torch.no_grad():

@@ -117,7 +117,6 @@ from pathlib import Path
 from PIL import Image
 from convnext.segmentation.data import protocol
 from convnext.models.convnext import ConvNeXt
-from convnext.recipes.recipe import TestMode
 from convnext.segmentation.model import build_segmenter
 from convnext.segmentation.sliding import label_map
 from convnext.training.runtime import Runtime
