@@ -21,7 +21,7 @@ KEPT = ("start", "eval", "end", "comparison")
 
 def main() -> None:
     picture, named = Path(sys.argv[1]), [word.split("=", 1) for word in sys.argv[2:]]
-    logs = {}
+    logs: dict[str, Path | tuple[Path, str]] = {}
     found = [read(path if (path := Path(run)).suffix == ".jsonl" else path / "log.jsonl") for _, run in named]
     for i, ((name, _), log) in enumerate(zip(named, found, strict=True), 1):
         rows = [row for row in log if row["kind"] in KEPT]

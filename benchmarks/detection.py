@@ -27,6 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 import convnext
 from convnext.detection.model.rcnn import build_detector
 from convnext.detection.model.roi_align import Pooler
+from convnext.models.convnext import Backbone
 from convnext.training import runtime
 
 CLASSES = 2
@@ -42,20 +43,26 @@ class Body(nn.Module):
 
     out_channels = 256
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.body = backbone
         self.fpn = FeaturePyramidNetwork(list(backbone.channels), self.out_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = OrderedDict((str(i), x) for i, x in enumerate(self.body.features(images)))
-        return self.fpn(maps)  # type: ignore[no-any-return]
+        return self.fpn(maps)
+
+
+def body(model: str) -> Backbone:
+    made = convnext.create_model(model, out_norms=True)
+    assert isinstance(made, Backbone)
+    return made
 
 
 def theirs(model: str, height: int, width: int) -> nn.Module:
     sizes = tuple((8 * 4 * 2**i,) for i in range(5))
     return MaskRCNN(
-        Body(convnext.create_model(model, out_norms=True)),
+        Body(body(model)),
         CLASSES + 1,
         min_size=min(height, width),
         max_size=max(height, width),
@@ -107,12 +114,11 @@ def pooling(height: int, width: int, device: torch.device) -> dict[str, Callable
 def detectors(model: str, height: int, width: int, device: torch.device) -> dict[str, dict[str, Callable[[], Any]]]:
     """One image detected, and one learned from (losses and gradients), by each of the two."""
     torch.manual_seed(0)
-    backbone: Any = convnext.create_model(model, out_norms=True)
-    models: dict[str, Any] = {
-        "convnext": build_detector("mask_rcnn", backbone, CLASSES),
+    models: dict[str, nn.Module] = {
+        "convnext": build_detector("mask_rcnn", body(model), CLASSES),
         "torchvision": theirs(model, height, width),
     }
-    models = {name: m.to(device, memory_format=torch.channels_last) for name, m in models.items()}
+    models = {name: m.to(device).to(memory_format=torch.channels_last) for name, m in models.items()}
     image = torch.randn(3, height, width, device=device)
     first = {"convnext": 0, "torchvision": 1}  # torchvision's background comes first
     targets = {n: {k: v.to(device) for k, v in target(height, width, first[n]).items()} for n in models}

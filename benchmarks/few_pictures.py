@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from stranger_folders import HUES, SHAPES, Folder, chosen_digits, digit, grains, photographs, put, shape
+from stranger_pictures import HUES, SHAPES, Folder, chosen_digits, digit, grains, photographs, put, shape
 from strangers import PICTURES, Run, command, simple_methods
 
 RESULTS = Path(__file__).parent / "results" / "few_pictures.json"
@@ -71,7 +71,7 @@ def letter_on_ground(letter: str, rng: random.Random, side: int = 48) -> Image.I
     ground = first + (second - first) * np.clip(slope, 0, 1)[..., None]
     mask = Image.new("L", (side * scale,) * 2)
     font = ImageFont.load_default(side * scale * rng.uniform(0.5, 0.85))
-    middle = [side * scale * rng.uniform(0.42, 0.58) for _ in range(2)]
+    middle = (side * scale * rng.uniform(0.42, 0.58), side * scale * rng.uniform(0.42, 0.58))
     ImageDraw.Draw(mask).text(middle, letter, fill=255, font=font, anchor="mm")
     mask = mask.rotate(rng.gauss(0, 9), Image.Resampling.BILINEAR)
     whole = Image.fromarray(ground.astype(np.uint8))
@@ -117,7 +117,8 @@ def make(name: str, each: int, root: Path, real: Path) -> Folder:
 
 def measure(folder: Folder, way: tuple[str, ...], length: tuple[str, ...], seed: int, out: Path) -> dict[str, Any]:
     """The best and the last evaluation of one run."""
-    words = ("train", folder.data, *way, *length, "--seed", seed, "--no-report", "--out", out)
+    words: list[str | Path] = ["train", folder.data, *way, *length]
+    words += ["--seed", str(seed), "--no-report", "--out", out]
     run = Run(out, *command(*words))
     if run.code or not run.evaluations:
         raise SystemExit(f"{' '.join(map(str, words))}\n{run.text[-2000:]}")

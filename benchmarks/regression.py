@@ -133,7 +133,8 @@ def make(name: str, root: Path, real: Path) -> None:
 
 def measure(data: Path, way: tuple[str, ...], minutes: float, seed: int, out: Path) -> dict[str, Any]:
     """The published weights' figures of one run, the last evaluation's R², and that of ridge regression."""
-    words = ("train", data, "--recipe", "regress", *way, "--minutes", f"{minutes:g}", "--seed", seed, "--out", out)
+    words: list[str | Path] = ["train", data, "--recipe", "regress", *way, "--minutes", f"{minutes:g}"]
+    words += ["--seed", str(seed), "--out", out]
     run = Run(out, *command(*words))
     if run.code or not run.evaluations:
         raise SystemExit(f"{' '.join(map(str, words))}\n{run.text[-2000:]}")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import convnext
 from convnext.catalog.variants import VARIANTS
+from convnext.models.convnext import Backbone
 from convnext.segmentation.loss import pixel_cross_entropy
 from convnext.segmentation.model import build_segmenter
 from convnext.training import runtime
@@ -38,20 +39,19 @@ ACTS = ("learn", "label")
 
 
 def ours(model: str, auxiliary: bool) -> nn.Module:
-    return build_segmenter(convnext.create_model(model, out_norms=True), CLASSES, WIDTH, auxiliary)  # type: ignore[arg-type]
+    body = convnext.create_model(model, out_norms=True)
+    assert isinstance(body, Backbone)
+    return build_segmenter(body, CLASSES, WIDTH, auxiliary)
 
 
 def transformers_model(model: str) -> nn.Module:
     from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
 
     arch = VARIANTS[model]
-    body = ConvNextConfig(
-        depths=list(arch.depths), hidden_sizes=list(arch.dims), out_features=["stage1", "stage2", "stage3", "stage4"]
-    )
-    config = UperNetConfig(
-        backbone_config=body, hidden_size=WIDTH, num_labels=CLASSES, auxiliary_in_channels=arch.dims[2]
-    )
-    return UperNetForSemanticSegmentation(config)
+    body: dict[str, Any] = {"depths": list(arch.depths), "hidden_sizes": list(arch.dims)}
+    body["out_features"] = ["stage1", "stage2", "stage3", "stage4"]
+    heads: dict[str, Any] = {"hidden_size": WIDTH, "num_labels": CLASSES, "auxiliary_in_channels": arch.dims[2]}
+    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=ConvNextConfig(**body), **heads))
 
 
 def smp_model(model: str) -> nn.Module:
@@ -68,10 +68,10 @@ def build(name: str, model: str, auxiliary: bool) -> nn.Module:
         warnings.simplefilter("ignore")
         made = {"transformers": transformers_model, "smp": smp_model}
         network = ours(model, auxiliary) if name == "convnext" else made[name](model)
-    return network.to(runtime.default_device(), memory_format=torch.channels_last)
+    return network.to(runtime.default_device()).to(memory_format=torch.channels_last)
 
 
-def act(what: str, name: str, network: Any, images: Tensor, labels: Tensor) -> None:
+def act(what: str, name: str, network: nn.Module, images: Tensor, labels: Tensor) -> None:
     """One training step's losses and gradients, or one image labelled."""
     if what == "label":
         with torch.inference_mode():

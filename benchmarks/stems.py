@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from few_pictures import SETS, make
 from strangers import PICTURES
@@ -54,12 +55,8 @@ def measure(data: Path, stem: Stem, seen: int, seed: int, out: Path) -> dict[str
     """The evaluations of one run; the road builds its networks with this stem meanwhile."""
     epochs = max(1, round(seen / sum(1 for _ in (data / "train").glob("*/*"))))
     settings = {"weights": None, "model": NETWORK, "epochs": epochs, "eval_every": max(1, epochs // 5), "workers": 0}
-    published = roadmap._stem
-    roadmap._stem = lambda plan, reading: stem(plan.width)  # type: ignore[assignment,return-value]
-    try:
+    with mock.patch.object(roadmap, "_stem", lambda plan, reading: stem(plan.width)):
         run = api.train(data, out=out, settings=settings | {"seed": seed}, report=False)
-    finally:
-        roadmap._stem = published
     values = [round(row["value"], 2) for row in run.history if row["kind"] == "eval"]
     return {"epochs": epochs, "best": max(values), "last": values[-1], "curve": values}
 

@@ -24,10 +24,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stranger_folders import KINDS, Folder
+from stranger_folders import KINDS
+from stranger_pictures import Folder
+
+if TYPE_CHECKING:
+    from convnext.data.source import Source
+    from convnext.data.splits import Splits
+    from convnext.segmentation.data import SegmentationSource
 
 RESULTS = Path(__file__).parent / "results" / "strangers.json"
 PICTURES = Path(__file__).parents[2] / "shared" / "data"
@@ -98,20 +104,21 @@ def simple_methods(folder: Folder) -> dict[str, float]:
     return _of_several(splits) if splits.train.multi_label else _of_classes(splits)
 
 
-def _of_classes(splits: Any) -> dict[str, float]:
+def _of_classes(splits: Splits[Source]) -> dict[str, float]:
     x, y, x_val, y_val = _seen(splits.train), splits.train.labels, _seen(splits.val), np.asarray(splits.val.labels)
     common = np.bincount(y).argmax()
     model = _logistic().fit(x, y)
     return {"majority": 100 * float((y_val == common).mean()), "logistic regression": 100 * model.score(x_val, y_val)}
 
 
-def _of_several(splits: Any) -> dict[str, float]:
+def _of_several(splits: Splits[Source]) -> dict[str, float]:
     from sklearn.metrics import f1_score
     from sklearn.multiclass import OneVsRestClassifier
 
     count = len(splits.train.classes)
     y, y_val = (
-        np.array([[c in row for c in range(count)] for row in part.labels]) for part in (splits.train, splits.val)
+        np.array([[c in row for c in range(count)] for row in part.labels if isinstance(row, tuple)])
+        for part in (splits.train, splits.val)
     )
     found = OneVsRestClassifier(_logistic()).fit(_seen(splits.train), y).predict(_seen(splits.val))
     answers = {"majority": np.ones_like(y_val), "logistic regression": found}  # "yes to all" is what F1 likes best
@@ -137,12 +144,12 @@ def _logistic() -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, C=0.01))
 
 
-def _seen(source: Any) -> np.ndarray:
+def _seen(source: Source) -> np.ndarray:
     """(N, 768) colours of the pictures at 16 x 16."""
     return np.stack([np.asarray(source[i].image.resize((SIDE, SIDE)), np.float32).ravel() for i in range(len(source))])
 
 
-def _pixels(source: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pixels(source: SegmentationSource) -> tuple[np.ndarray, np.ndarray]:
     """Colour and place of pixels drawn from all pictures, and their labels."""
     rng = np.random.default_rng(0)
     rows, labels = [], []

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -49,7 +50,19 @@ def untrained(work: Path) -> Path:
     return convnext.save_weights(convnext.create_model("convnext_atto"), work / "untrained.safetensors")
 
 
-def make_suites(sample: Path, work: Path) -> dict[str, Path]:
+class Suites(TypedDict):
+    """A folder each."""
+
+    val: Path
+    sketch: Path
+    a: Path
+    r: Path
+    v2: Path
+    c: Path
+    c_bar: Path
+
+
+def make_suites(sample: Path, work: Path) -> Suites:
     """The layout of each suite, of links to the sample's pictures, ImageNet's names in the validation set."""
     pictures = {synset: min((sample / synset).iterdir()) for synset, _ in imagenet1k()}
     synsets = list(pictures)
@@ -65,10 +78,12 @@ def make_suites(sample: Path, work: Path) -> dict[str, Path]:
             link(pictures[synset], work / suite / synset / f"ILSVRC2012_val_{synsets.index(synset) + 1:08d}.JPEG")
     for i, synset in enumerate(synsets):
         link(pictures[synset], work / "v2" / str(i) / "0.jpeg")
-    return {suite: work / suite for suite in ("val", "sketch", "a", "r", "v2")} | corrupted(work)
+    val, sketch, a, r, v2 = (work / suite for suite in ("val", "sketch", "a", "r", "v2"))
+    c, c_bar = corrupted(work)
+    return {"val": val, "sketch": sketch, "a": a, "r": r, "v2": v2, "c": c, "c_bar": c_bar}
 
 
-def corrupted(work: Path) -> dict[str, Path]:
+def corrupted(work: Path) -> tuple[Path, Path]:
     """ImageNet-C's layout of centre crops of the few classes; C-bar's of the same files under its own names."""
     crops = work / "crops"
     for path in sorted((work / "few").rglob("*.JPEG")):
@@ -86,7 +101,7 @@ def corrupted(work: Path) -> dict[str, Path]:
     out = robustness.corrupt_folder(crops, work / "c", frost=frost)
     for theirs, ours in zip(suites.C_BAR, sorted(suites.alexnet_errors()), strict=False):
         link(out / ours, work / "c_bar" / theirs)
-    return {"c": out, "c_bar": work / "c_bar"}
+    return out, work / "c_bar"
 
 
 def real_labels(work: Path) -> Path:

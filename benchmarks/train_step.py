@@ -41,18 +41,19 @@ def contestants(size: str) -> dict[str, Callable[[], nn.Module]]:
     import torchvision
     from transformers import ConvNextConfig, ConvNextForImageClassification
 
+    classes: dict[str, Any] = {"num_labels": 1000}
     made: dict[str, Callable[[], nn.Module]] = {
         "ours": lambda: create_model(f"convnext_{size}"),
         "timm": lambda: timm.create_model(f"convnext_{size}"),
     }
     if size == "tiny":
         made["torchvision"] = lambda: torchvision.models.convnext_tiny()
-        made["transformers"] = lambda: Logits(ConvNextForImageClassification(ConvNextConfig(num_labels=1000)))
+        made["transformers"] = lambda: Logits(ConvNextForImageClassification(ConvNextConfig(**classes)))
     return made
 
 
 def stepper(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
-    model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> float:

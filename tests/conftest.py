@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixture_types import AsArguments, MakeDense, MakeMeasured, MakePictures, SameRun
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -17,7 +17,7 @@ TIME_FIELDS = {"time_s", "images_per_s"}
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Callable[..., Path]:
+def pictures(tmp_path: Path) -> MakePictures:
     """Makes a folder with train/ and val/ of noisy plain pictures whose class is their colour."""
 
     def make(name: str = "data", train: int = 24, val: int = 7, classes: int = 3, size: int = 16) -> Path:
@@ -36,7 +36,7 @@ def pictures(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def annotated(tmp_path: Path) -> Callable[..., Path]:
+def annotated(tmp_path: Path) -> MakeDense:
     """Makes a folder in COCO's layout: rectangles and triangles, each class of its own colour, ids with gaps."""
 
     def make(name: str = "coco", train: int = 8, val: int = 4, side: int = 64) -> Path:
@@ -78,7 +78,7 @@ def annotated(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def masked(tmp_path: Path) -> Callable[..., Path]:
+def masked(tmp_path: Path) -> MakeDense:
     """Makes a folder of pictures with masks: ground 0, a red disc 1, a green square 2, a strip of 255."""
 
     def make(name: str = "masks", train: int = 6, val: int = 3, side: int = 64) -> Path:
@@ -106,7 +106,7 @@ def masked(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def measured(tmp_path: Path) -> Callable[..., Path]:
+def measured(tmp_path: Path) -> MakeMeasured:
     """Makes a folder of plain pictures with noise and a labels.csv: how bright each is, and how red.
 
     Of every seventh picture the second number is missing.
@@ -206,7 +206,7 @@ def tiny_numbers(tiny: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def as_arguments() -> Callable[[dict[str, Any]], list[str]]:
+def as_arguments() -> AsArguments:
     """Settings as words of the command line."""
 
     def convert(settings: dict[str, Any]) -> list[str]:
@@ -217,7 +217,7 @@ def as_arguments() -> Callable[[dict[str, Any]], list[str]]:
 
 
 @pytest.fixture
-def same_run() -> Callable[[Path, Path], None]:
+def same_run() -> SameRun:
     """Asserts that two run folders hold the same last checkpoint and, but for its time fields, the same log."""
 
     def compare(one: Path, other: Path) -> None:
@@ -244,7 +244,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] != "start"]  # its command names the run's folder
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, torch.Tensor):
         return value.numpy().tobytes()
     if isinstance(value, dict):

@@ -1,26 +1,51 @@
 """Networks of a few thousand parameters, for tests of weights and files."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import torch
+from narrow import instance_of
 from torch import Tensor, nn
 
 from convnext import create_model
+from convnext.models.convnext import ConvNeXt
 
-SMALL: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 Weights = dict[str, Tensor]
 
 
-def small(seed: int = 0, **options: Any) -> nn.Module:
+class ModelOptions(TypedDict, total=False):
+    """Keyword arguments of `create_model`."""
+
+    num_classes: int
+    in_chans: int
+    drop_path_rate: float
+    drop_rate: float
+    layer_scale_init_value: float
+    head_init_scale: float
+    patch_size: int
+    depths: Sequence[int]
+    dims: Sequence[int]
+    stem: str
+    out_norms: bool
+    features_only: bool
+    out_indices: Sequence[int]
+
+
+SMALL: ModelOptions = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
+
+
+def small(seed: int = 0, **options: Unpack[ModelOptions]) -> ConvNeXt:
     torch.manual_seed(seed)
-    model = create_model("convnext_atto", **SMALL | options)
+    model = instance_of(ConvNeXt, create_model("convnext_atto", **SMALL | options))
     with torch.no_grad():
         for value in model.parameters():
             value.normal_()
     return model
 
 
-def state(seed: int = 0, **options: Any) -> Weights:
+def state(seed: int = 0, **options: Unpack[ModelOptions]) -> Weights:
     return dict(small(seed, **options).state_dict())
 
 

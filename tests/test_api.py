@@ -12,7 +12,9 @@ from unittest import mock
 
 import pytest
 import torch
+from fixture_types import MakePictures
 from PIL import Image
+from small_models import ModelOptions
 
 import convnext
 from convnext import api
@@ -29,7 +31,7 @@ def recipe_of(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
 def test_a_baseline_trains_evaluates_and_predicts_through_the_same_functions(
-    name: str, pictures: Any, tiny: Any, tmp_path: Path
+    name: str, pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     data = pictures(size=32)
     settings = {k: v for k, v in tiny.items() if k not in ("depths", "dims", "patch_size", "drop_path", "dropout")}
@@ -43,7 +45,7 @@ def test_a_baseline_trains_evaluates_and_predicts_through_the_same_functions(
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
-def test_what_a_baseline_cannot_do_is_said(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_what_a_baseline_cannot_do_is_said(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     settings = {k: v for k, v in tiny.items() if k not in ("depths", "dims", "patch_size", "dropout")}
     settings |= {"model": "torchvision:resnet18", "grad_checkpointing": True}
     with pytest.raises(UserError, match="cannot recompute its activations"):
@@ -54,7 +56,7 @@ def test_what_a_baseline_cannot_do_is_said(pictures: Any, tiny: Any, tmp_path: P
 
 
 @pytest.fixture
-def tagged(pictures: Any) -> Path:
+def tagged(pictures: MakePictures) -> Path:
     """A folder of pictures with a table of labels: each has its colour, and every second one is even."""
     folder = pictures(train=24, val=0) / "train"
     with (folder / "labels.csv").open("w", newline="") as handle:
@@ -65,7 +67,7 @@ def tagged(pictures: Any) -> Path:
     return folder
 
 
-def test_several_labels_an_image(tagged: Path, tiny: Any, tmp_path: Path) -> None:
+def test_several_labels_an_image(tagged: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     result = api.train(tagged, out=tmp_path / "run", settings=tiny)
     assert recipe_of(result.path)["loss"] == "bce"
     assert result.best["metric"] == "macro_f1"
@@ -80,7 +82,7 @@ def test_several_labels_an_image(tagged: Path, tiny: Any, tmp_path: Path) -> Non
 
 
 def test_too_few_passes_in_the_minutes_make_the_pictures_smaller(
-    pictures: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was chosen is what is trained, kept, resumed and shown to the published model."""
     network = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8), "batch_size": 8}
@@ -93,7 +95,9 @@ def test_too_few_passes_in_the_minutes_make_the_pictures_smaller(
     assert recipe_of(tmp_path / "own")["image_size"] == 160
 
 
-def test_a_time_budget_settles_the_steps_once_and_keeps_them(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_time_budget_settles_the_steps_once_and_keeps_them(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     del tiny["steps"], tiny["ema"], tiny["eval_every"]
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny | {"minutes": 0.03}, report=False)
     recipe = recipe_of(result.path)
@@ -106,12 +110,12 @@ def test_a_time_budget_settles_the_steps_once_and_keeps_them(pictures: Any, tiny
     assert [row for row in result.history if row["kind"] == "train"][-1]["lr"] < 0.2 * recipe["optim"]["lr"]
 
 
-def test_the_micro_batch_is_measured_on_request(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_the_micro_batch_is_measured_on_request(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny | {"auto_batch": True}, report=False)
     assert recipe_of(tmp_path / "run")["micro_batch"] == 8
 
 
-def test_recomputing_activations_changes_nothing(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_recomputing_activations_changes_nothing(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     losses = []
     for i, on in enumerate((False, True)):
@@ -122,7 +126,9 @@ def test_recomputing_activations_changes_nothing(pictures: Any, tiny: Any, tmp_p
 
 
 @pytest.mark.parametrize("change", [{"class_weights": "balanced"}, {"sampling": "balanced"}, {"loss": "bce"}])
-def test_imbalance_and_other_losses_by_option(change: dict[str, str], pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_imbalance_and_other_losses_by_option(
+    change: dict[str, str], pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures()
     for extra in sorted((data / "train" / "class 0").iterdir())[2:]:
         extra.unlink()
@@ -133,7 +139,7 @@ def test_imbalance_and_other_losses_by_option(change: dict[str, str], pictures: 
 
 
 def test_finetuning_keeps_the_backbone_and_says_what_became_of_the_head(
-    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
     shape = {k: tiny[k] for k in ("model", "depths", "dims", "patch_size", "image_size", "workers", "precision")}
@@ -144,7 +150,7 @@ def test_finetuning_keeps_the_backbone_and_says_what_became_of_the_head(
     assert "head" in capsys.readouterr().out
 
 
-def test_evaluation_matches_classes_by_name(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_evaluation_matches_classes_by_name(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures(val=9)
     calm = {"augment.mixup": 0, "augment.cutmix": 0, "augment.randaugment": 0, "augment.erase": 0, "drop_path": 0}
     result = api.train(data, out=tmp_path / "run", settings=tiny | calm | {"steps": 60, "dropout": 0}, report=False)
@@ -161,7 +167,7 @@ def test_evaluation_matches_classes_by_name(pictures: Any, tiny: Any, tmp_path: 
         api.evaluate(result.path / "model.safetensors", fewer)
 
 
-def test_flips_and_crops_are_averaged(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_flips_and_crops_are_averaged(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures(size=24)
     result = api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     model = result.path / "model.safetensors"
@@ -191,7 +197,7 @@ def test_the_public_names_are_those_of_the_design() -> None:
         _ = convnext.nothing_such
 
 
-def test_a_result_tells_what_simpler_methods_reach(tmp_path: Path, tiny: Any) -> None:
+def test_a_result_tells_what_simpler_methods_reach(tmp_path: Path, tiny: dict[str, Any]) -> None:
     settings = {k: v for k, v in tiny.items() if not k.startswith("augment")} | {"image_size": 8, "steps": 3}
     result = api.train(out=tmp_path / "run", settings=settings)
     assert [name.split()[0] for name, _ in result.comparisons] == ["logistic", "RBF"]
@@ -201,7 +207,9 @@ def test_a_result_tells_what_simpler_methods_reach(tmp_path: Path, tiny: Any) ->
     assert again.comparisons == result.comparisons
 
 
-def test_a_report_that_is_missing_is_made_on_resuming(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_report_that_is_missing_is_made_on_resuming(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     api.train(out=tmp_path / "run", resume=True)
@@ -210,7 +218,7 @@ def test_a_report_that_is_missing_is_made_on_resuming(pictures: Any, tiny: Any, 
 
 
 @pytest.mark.slow
-def test_compiling_the_network_is_a_switch(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_compiling_the_network_is_a_switch(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     quiet = tiny | {"drop_path": 0, "dropout": 0}
     one = api.train(data, out=tmp_path / "a", settings=quiet, report=False)
@@ -219,7 +227,7 @@ def test_compiling_the_network_is_a_switch(pictures: Any, tiny: Any, tmp_path: P
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), atol=1e-4, rtol=0)
 
 
-def test_a_replayed_recipe_can_be_shortened(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_replayed_recipe_can_be_shortened(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "a", settings=tiny, report=False)
     again = api.train(
@@ -228,7 +236,7 @@ def test_a_replayed_recipe_can_be_shortened(pictures: Any, tiny: Any, tmp_path: 
     assert again.history[-1]["step"] == 3
 
 
-def test_converting_keeps_names_and_protocol(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_converting_keeps_names_and_protocol(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     api.convert(result.path / "model.safetensors", tmp_path / "timm.safetensors", naming="timm")
     before, after = (
@@ -239,7 +247,7 @@ def test_converting_keeps_names_and_protocol(pictures: Any, tiny: Any, tmp_path:
 
 
 def test_a_folder_without_a_split_is_judged_whole_unless_it_was_learned_from(
-    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, other = pictures("one", train=30) / "train", pictures("two", train=12) / "train"
     result = api.train(folder, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False)
@@ -254,14 +262,14 @@ def test_a_folder_without_a_split_is_judged_whole_unless_it_was_learned_from(
     assert "all 12 images" in capsys.readouterr().out
 
 
-def test_a_lone_validation_folder_can_be_judged(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_lone_validation_folder_can_be_judged(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     result = api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     shutil.rmtree(data / "train")
     assert api.evaluate(result.path / "model.safetensors", data, precision="fp32")["count"] == 7
 
 
-def test_weights_bring_their_size_and_shape(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_weights_bring_their_size_and_shape(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     first = api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
     settings = {"weights": str(first.path / "model.safetensors"), "epochs": 1, "workers": 0, "precision": "fp32"}
     second = api.train(pictures("two"), out=tmp_path / "second", settings=settings, report=False)
@@ -271,7 +279,7 @@ def test_weights_bring_their_size_and_shape(pictures: Any, tiny: Any, tmp_path: 
 
 
 def test_a_released_tag_is_fine_tuned_and_its_pictures_recorded(
-    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVNEXT_HOME", str(tmp_path / "cache"))
     released = tmp_path / "cache" / "weights" / "convnext_tiny_1k_224_ema.pth"  # as a finished download
@@ -289,7 +297,7 @@ def test_a_released_tag_is_fine_tuned_and_its_pictures_recorded(
 
 
 def test_a_damaged_record_in_first_weights_is_said_before_the_first_step(
-    pictures: Any, tiny: Any, tmp_path: Path
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     api.train(pictures("one"), out=tmp_path / "first", settings=tiny, report=False)
     model, damaged = convnext.from_pretrained(tmp_path / "first" / "model.safetensors"), tmp_path / "w.safetensors"
@@ -300,24 +308,25 @@ def test_a_damaged_record_in_first_weights_is_said_before_the_first_step(
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
-def test_a_file_without_a_classifier_or_for_other_channels_is_said(pictures: Any, tmp_path: Path) -> None:
-    shape: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
-    for name, options, says in (("bare", {"num_classes": 0}, "no classifier"), ("grey", {"in_chans": 1}, "1 channels")):
+def test_a_file_without_a_classifier_or_for_other_channels_is_said(pictures: MakePictures, tmp_path: Path) -> None:
+    shape: ModelOptions = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)}
+    bare, grey = shape | {"num_classes": 0}, shape | {"in_chans": 1}
+    for name, options, says in (("bare", bare, "no classifier"), ("grey", grey, "1 channels")):
         path = tmp_path / f"{name}.safetensors"
-        convnext.save_weights(convnext.create_model("convnext_atto", **shape, **options), path)
+        convnext.save_weights(convnext.create_model("convnext_atto", **options), path)
         with pytest.raises(UserError, match=says):
             api.predict(path, [next(pictures(name).rglob("*.png"))])
 
 
 def test_pictures_that_vanish_in_the_network_are_refused_before_the_folder_is_made(
-    pictures: Any, tiny: Any, tmp_path: Path
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="16 pixels vanish in a network of stride 32"):
         api.train(pictures(), out=tmp_path / "run", settings=tiny | {"patch_size": 4})
     assert not (tmp_path / "run").exists()
 
 
-def test_what_was_changed_of_a_recipe_is_kept(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_what_was_changed_of_a_recipe_is_kept(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     recipe = convnext.get_recipe("scratch", **tiny)
     convnext.train(pictures(), recipe, out=tmp_path / "run", report=False)
     saved = recipe_of(tmp_path / "run")
@@ -325,7 +334,7 @@ def test_what_was_changed_of_a_recipe_is_kept(pictures: Any, tiny: Any, tmp_path
     assert (saved["ema"], saved["drop_path"], saved["image_size"]) == (0.9, 0.2, 16)
 
 
-def test_a_baseline_on_tiny_pictures_is_not_trained_in_bf16_on_a_cpu(pictures: Any, tmp_path: Path) -> None:
+def test_a_baseline_on_tiny_pictures_is_not_trained_in_bf16_on_a_cpu(pictures: MakePictures, tmp_path: Path) -> None:
     settings = {"model": "torchvision:resnet18", "image_size": 16, "steps": 2, "batch_size": 8, "workers": 0}
     picked = mock.patch("convnext.training.runtime.native_precision", return_value=("bf16", "it has"))
     cpu = mock.patch("convnext.training.runtime.default_device", return_value=torch.device("cpu"))
@@ -338,7 +347,7 @@ def test_a_baseline_on_tiny_pictures_is_not_trained_in_bf16_on_a_cpu(pictures: A
     assert [recipe_of(tmp_path / name)["precision"] for name in ("tiny", "run", "forced")] == ["fp32", "bf16", "bf16"]
 
 
-def test_two_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, monkeypatch: Any) -> None:
+def test_two_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = convnext.get_recipe("scratch")
     chosen = [run_folder.choose(None, recipe, resume=False) for _ in range(2)]
@@ -347,7 +356,7 @@ def test_two_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, mo
     assert made == [Path("runs/scratch-1"), Path("runs/scratch-2")]
 
 
-def test_a_file_in_the_place_of_runs_is_said(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_file_in_the_place_of_runs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").touch()
     with pytest.raises(UserError, match="is a file, not a folder"):

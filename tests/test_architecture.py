@@ -195,7 +195,9 @@ def test_few_files_lie_loose_and_no_room_is_crowded() -> None:
 )
 def test_what_a_script_imports_of_the_package_is_there(script: Path) -> None:
     """One had imported a function that was long gone; nothing runs them all."""
-    missing, modules, tree = [], {}, ast.parse(script.read_text(encoding="utf-8"))
+    missing: list[str] = []
+    modules: dict[str, str] = {}  # name in the script -> module
+    tree = ast.parse(script.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "convnext":
             module = (node.module or "").partition(".")[2]
@@ -204,11 +206,12 @@ def test_what_a_script_imports_of_the_package_is_there(script: Path) -> None:
                 named = alias.name in PUBLIC if not module else module in NAMES and alias.name in defined(module)
                 missing += [] if inside in NAMES or named else [f"{module}: {alias.name}"]
                 modules |= {alias.asname or alias.name: inside} if inside in NAMES else {}
-    used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    for node in used:
-        module = modules.get(node.value.id)
-        if module is not None and node.attr not in defined(module) and f"{module}.{node.attr}" not in NAMES:
-            missing.append(f"{module}.{node.attr}")
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+            continue
+        used = modules.get(node.value.id)
+        if used is not None and node.attr not in defined(used) and f"{used}.{node.attr}" not in NAMES:
+            missing.append(f"{used}.{node.attr}")
     assert missing == []
 
 
@@ -276,8 +279,9 @@ def requirements() -> dict[str, list[str]]:
     rows = project["dependencies"] + [row for extra in project["optional-dependencies"].values() for row in extra]
     found: dict[str, list[str]] = {}
     for row in rows:
-        name, bounds = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(.*)", row).groups()  # type: ignore[union-attr]
-        found.setdefault(name, []).append(bounds)
+        parts = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(.*)", row)
+        assert parts is not None, row
+        found.setdefault(parts[1], []).append(parts[2])
     return found
 
 

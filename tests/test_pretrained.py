@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pytest
 import torch
 import torchvision
-from small_models import SMALL, Weights, prefixed, same, small, state
+from small_models import SMALL, ModelOptions, Weights, prefixed, same, small, state
 
 import convnext
 from convnext import create_model, from_pretrained, list_models, load_weights, save_weights
@@ -45,8 +45,9 @@ def test_a_spelling_says_the_architecture(name: str) -> None:
 
 def test_isotropic_models_keep_their_own_stem() -> None:
     with torch.device("meta"):
-        assert create_model("convnext_isotropic_small", patch_size=4).stem.weight.shape == (384, 3, 16, 16)
-        assert create_model("convnext_isotropic_small", patch_size=8).stem.weight.shape == (384, 3, 8, 8)
+        for patch, kernel in ((4, 16), (8, 8)):
+            model = create_model("convnext_isotropic_small", patch_size=patch)
+            assert model.get_parameter("stem.weight").shape == (384, 3, kernel, kernel)
 
 
 def test_our_file_describes_itself(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_file_without_metadata_is_read_from_its_shapes(naming: str, tmp_path: 
 @pytest.mark.parametrize(
     "options", [{"out_norms": True}, {"out_norms": True, "out_indices": (1, 3)}, {"features_only": True}]
 )
-def test_dense_files_come_back_dense(options: dict, tmp_path: Path) -> None:
+def test_dense_files_come_back_dense(options: ModelOptions, tmp_path: Path) -> None:
     model = small(**options)
     torch.save({"state_dict": prefixed(dict(model.state_dict()), "backbone.")}, tmp_path / "det.pth")
     for path in (tmp_path / "det.pth", save_weights(model, tmp_path / "ours.safetensors")):
@@ -159,7 +160,7 @@ def test_timm_baseline_takes_channels_and_drop_path(tmp_path: Path) -> None:
     ("torchvision:resnet18", {"patch_size": 2}, "leave out patch_size"),
     ("timm:vgg11", {"drop_path_rate": 0.1}, "set drop_path=0"),
 ])  # fmt: skip
-def test_what_a_baseline_cannot_do_is_refused(name: str, options: dict, says: str) -> None:
+def test_what_a_baseline_cannot_do_is_refused(name: str, options: ModelOptions, says: str) -> None:
     with pytest.raises(UserError, match=says):
         create_model(name, **options)
 
@@ -170,7 +171,9 @@ def test_a_missing_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
         create_model("timm:resnet18")
 
 
-def released(monkeypatch: pytest.MonkeyPatch, cache: Path, variant: str, filename: str, **options: Any) -> Weights:
+def released(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, variant: str, filename: str, **options: Unpack[ModelOptions]
+) -> Weights:
     """Stands in for a download: the file already lies where a finished one would."""
     monkeypatch.setenv("CONVNEXT_HOME", str(cache))
     (cache / "weights").mkdir(parents=True, exist_ok=True)

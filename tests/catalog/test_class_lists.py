@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
+from fixture_types import MakePictures
+from small_models import ModelOptions
 
 from convnext import api
 from convnext.catalog.class_lists import SYNSET, as_folders_name_them, imagenet1k, names_for
 from convnext.pretrained import from_pretrained
 from convnext.weights.backbone import create_model
 
-TINY: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 16)}
+TINY: ModelOptions = {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 16)}
 
 
 def test_there_are_a_thousand_in_the_order_of_the_released_heads() -> None:
@@ -31,7 +32,9 @@ def test_only_a_head_of_a_thousand_is_taken_for_imagenets() -> None:
     assert as_folders_name_them(None, ["n01440764"]) is None
 
 
-def test_bare_weights_predict_names_and_are_judged_on_folders_of_synsets(pictures: Any, tmp_path: Path) -> None:
+def test_bare_weights_predict_names_and_are_judged_on_folders_of_synsets(
+    pictures: MakePictures, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     bare = tmp_path / "bare.pth"
     torch.save(create_model("convnext_atto").state_dict(), bare)

@@ -1,5 +1,7 @@
 """The rows: exact parameters, the paper's multiply-adds, and every spelling of a model's name."""
 
+from typing import TypedDict
+
 import pytest
 
 from convnext.catalog.releases import RELEASES, ModelName, find_release, parse_name
@@ -120,9 +122,18 @@ def test_strides_follow_the_stem() -> None:
     assert VARIANTS["convnext_isotropic_base"].strides == (16,)
 
 
+class Parts(TypedDict, total=False):
+    """Fields of `Arch`."""
+
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    patch_size: int
+
+
 @pytest.mark.parametrize(
     "parts", [{"depths": (1, 2, 3)}, {"dims": (8, 16, 32)}, {"depths": (1, 0, 1, 1)}, {"patch_size": 0}]
 )
-def test_an_impossible_network_is_refused(parts: dict) -> None:
+def test_an_impossible_network_is_refused(parts: Parts) -> None:
+    possible: Parts = {"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64)}
     with pytest.raises(UserError):
-        Arch(**{"depths": (1, 1, 1, 1), "dims": (8, 16, 32, 64)} | parts)
+        Arch(**possible | parts)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow import instance_of
 from PIL import Image
 
 from convnext.api import check
@@ -37,7 +38,7 @@ def make_arrays(path: Path, **change: np.ndarray) -> Path:
         "x_test": images[6:],
         "y_test": np.array([2, 1, 0, 0]),
     }
-    np.savez(path, **(arrays | change))
+    np.savez(path, allow_pickle=True, **(arrays | change))
     return path
 
 
@@ -338,7 +339,8 @@ def test_the_fingerprint_changes_with_names_labels_and_classes_only(tmp_path: Pa
 def test_labels_follow_the_names_of_a_checkpoint(tmp_path: Path) -> None:
     source = open_data(make_folder(tmp_path, {"a": 3, "b": 3})).train
     moved = relabelled(source, ("x", "b", "a"))
-    assert [moved.classes[label] for label in moved.labels] == [source.classes[label] for label in source.labels]
+    before, after = ([one.classes[instance_of(int, label)] for label in one.labels] for one in (source, moved))
+    assert after == before
     assert relabelled(source, None) is source
     assert relabelled(source, ["a", "b"]) is source
     with pytest.raises(UserError, match="does not know the class 'b'"):
@@ -385,7 +387,8 @@ def test_a_test_split_that_is_not_there_is_not_judged(layout: str, tmp_path: Pat
         make_folder(tmp_path / split, {"a": 3, "b": 3}, start=split == "val")
     if layout == "table":
         (tmp_path / "labels.csv").write_text("path,label\na/0.png,a\na/1.png,a\nb/0.png,b\nb/1.png,b\n")
-    known = Learned(*[np.zeros(0, np.uint64)] * 3) if layout == "table" else None
+    none = np.zeros(0, np.uint64)
+    known = Learned(none, none, none) if layout == "table" else None
     with pytest.raises(UserError, match="has no test split"):
         open_for_judging(tmp_path, split="test", known=known)
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from narrow import backbone_of, not_none
 from PIL import Image
+from small_models import ModelOptions
 from torch import Tensor, nn
 from torchvision.models import densenet121, resnet18, squeezenet1_1
 
 from convnext.classification.explain import class_activation_map, embeddings, overlay
 from convnext.errors import UserError
+from convnext.models.convnext import Backbone
 from convnext.weights.backbone import create_model
 
 SIZE = 128
 
 
-def small_convnext(**options: object) -> nn.Module:
+def small_convnext(patch_size: int = 4) -> Backbone:
     torch.manual_seed(0)
-    return create_model("convnext_atto", num_classes=3, depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), **options)
+    shape: ModelOptions = {"num_classes": 3, "depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "patch_size": patch_size}
+    return backbone_of(create_model("convnext_atto", **shape))
 
 
 def spotted(rows: list[int], columns: list[int]) -> Tensor:
@@ -43,7 +47,7 @@ class Detector(nn.Module):
         with torch.no_grad():
             self.stem.weight.fill_(1 / 768)
             self.stem.weight[1].neg_()
-            self.stem.bias.copy_(torch.tensor([0.0, 1.0]))
+            not_none(self.stem.bias).copy_(torch.tensor([0.0, 1.0]))
             self.fc.weight.copy_(torch.eye(2))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,7 +83,7 @@ def test_our_network_points_at_what_its_head_was_taught() -> None:
     model = small_convnext().eval()
     with torch.no_grad():
         taught = model.forward_features(red_square_on_noise([5] * 32))  # (8, C, 4, 4): stride 32, one position a cell
-        model.head.weight[0] = (taught[:, :, 1, 1] - taught.mean((-2, -1))).mean(0)
+        model.get_parameter("head.weight")[0] = (taught[:, :, 1, 1] - taught.mean((-2, -1))).mean(0)
     cams = class_activation_map(model, red_square_on_noise(list(range(16))), torch.zeros(16, dtype=torch.int64))
     assert [brightest_cell(cam) for cam in cams] == [divmod(cell, 4) for cell in range(16)]
 

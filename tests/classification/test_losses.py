@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from torch import Tensor
 
 from convnext.classification.losses import balanced_class_weights, binary_cross_entropy, soft_cross_entropy
 from convnext.classification.mixing import smoothed_one_hot
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_binary_cross_entropy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("loss", [soft_cross_entropy, binary_cross_entropy])
-def test_bf16_logits_are_summed_in_fp32_with_and_without_autocast(loss, soft: torch.Tensor) -> None:  # type: ignore[no-untyped-def]
+def test_bf16_logits_are_summed_in_fp32_with_and_without_autocast(loss: Loss, soft: torch.Tensor) -> None:
     logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(2)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(logits, soft)
@@ -74,7 +78,7 @@ def test_bf16_logits_are_summed_in_fp32_with_and_without_autocast(loss, soft: to
 
 
 @pytest.mark.parametrize("loss", [soft_cross_entropy, binary_cross_entropy])
-def test_extreme_logits_stay_finite(loss, soft: torch.Tensor) -> None:  # type: ignore[no-untyped-def]
+def test_extreme_logits_stay_finite(loss: Loss, soft: torch.Tensor) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0, 30.0, -30.0]]).expand(8, 5).clone().requires_grad_()
     value = loss(logits, soft)
     value.backward()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import AsArguments
 from PIL import Image, ImageDraw, ImageFont
 
 from convnext import api
@@ -168,7 +169,7 @@ def test_training_does_not_mirror_them_and_says_why(
 
 
 def test_two_processes_ask_without_waiting_for_each_other(
-    arrows: Path, tiny: dict[str, Any], tmp_path: Path, as_arguments: Callable[[dict[str, Any]], list[str]]
+    arrows: Path, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     """The main process is first here; sent from it to the others, the answer was waited for without end."""
     words = as_arguments(tiny | {"steps": 1, "image_size": 24, "patch_size": 2})

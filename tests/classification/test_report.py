@@ -294,7 +294,9 @@ def test_groups_of_classes_keep_every_image() -> None:
 
 
 def test_comparison_of_runs(tmp_path: Path) -> None:
-    logs = {name: make_run(tmp_path / name) / "log.jsonl" for name in ("ours $1", "theirs $2")}
+    logs: dict[str, Path | tuple[Path, str]] = {
+        name: make_run(tmp_path / name) / "log.jsonl" for name in ("ours $1", "theirs $2")
+    }
     out = plot_curves(logs, tmp_path / "docs" / "curves.png")
     with Image.open(out) as drawn:
         assert drawn.size == (1500, 630)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fixture_types import MakePictures
+
 from convnext import api
 
 
-def test_scratch_goes_on_from_the_network_of_its_weights(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_scratch_goes_on_from_the_network_of_its_weights(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """It asked for `--set stem=pool` where the weights were of a stem that pools, and for their depths and widths."""
     data = pictures(size=32)
     pooled = tiny | {"stem": "pool", "patch_size": 2, "image_size": 32, "steps": 1}
@@ -20,7 +24,7 @@ def test_scratch_goes_on_from_the_network_of_its_weights(pictures: Any, tiny: di
                       "patch_size": 2}  # fmt: skip
 
 
-def test_none_is_no_weights(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_none_is_no_weights(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     """As the command line hands it on; a file of that name was looked for."""
     settings = tiny | {"weights": "none", "steps": 1}
     for recipe in (None, "scratch"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakePictures
 from PIL import Image
 from safetensors import safe_open
 
@@ -23,13 +24,14 @@ from convnext.formulas import source
 from convnext.pretrained import from_pretrained
 from convnext.recipes import RECIPES
 from convnext.recipes.everyday import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, derive, suited
+from convnext.recipes.recipe import Recipe
 from convnext.weights.backbone import create_model, starting_point
 from convnext.weights.metadata import groups_of
 
 FACTS = Facts(images=500, classes=5, size=100, smallest_class=100, largest_class=100, no_accelerator=True)
 
 
-def chosen(**changes: Any) -> tuple[Any, str]:
+def chosen(**changes: Any) -> tuple[Recipe, str]:
     """The recipe of a folder, and what is said of its start."""
     facts = Facts(**{**FACTS.__dict__, **{k: v for k, v in changes.items() if k in FACTS.__dict__}})
     fixed = {k: v for k, v in changes.items() if k not in FACTS.__dict__}
@@ -98,7 +100,7 @@ def test_weights_of_few_pictures_go_on_learning_at_full_rates() -> None:
 
 
 def test_released_weights_are_looked_for_at_the_size_that_was_named(
-    pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether they know much was asked of convnext_tiny's, which would have been downloaded, whatever --model said."""
     monkeypatch.setenv("CONVNEXT_HOME", str(tmp_path))
@@ -109,7 +111,7 @@ def test_released_weights_are_looked_for_at_the_size_that_was_named(
 
 
 def test_training_starts_from_it_and_from_a_run_of_few(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"epochs": 1, "batch_size": 4, "image_size": 32, "seed": 3}
     first = convnext.train(pictures(size=40), out=tmp_path / "first", settings=short)

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakePictures
+from torch import Tensor, nn
 
 from convnext.classification import data as sources
 from convnext.classification.mixing import smoothed_one_hot
 from convnext.classification.task import Classify, class_probabilities
 from convnext.data.preprocess import Preprocess
+from convnext.data.source import Source
+from convnext.data.splits import Splits
 from convnext.recipes.progressive import GROWN_AT, mean_area, training_size
 from convnext.recipes.recipe import Recipe, override
 from convnext.training.runtime import Runtime
@@ -38,7 +42,7 @@ def test_even_one_epoch_ends_at_the_full_size() -> None:
     assert mean_area(override(Recipe(), {"progressive": 0.5}), 1) == 1.0
 
 
-def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
+def test_the_batches_grow_with_the_epochs(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     splits = sources.open_data(pictures(size=32))
     recipe = override(Recipe(), {**tiny, "image_size": 32, "progressive": 0.5, "steps": 12})
     task = Classify(splits.train, splits.val, recipe, Preprocess.for_size(32), CPU)
@@ -48,7 +52,7 @@ def test_the_batches_grow_with_the_epochs(pictures: Any, tiny: Any) -> None:
     assert sides == sorted(sides)
 
 
-def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -> None:
+def test_balanced_sampling_shows_each_class_as_often(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     data = pictures(train=40, classes=2)
     for extra in sorted((data / "train" / "class 0").iterdir())[4:]:
         extra.unlink()
@@ -61,7 +65,18 @@ def test_balanced_sampling_shows_each_class_as_often(pictures: Any, tiny: Any) -
     assert seen[0] / (seen[0] + seen[1]) == pytest.approx(0.5, abs=0.1)
 
 
-def fifty_to_one(pictures: Any) -> Any:
+class Answers(nn.Module):
+    """One answer to every common picture, one to every rare one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.shown = nn.Parameter(torch.zeros(2, 2)), torch.zeros(0, dtype=torch.int64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits[self.shown]
+
+
+def fifty_to_one(pictures: MakePictures) -> Splits[Source]:
     """Two classes, 50 pictures and 1."""
     data = pictures(train=100, classes=2)
     for extra in sorted((data / "train" / "class 1").iterdir())[1:]:
@@ -72,24 +87,24 @@ def fifty_to_one(pictures: Any) -> Any:
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
 def test_balanced_weights_do_not_make_the_rare_class_the_answer_for_common_pictures(
-    loss: str, mixup: float, pictures: Any, tiny: Any
+    loss: str, mixup: float, pictures: MakePictures, tiny: dict[str, Any]
 ) -> None:
     """With the weights on the smoothed labels, the best answer to every common picture was the rare class."""
     splits = fifty_to_one(pictures)
     settings = {**tiny, "class_weights": "balanced", "loss": loss, "augment.mixup": mixup, "augment.cutmix": 0}
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
-    logits = torch.zeros(2, 2, requires_grad=True)  # one answer to every common picture, one to every rare one
-    optimiser = torch.optim.Adam([logits], lr=0.05)
+    answers = Answers()
+    optimiser = torch.optim.Adam(answers.parameters(), lr=0.05)
     batches = [batch.to(CPU.device) for (batch,) in task.batches(0, 60)]
     for batch in batches * 5:
-        shown = batch.targets.argmax(1)
-        task.losses(lambda _, shown=shown: logits[shown], batch)["loss"].backward()  # type: ignore[arg-type, misc]
+        answers.shown = batch.targets.argmax(1)
+        task.losses(answers, batch)["loss"].backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert logits.argmax(1).tolist() == [0, 1]
+    assert answers.logits.argmax(1).tolist() == [0, 1]
 
 
-def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: Any, tiny: Any) -> None:
+def test_a_samples_weight_is_that_of_the_classes_it_shows(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     splits = fifty_to_one(pictures)
     settings = {**tiny, "class_weights": "balanced", "augment.smoothing": 0.1}
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
@@ -107,7 +122,9 @@ def test_probabilities_of_one_label_add_up_and_those_of_several_stand_alone() ->
 
 
 @pytest.mark.parametrize("batch", [1, 3, 256])
-def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictures: Any, tiny: Any) -> None:
+def test_every_validation_image_counts_once_whatever_the_batch(
+    batch: int, pictures: MakePictures, tiny: dict[str, Any]
+) -> None:
     splits = sources.open_data(pictures(val=7))
     task = Classify(
         splits.train, splits.val, override(Recipe(), tiny | {"eval_batch": batch}), Preprocess.for_size(16), CPU
@@ -128,7 +145,9 @@ def test_every_validation_image_counts_once_whatever_the_batch(batch: int, pictu
         ({"batch_size": 4096, "micro_batch": 24, "eval_batch": 7}, 7),
     ],
 )
-def test_an_evaluation_needs_no_more_memory_than_a_step(settings: dict[str, int], size: int, pictures: Any) -> None:
+def test_an_evaluation_needs_no_more_memory_than_a_step(
+    settings: dict[str, int], size: int, pictures: MakePictures
+) -> None:
     splits = sources.open_data(pictures())
     task = Classify(splits.train, splits.val, override(Recipe(), settings), Preprocess.for_size(16), CPU)
     assert task.evaluator.batch == size

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakePictures
 from PIL import Image
 from small_models import small
 
@@ -215,7 +216,7 @@ def test_evaluate_gives_intervals_and_classes(trained: Path, capsys: pytest.Capt
 
 
 def test_predict_takes_files_folders_patterns_and_standard_input(
-    trained: Path, pictures: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path, pictures: MakePictures, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, folder = str(trained / "model.safetensors"), pictures(size=8) / "val"
     one = next(folder.rglob("*.png"))
@@ -246,9 +247,10 @@ def test_names_that_are_no_text_and_names_of_several_lines_are_printed(trained: 
     for name in odd:
         with open(name, "wb") as handle:
             digit.save(handle, "png")
-    command = [sys.executable, "-m", "convnext", "predict", str(model), "-"]
+    command: list[str | bytes] = [sys.executable, "-m", "convnext", "predict", str(model), "-"]
     strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
-    for words, lines in (([*command], 1), ([*command[:-1], *odd], 2), ([*command[:-1], *odd, "--csv"], 16)):
+    named: list[str | bytes] = [*command[:-1], *odd]
+    for words, lines in (([*command], 1), (named, 2), ([*named, "--csv"], 16)):
         done = subprocess.run(words, input=odd[0], capture_output=True, env=strict, timeout=200, check=False)
         assert done.returncode == 0, done.stderr
         assert b"odd" in done.stdout
@@ -284,7 +286,9 @@ def test_doctor_names_machine_versions_and_precision(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("form", "begins"), [("csv", "severity,kind,path,detail"), ("markdown", "| severity | kind")])
-def test_findings_are_a_table_too(form: str, begins: str, pictures: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_a_table_too(
+    form: str, begins: str, pictures: MakePictures, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = pictures()
     (folder / "train" / "class 0" / "broken.png").write_bytes(b"")
     assert main(["check", str(folder), "--form", form]) == 2
@@ -312,7 +316,7 @@ def test_help_and_models_take_less_than_a_second(words: list[str]) -> None:
 
 
 def test_one_command_runs_under_torchrun_as_it_is(
-    pictures: Any, tiny: dict[str, Any], as_arguments: Any, tmp_path: Path
+    pictures: MakePictures, tiny: dict[str, Any], as_arguments: AsArguments, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "convnext"]
     words = ["train", str(pictures()), "--out", str(tmp_path / "run"), "--no-report", *as_arguments(tiny)]
@@ -341,7 +345,7 @@ def test_a_score_is_refused_where_it_means_nothing(tmp_path: Path, capsys: pytes
 def test_an_interrupted_run_is_told_with_its_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("convnext.api.train", interrupted)

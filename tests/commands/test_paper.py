@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
 from convnext.commands.main import main
 
@@ -24,7 +24,9 @@ def test_the_roadmap_is_shown_with_its_misprints(capsys: pytest.CaptureFixture[s
     assert rows[17]["change"].startswith("Swin-T")
 
 
-def test_steps_are_trained_tabled_and_plotted(pictures: Any, tmp_path: Path, capsys: Any) -> None:
+def test_steps_are_trained_tabled_and_plotted(
+    pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, out = str(pictures(train=36, size=32)), str(tmp_path / "sweep")
     words = ["roadmap", "train", data, "--steps", "8,7-7", "--seeds", "1", "--out", out, *SMALL, "--form", "csv"]
     assert main(words) == 0
@@ -55,7 +57,9 @@ def test_steps_are_trained_tabled_and_plotted(pictures: Any, tmp_path: Path, cap
         (["roadmap", "plot", "nowhere"], r"nowhere holds no sweep.json"),
     ],
 )
-def test_mistakes_are_told(words: list[str], says: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_mistakes_are_told(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert says in capsys.readouterr().err

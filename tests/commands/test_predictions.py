@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
 import convnext
 from convnext.api import predictions
@@ -84,7 +85,7 @@ def test_a_fault_is_a_row_and_what_a_spreadsheet_would_run_is_text(kind: str) ->
 
 
 @pytest.fixture
-def model(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> Path:
+def model(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> Path:
     """A classifier of noise."""
     settings = tiny | {"steps": 1, "eval_every": 1000}
     return convnext.train(pictures(), out=tmp_path / "run", settings=settings, report=False).path / "model.safetensors"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import SameRun
+from torch import Tensor, nn
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
 from convnext.errors import UserError
 from convnext.recipes.recipe import TaskName
 from convnext.tasks import TASKS, slice_of, task_slice
+from convnext.training import Task
 
 FIXTURES: dict[TaskName, tuple[str, str, str]] = {  # data, settings, the recipe
     "classify": ("pictures", "tiny", "classify"),
@@ -69,18 +71,18 @@ def test_a_run_is_judged_as_its_checkpoint_is_and_tells_about_itself(
 
 
 def test_a_run_goes_on_bit_for_bit(
-    case: Case, tmp_path: Path, same_run: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+    case: Case, tmp_path: Path, same_run: SameRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = case.settings | {"ema": 0.9}
     whole = api.train(case.data, case.recipe, out=tmp_path / "whole", settings=settings, report=False)
     calls, wanted = iter(range(1000)), whole.history[-1]["step"] * 2 // 3
-    kind: Any = type(_task_of(case, tmp_path, settings))
+    kind = type(_task_of(case, tmp_path, settings))
     plain = kind.losses
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Task, model: nn.Module, batch: object) -> dict[str, Tensor]:
         if next(calls) == wanted:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(kind, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -90,7 +92,7 @@ def test_a_run_goes_on_bit_for_bit(
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Any:
+def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Task:
     """The task that a run of the case learns."""
     from convnext.data.request import DataRequest
     from convnext.recipes import get_recipe

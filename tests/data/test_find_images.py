@@ -2,15 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
 from convnext.data.find_images import find_images, list_images
 from convnext.errors import UserError
 
 
-def test_patterns_find_pictures_in_folders_and_each_once(pictures: Any) -> None:
+def test_patterns_find_pictures_in_folders_and_each_once(pictures: MakePictures) -> None:
     data = pictures(train=6, val=3)
     direct = find_images(str(data / "train"))
     assert len(direct) == 6
@@ -19,7 +19,7 @@ def test_patterns_find_pictures_in_folders_and_each_once(pictures: Any) -> None:
     assert sorted(find_images(str(data / "train" / "**"))) == direct
 
 
-def test_hidden_files_are_not_read_as_train_and_check_do_not_read_them(pictures: Any) -> None:
+def test_hidden_files_are_not_read_as_train_and_check_do_not_read_them(pictures: MakePictures) -> None:
     data = pictures(train=6, val=3)
     picture = Path(find_images(str(data))[0])
     for hidden in (picture.with_name("._a.png"), data / ".cache" / "a.png"):
@@ -28,7 +28,9 @@ def test_hidden_files_are_not_read_as_train_and_check_do_not_read_them(pictures:
     assert len(find_images(str(data))) == 9
 
 
-def test_a_place_without_pictures_is_a_line_beside_others_and_an_error_alone(pictures: Any, tmp_path: Path) -> None:
+def test_a_place_without_pictures_is_a_line_beside_others_and_an_error_alone(
+    pictures: MakePictures, tmp_path: Path
+) -> None:
     one = find_images(str(pictures(train=3, val=3)))[0]
     (tmp_path / "none").mkdir()
     (tmp_path / "phone").mkdir()
@@ -51,7 +53,7 @@ def test_a_dangling_link_that_is_named_is_one_of_the_answers(tmp_path: Path) -> 
     assert find_images(str(tmp_path / "a.png")) == [str(tmp_path / "a.png")]
 
 
-def test_what_is_left_out_of_folders_is_counted(pictures: Any, tmp_path: Path) -> None:
+def test_what_is_left_out_of_folders_is_counted(pictures: MakePictures, tmp_path: Path) -> None:
     data = pictures(train=3, val=3)
     assert list_images([data]).left_out == ""
     for name in ("a.HEIC", "b.heic", "Thumbs.db"):

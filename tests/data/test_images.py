@@ -1,6 +1,7 @@
 """Every kind of picture file becomes the RGB pixels that it means."""
 
 import io
+import os
 import pickle
 from pathlib import Path
 
@@ -180,8 +181,13 @@ def test_the_header_of_a_png_is_read_without_decoding_it(tmp_path: Path, monkeyp
     (tmp_path / "behind.png").write_bytes(whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:])
     decoded: list[Path] = []
     plain = PngImageFile.load_prepare
-    monkeypatch.setattr(PngImageFile, "load_prepare", lambda self: decoded.append(self.filename) or plain(self))
+
+    def watched(image: PngImageFile) -> None:
+        decoded.append(Path(os.fsdecode(image.filename)))
+        plain(image)
+
+    monkeypatch.setattr(PngImageFile, "load_prepare", watched)
     found = {name: read_header(tmp_path / f"{name}.png").orientation for name in ("plain", "before", "behind")}
     assert found == {"plain": 1, "before": 6, "behind": 6}
-    assert [Path(path).stem for path in decoded] == ["behind"]
+    assert [path.stem for path in decoded] == ["behind"]
     assert open_image(tmp_path / "behind.png").getpixel((0, 0)) == tuple(COLOURS[-1, 0])

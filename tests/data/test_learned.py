@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense, MakePictures
 from PIL import Image
 
 import convnext
@@ -15,6 +16,7 @@ from convnext.classification.data import open_data, open_for_judging
 from convnext.data import learned
 from convnext.data.learned import Learned, learned_from, recognise
 from convnext.data.source import cached
+from convnext.data.splits import Split
 from convnext.detection.data import open_detection, open_detection_for_judging
 from convnext.errors import UserError
 
@@ -36,9 +38,9 @@ def make_folder(root: Path, counts: dict[str, int], first: int = 0) -> Path:
     return root
 
 
-def known_from(root: Path, *, looks: bool = True, **options: Any) -> tuple[Learned, set[str], set[str]]:
+def known_from(root: Path, *, looks: bool = True) -> tuple[Learned, set[str], set[str]]:
     """What a model that learns from `root` keeps, and the names of what it learned from and of what was held out."""
-    splits = open_data(root, **options)
+    splits = open_data(root)
     known = learned_from(splits.train, cached(splits.train, 10**9) if looks else None)
     assert known is not None
     return Learned.from_dict(json.loads(json.dumps(known.to_dict()))), set(splits.train.ids), set(splits.val.ids)
@@ -49,8 +51,8 @@ def folder(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "data", {"a": 20, "b": 20})
 
 
-def judged(root: Path, known: Learned, **options: Any) -> tuple[set[str], str]:
-    source, note = open_for_judging(root, known=known, trained_on="whatever", **options)
+def judged(root: Path, known: Learned, split: Split = "val") -> tuple[set[str], str]:
+    source, note = open_for_judging(root, known=known, trained_on="whatever", split=split)
     return set(source.ids), note
 
 
@@ -233,7 +235,7 @@ def test_a_million_names_take_less_than_ten_megabytes() -> None:
 
 @pytest.mark.parametrize("bad", [None, [], {}, {"count": 1}, {"count": 1, "names": "AAAA"}, {"count": 1, "names": 3},
                                  {"count": -1, "names": ""}, {"count": 1, "names": "§"}])  # fmt: skip
-def test_a_damaged_list_is_a_value_error(bad: Any) -> None:
+def test_a_damaged_list_is_a_value_error(bad: object) -> None:
     with pytest.raises(ValueError, match=r"count|base64|bytes|ASCII"):
         Learned.from_dict(bad)
 
@@ -247,7 +249,9 @@ def test_what_a_model_goes_on_from_is_known_as_well(folder: Path, tmp_path: Path
     assert len(recognise(both, open_data(folder).train).positions) == len(first)
 
 
-def test_a_model_is_never_judged_on_what_it_learned_from(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_model_is_never_judged_on_what_it_learned_from(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """One picture more in the folder, and `evaluate` judged on all of it: 93 % on noise."""
     data = pictures(train=30) / "train"
     model = api.train(data, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False).path
@@ -270,7 +274,9 @@ def test_a_model_is_never_judged_on_what_it_learned_from(pictures: Any, tiny: An
     )  # it knows the first's pictures
 
 
-def test_a_model_without_the_list_says_that_it_cannot_be_told(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_model_without_the_list_says_that_it_cannot_be_told(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures(train=30) / "train"
     model = api.train(data, out=tmp_path / "run", settings=tiny, report=False).path / "model.safetensors"
     network = convnext.from_pretrained(model)
@@ -291,7 +297,7 @@ def test_a_model_without_the_list_says_that_it_cannot_be_told(pictures: Any, tin
         api.evaluate(tmp_path / "bad.safetensors", data, precision="fp32")
 
 
-def test_annotated_pictures_that_were_learned_from_are_not_judged(annotated: Any) -> None:
+def test_annotated_pictures_that_were_learned_from_are_not_judged(annotated: MakeDense) -> None:
     """One annotation file is split by rule; with a picture more, the detector was judged on all of it."""
     root = annotated(train=10)
     file = root / "annotations" / "instances_train2017.json"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixture_types import MakeDense, MakePictures
 from PIL import Image
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -18,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from convnext import UserError, api
 from convnext.api import check
 from convnext.commands.main import main
+from convnext.data import Batch
 from convnext.data.images import open_image
 from convnext.data.level_scan import Measured, measured
 from convnext.data.levels import Levels
@@ -84,7 +86,12 @@ def test_of_ordinary_pictures_there_is_nothing_to_say(tmp_path: Path) -> None:
 def test_of_many_pictures_a_sample_is_opened(tmp_path: Path) -> None:
     asked: list[int] = []
     Image.fromarray(whole(4000)).save(tmp_path / "a.png")
-    found = measured(100_000, lambda i: asked.append(i) or tmp_path / "a.png")  # type: ignore[func-returns-value]
+
+    def path(index: int) -> Path:
+        asked.append(index)
+        return tmp_path / "a.png"
+
+    found = measured(100_000, path)
     assert found is not None
     assert found.why.startswith("200 of 200 sampled pictures hold more than 8 bits")
     assert len(asked) == 200
@@ -97,7 +104,7 @@ def shown() -> Iterator[list[Tensor]]:
     """Every picture that the first layer of a network is given inside."""
     seen: list[Tensor] = []
 
-    def keep(module: Any, inputs: Any) -> None:
+    def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
             seen.extend(inputs[0].detach().cpu().clone())
 
@@ -125,7 +132,7 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
     suffix: str,
     most: int,
     white: int,
-    pictures: Callable[..., Path],
+    pictures: MakePictures,
     tiny: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -152,14 +159,14 @@ def test_a_picture_is_the_same_in_training_in_evaluate_and_alone_in_predict(
 
 
 def test_ordinary_pictures_train_as_they_did(
-    pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     assert "levels" not in capsys.readouterr().out
     assert "levels" not in load_checkpoint_metadata(tmp_path / "run" / "model.safetensors")["preprocess"]
 
 
-def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_keeps_its_levels(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     deepened(data, ".png", 4095, spread=2)
     api.train(data, out=tmp_path / "own", settings=tiny | {"levels": "0,1023"}, report=False)
@@ -175,17 +182,17 @@ def test_a_run_keeps_its_levels(pictures: Callable[..., Path], tiny: dict[str, A
 
 
 def test_a_run_of_an_earlier_version_goes_on_as_it_began(
-    pictures: Callable[..., Path], tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from convnext.classification.task import Classify
 
     data, plain, calls = pictures(), Classify.losses, iter(range(100))
     deepened(data, ".png", 4095, spread=2)
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Classify, model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
         if next(calls) == 6:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(Classify, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -202,7 +209,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(
 
 
 def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
-    annotated: Callable[..., Path], masked: Callable[..., Path], tiny_detection: dict[str, Any], tmp_path: Path
+    annotated: MakeDense, masked: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     segmenter = {name: value for name, value in tiny_detection.items() if not name.startswith("detection.")}
     segmenter |= {"segmentation.channels": 16, "eval_every": 1, "save_every": 1}
@@ -221,10 +228,7 @@ def test_a_detector_and_a_segmenter_are_shown_the_same_everywhere(
 
 
 def test_check_says_what_it_saw(
-    pictures: Callable[..., Path],
-    annotated: Callable[..., Path],
-    masked: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    pictures: MakePictures, annotated: MakeDense, masked: MakeDense, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for data in (pictures(), annotated(), masked()):
         deepened(data, ".png", 4095, spread=30)
@@ -237,7 +241,7 @@ def test_check_says_what_it_saw(
         assert "4,095 white" in capsys.readouterr().out
 
 
-def test_corrupted_copies_are_as_bright_as_the_pictures(pictures: Callable[..., Path], tmp_path: Path) -> None:
+def test_corrupted_copies_are_as_bright_as_the_pictures(pictures: MakePictures, tmp_path: Path) -> None:
     data = pictures(size=32)
     paths = deepened(data, ".png", 4095, spread=1)
     corrupt_folder(data, tmp_path / "out", corruptions=["brightness"], severities=[1])

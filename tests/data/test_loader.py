@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data import Batch
+from convnext.data import Batch, Sample
 from convnext.data.loader import Augmented, Collate, Order, Plain, earlier_draws, load, share
-from convnext.data.source import ArrayReader, Source
+from convnext.data.source import ArrayReader, Label, Source
 from convnext.errors import UserError
 from convnext.recipes.recipe import micro_batches
 
@@ -163,9 +162,9 @@ def test_the_shares_of_all_processes_in_rank_order_are_the_batch(size: int, worl
 def pictures(count: int = 13, multi_label: bool = False) -> Source:
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in range(count)]
-    labels: Any = [(i % 3, 2) if i % 3 != 2 else () for i in range(count)] if multi_label else []
-    labels, ids = tuple(labels or (i % 3 for i in range(count))), tuple(f"n/{i}" for i in range(count))
-    return Source(("a", "b", "c"), labels, ids, ArrayReader(arrays), 4, multi_label=multi_label)
+    several: list[Label] = [(i % 3, 2) if i % 3 != 2 else () for i in range(count)]
+    labels, ids = several if multi_label else [i % 3 for i in range(count)], [f"n/{i}" for i in range(count)]
+    return Source(("a", "b", "c"), tuple(labels), tuple(ids), ArrayReader(arrays), 4, multi_label=multi_label)
 
 
 def as_tensor(image: Image.Image) -> Tensor:
@@ -276,20 +275,19 @@ def test_evaluation_batches_come_in_the_given_order_with_the_last_one_short() ->
     assert [name for batch in found for name in batch.ids] == [f"n/{i}" for i in range(13)]
 
 
-class Bad:
+class Bad(Source):
     """A source whose third picture cannot be read."""
 
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Sample:
         if index == 3:
             raise UserError("n/3.png is cut short; replace it")
-        return pictures()[index]
+        return super().__getitem__(index)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_picture_is_reported_in_its_own_words(workers: int) -> None:
+    sound = pictures(6)
+    bad = Bad(sound.classes, sound.labels, sound.ids, sound.read, sound.typical_size)
     with pytest.raises(UserError) as error:
-        list(load(Plain(Bad(), as_tensor), [[0, 1], [2, 3]], Collate(3), workers))
+        list(load(Plain(bad, as_tensor), [[0, 1], [2, 3]], Collate(3), workers))
     assert str(error.value) == "n/3.png is cut short; replace it"

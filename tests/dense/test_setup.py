@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import MakeDense, MakePictures
 from safetensors.torch import load_file
 
 from convnext import UserError, api
@@ -25,7 +26,7 @@ OWN: dict[str, dict[str, Any]] = {"detect": {"detection.regions": 16}, "segment"
                                    "progressive=0.5", "loss=bce", "head_init_scale=0.1"])  # fmt: skip
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_a_field_that_would_do_nothing_is_refused(
-    task: str, field: str, annotated: Any, masked: Any, tmp_path: Path
+    task: str, field: str, annotated: MakeDense, masked: MakeDense, tmp_path: Path
 ) -> None:
     """They were taken without a word and read nowhere."""
     data = {"detect": annotated, "segment": masked}[task](train=2, val=1)
@@ -35,12 +36,12 @@ def test_a_field_that_would_do_nothing_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_fields_of_another_task_are_refused_of_a_classifier(pictures: Any, tmp_path: Path) -> None:
+def test_fields_of_another_task_are_refused_of_a_classifier(pictures: MakePictures, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a classifier does not read segmentation\.channels"):
         api.train(pictures(), out=tmp_path / "run", settings={"segmentation.channels": 8})
 
 
-def test_a_paper_recipe_of_another_length_is_judged_and_saved_within_it(masked: Any, tmp_path: Path) -> None:
+def test_a_paper_recipe_of_another_length_is_judged_and_saved_within_it(masked: MakeDense, tmp_path: Path) -> None:
     """Of ten epochs none was saved before the end, as the recipe's own 126 are saved every 12.67."""
     settings = {name: value for name, value in SMALL.items() if name != "steps"} | OWN["segment"]
     api.train(
@@ -54,15 +55,15 @@ def test_a_paper_recipe_of_another_length_is_judged_and_saved_within_it(masked: 
     assert [row["step"] for row in rows if row["kind"] == "eval"] == [2, 4]
 
 
-def test_a_replayed_recipe_carries_all_fields(masked: Any, tmp_path: Path) -> None:
+def test_a_replayed_recipe_carries_all_fields(masked: MakeDense, tmp_path: Path) -> None:
     data = masked(train=4, val=1)
     api.train(data, out=tmp_path / "one", settings=SMALL | OWN["segment"], report=False)
-    again = api.train(data, tmp_path / "one" / "recipe.json", out=tmp_path / "two", report=False)
+    again = api.train(data, str(tmp_path / "one" / "recipe.json"), out=tmp_path / "two", report=False)
     assert again.metric == api.run_folder.result(tmp_path / "one").metric
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_a_frozen_backbone_does_not_move(task: str, annotated: Any, masked: Any, tmp_path: Path) -> None:
+def test_a_frozen_backbone_does_not_move(task: str, annotated: MakeDense, masked: MakeDense, tmp_path: Path) -> None:
     """recipe.json said that it was frozen, and it moved."""
     data = {"detect": annotated, "segment": masked}[task](train=4, val=1)
     settings = SMALL | OWN[task]
@@ -87,7 +88,7 @@ def test_a_frozen_backbone_does_not_move(task: str, annotated: Any, masked: Any,
 
 @pytest.mark.parametrize("recipe", ["coco/mask_rcnn/tiny", "ade20k/upernet/tiny"])
 def test_a_paper_recipe_on_a_network_without_released_weights(
-    recipe: str, annotated: Any, masked: Any, tmp_path: Path
+    recipe: str, annotated: MakeDense, masked: MakeDense, tmp_path: Path
 ) -> None:
     """README's own commands for two cores ended in "no released weights 'in1k_noema' for convnext_atto"."""
     data = (annotated if recipe.startswith("coco") else masked)(train=2, val=1)
@@ -98,7 +99,7 @@ def test_a_paper_recipe_on_a_network_without_released_weights(
 
 
 def test_pictures_below_a_relative_folder_are_measured(
-    masked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    masked: MakeDense, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Their short side was said to be 0."""
     masked(train=4, val=1, side=192)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakeDense
 
 from convnext.api import check
 from convnext.commands.main import main
@@ -26,7 +27,7 @@ def changed(root: Path, change: Callable[[dict[str, Any]], Any], split: str = "t
     return root
 
 
-def test_a_sound_folder(annotated: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_folder(annotated: MakeDense, capsys: pytest.CaptureFixture[str]) -> None:
     report = check(annotated())
     assert report.ok
     assert report.problems == []
@@ -87,7 +88,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_is_named(annotated: Any, case: str) -> None:
+def test_a_fault_is_named(annotated: MakeDense, case: str) -> None:
     change, kind, severity = FAULTS[case]
     report = check(changed(annotated(), change))
     assert (kind, severity) in {(problem.kind, problem.severity) for problem in report.problems}
@@ -96,7 +97,7 @@ def test_a_fault_is_named(annotated: Any, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [*FAULTS, "cut short", "other classes", "no JSON"])
-def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(annotated: Any, case: str) -> None:
+def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(annotated: MakeDense, case: str) -> None:
     root = annotated()
     shutil.copytree(root / "train2017", root / "test2017")
     marks = root / "annotations" / "instances_test2017.json"
@@ -118,7 +119,7 @@ def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(annotated:
         assert (splits.test is None) == stops
 
 
-def test_a_picture_that_ends_too_early_is_found(annotated: Any) -> None:
+def test_a_picture_that_ends_too_early_is_found(annotated: MakeDense) -> None:
     """Headers alone let it pass, and training stopped at it."""
     path = annotated() / "train2017" / "003.png"
     path.write_bytes(path.read_bytes()[:-2000])
@@ -129,7 +130,7 @@ def test_a_picture_that_ends_too_early_is_found(annotated: Any) -> None:
     assert (8, 8) in counted
 
 
-def test_what_is_said_depends_on_what_the_pictures_are_for(annotated: Any) -> None:
+def test_what_is_said_depends_on_what_the_pictures_are_for(annotated: MakeDense) -> None:
     def spoil(content: dict[str, Any]) -> None:
         content["annotations"][0]["bbox"] = [3, 3, 0, 20]
         content["annotations"] = [row for row in content["annotations"] if row["image_id"] != 102]
@@ -147,7 +148,7 @@ def test_what_is_said_depends_on_what_the_pictures_are_for(annotated: Any) -> No
     assert said["002.png"] == "whatever is found in it counts as wrong: it has no annotation"
 
 
-def test_what_training_refuses_is_an_error(annotated: Any) -> None:
+def test_what_training_refuses_is_an_error(annotated: MakeDense) -> None:
     def make_crowds(content: dict[str, Any]) -> None:
         for row in content["annotations"]:
             row["iscrowd"] = 1
@@ -157,19 +158,19 @@ def test_what_training_refuses_is_an_error(annotated: Any) -> None:
     assert problem.detail.startswith("no object to be judged on: all 6 are crowds")
 
 
-def test_an_entry_with_a_fault_is_not_missing(annotated: Any) -> None:
+def test_an_entry_with_a_fault_is_not_missing(annotated: MakeDense) -> None:
     """Its objects were said to be of an image that is not listed, and two remedies followed each other."""
     root = changed(annotated(), lambda content: content["images"][0].update(width=20_000, height=20_000))
     assert [problem.kind for problem in check(root).problems] == ["bad annotations"]
 
 
-def test_one_bad_polygon_does_not_cost_the_object(annotated: Any) -> None:
+def test_one_bad_polygon_does_not_cost_the_object(annotated: MakeDense) -> None:
     root = changed(annotated(), lambda content: content["annotations"][0]["segmentation"].append([1, 1, 5, 5]))
     (problem,) = check(root).problems
     assert problem.detail == ("one of its 2 polygons has fewer than three corners or half a point; the others are used")
 
 
-def test_files_that_are_no_annotations(annotated: Any, tmp_path: Path) -> None:
+def test_files_that_are_no_annotations(annotated: MakeDense, tmp_path: Path) -> None:
     root = annotated()
     (root / "annotations" / "instances_val2017.json").write_text("{")
     report = check(root)
@@ -182,14 +183,14 @@ def test_files_that_are_no_annotations(annotated: Any, tmp_path: Path) -> None:
     assert [problem.kind for problem in check(root).problems] == ["missing split"]
 
 
-def test_pictures_that_are_learned_from_and_judged_on(annotated: Any) -> None:
+def test_pictures_that_are_learned_from_and_judged_on(annotated: MakeDense) -> None:
     root = annotated()
     (root / "val2017" / "000.png").write_bytes((root / "train2017" / "000.png").read_bytes())
     (problem,) = check(root).problems
     assert (problem.kind, problem.path, problem.detail) == ("leak", "000.png", "same bytes as 000.png")
 
 
-def test_the_command(annotated: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(annotated: MakeDense, capsys: pytest.CaptureFixture[str]) -> None:
     root = annotated()
     assert main(["check", str(root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["objects"] == 18
@@ -203,7 +204,7 @@ def test_cocos_own_annotations_are_sound() -> None:
     assert check(MINI).ok
 
 
-def test_a_class_that_only_the_judged_pictures_have_is_named(annotated: Any) -> None:
+def test_a_class_that_only_the_judged_pictures_have_is_named(annotated: MakeDense) -> None:
     def crowds_alone(content: dict[str, Any]) -> None:
         for row in content["annotations"]:
             if row["category_id"] == 17:

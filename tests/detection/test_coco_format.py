@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 
 from convnext import UserError
 from convnext.detection.check import check_annotations
@@ -36,7 +37,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("part", "key"), FIELDS)
-def test_any_value_is_used_or_refused_in_a_sentence(annotated: Any, part: str, key: str) -> None:
+def test_any_value_is_used_or_refused_in_a_sentence(annotated: MakeDense, part: str, key: str) -> None:
     path = annotated(train=3) / "annotations" / "instances_train2017.json"
     sound = json.loads(path.read_text())
     mask = run_lengths(np.ones((1, 64, 48), bool))[0]

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
 from convnext.detection.data import open_detection, open_detection_for_judging, read_coco
 from convnext.detection.transforms import MOST_OBJECTS, AxisAffine, transform_objects
 
-Change = Callable[[dict[str, Any]], None]
+Change = Callable[[dict[str, Any]], object]
 
 
 def changed(root: Path, change: Change, split: str = "train2017") -> Path:
@@ -26,7 +27,7 @@ def changed(root: Path, change: Change, split: str = "train2017") -> Path:
     return path
 
 
-def test_a_folder_in_cocos_layout(annotated: Any) -> None:
+def test_a_folder_in_cocos_layout(annotated: MakeDense) -> None:
     splits = open_detection(annotated())
     assert (len(splits.train), len(splits.val)) == (8, 4)
     assert splits.train.classes == ("box", "wedge")
@@ -38,7 +39,7 @@ def test_a_folder_in_cocos_layout(annotated: Any) -> None:
     assert (sample.objects.boxes[:, 2:] > sample.objects.boxes[:, :2]).all()
 
 
-def test_one_file_has_a_share_of_its_images_held_out(annotated: Any) -> None:
+def test_one_file_has_a_share_of_its_images_held_out(annotated: MakeDense) -> None:
     path = annotated() / "annotations" / "instances_train2017.json"
     splits = open_detection(path, val_fraction=0.25)
     assert (len(splits.train), len(splits.val)) == (6, 2)
@@ -46,7 +47,7 @@ def test_one_file_has_a_share_of_its_images_held_out(annotated: Any) -> None:
     assert {row["image_id"] for row in splits.val.raw["annotations"]} <= set(splits.val.image_ids)
 
 
-def test_a_folder_for_each_split_with_its_annotations_inside(annotated: Any, tmp_path: Path) -> None:
+def test_a_folder_for_each_split_with_its_annotations_inside(annotated: MakeDense, tmp_path: Path) -> None:
     root = annotated()
     for split, name in (("train2017", "train"), ("val2017", "valid")):
         (tmp_path / "other").mkdir(exist_ok=True)
@@ -56,7 +57,7 @@ def test_a_folder_for_each_split_with_its_annotations_inside(annotated: Any, tmp
     assert len(open_detection(tmp_path / "other").val) == 4
 
 
-def test_images_without_objects_are_left_out_of_training_unless_wanted(annotated: Any) -> None:
+def test_images_without_objects_are_left_out_of_training_unless_wanted(annotated: MakeDense) -> None:
     root = annotated()
 
     def strip(content: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ def test_images_without_objects_are_left_out_of_training_unless_wanted(annotated
     assert len(open_detection(root, keep_empty=True).train) == 8
 
 
-def test_a_validation_split_without_objects_is_refused(annotated: Any) -> None:
+def test_a_validation_split_without_objects_is_refused(annotated: MakeDense) -> None:
     def make_crowds(content: dict[str, Any]) -> None:
         for row in content["annotations"]:
             row["iscrowd"] = 1
@@ -116,7 +117,7 @@ def no_pixel(content: dict[str, Any]) -> None:
         (no_pixel, "outlined by nothing"),
     ],
 )
-def test_useless_objects_are_left_out_and_counted(annotated: Any, change: Change, why: str) -> None:
+def test_useless_objects_are_left_out_and_counted(annotated: MakeDense, change: Change, why: str) -> None:
     root = annotated()
     changed(root, change)
     splits = open_detection(root)
@@ -125,7 +126,7 @@ def test_useless_objects_are_left_out_and_counted(annotated: Any, change: Change
     assert splits.note.endswith("left out")
 
 
-def test_what_cannot_be_learned_from_is_judged_all_the_same(annotated: Any) -> None:
+def test_what_cannot_be_learned_from_is_judged_all_the_same(annotated: MakeDense) -> None:
     """COCO's evaluation counts every object of the file; the note said that those of validation are left out."""
     root = annotated()
     changed(root, useless_box, "val2017")
@@ -137,7 +138,7 @@ def test_what_cannot_be_learned_from_is_judged_all_the_same(annotated: Any) -> N
     )
 
 
-def test_one_bad_polygon_does_not_cost_the_others(annotated: Any) -> None:
+def test_one_bad_polygon_does_not_cost_the_others(annotated: MakeDense) -> None:
     root = annotated()
 
     def add(content: dict[str, Any]) -> None:
@@ -148,7 +149,7 @@ def test_one_bad_polygon_does_not_cost_the_others(annotated: Any) -> None:
     assert source.notes == ()
 
 
-def test_outlines_that_stick_out_a_little_are_kept(annotated: Any) -> None:
+def test_outlines_that_stick_out_a_little_are_kept(annotated: MakeDense) -> None:
     root = annotated()
     outline = [-5.5, -4, 70, -4, 30, 80]
     source = read_coco(changed(root, lambda content: content["annotations"][0].update(segmentation=[outline])))
@@ -156,7 +157,7 @@ def test_outlines_that_stick_out_a_little_are_kept(annotated: Any) -> None:
     assert source.notes == ()
 
 
-def test_crowds_are_not_learned_from_but_judged_by(annotated: Any) -> None:
+def test_crowds_are_not_learned_from_but_judged_by(annotated: MakeDense) -> None:
     root = annotated()
     changed(root, lambda content: content["annotations"][0].update(iscrowd=1))
     source = open_detection(root).train
@@ -167,7 +168,7 @@ def test_crowds_are_not_learned_from_but_judged_by(annotated: Any) -> None:
     )
 
 
-def test_of_a_very_full_image_the_largest_objects_are_learned_from(annotated: Any) -> None:
+def test_of_a_very_full_image_the_largest_objects_are_learned_from(annotated: MakeDense) -> None:
     root = annotated()
 
     def fill(content: dict[str, Any]) -> None:
@@ -223,7 +224,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_contradictions_are_refused_in_a_sentence(annotated: Any, case: str) -> None:
+def test_contradictions_are_refused_in_a_sentence(annotated: MakeDense, case: str) -> None:
     change, words = REFUSED[case]
     root = annotated()
     path = changed(root, change)
@@ -233,7 +234,7 @@ def test_contradictions_are_refused_in_a_sentence(annotated: Any, case: str) -> 
     assert "\n" not in str(found.value)
 
 
-def test_what_is_not_json_and_what_is_not_there(annotated: Any, tmp_path: Path) -> None:
+def test_what_is_not_json_and_what_is_not_there(annotated: MakeDense, tmp_path: Path) -> None:
     root = annotated()
     (root / "annotations" / "instances_val2017.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
@@ -249,14 +250,14 @@ def test_what_is_not_json_and_what_is_not_there(annotated: Any, tmp_path: Path) 
         open_detection(tmp_path / "nothing")
 
 
-def test_objects_of_classes_that_are_not_learned_are_refused(annotated: Any) -> None:
+def test_objects_of_classes_that_are_not_learned_are_refused(annotated: MakeDense) -> None:
     root = annotated()
     changed(root, lambda content: content["categories"][1].update(name="third"), "val2017")
     with pytest.raises(UserError, match=r"objects of classes that .* does not list: 'third'"):
         open_detection(root)
 
 
-def test_a_validation_split_of_fewer_classes_is_matched_by_name(annotated: Any) -> None:
+def test_a_validation_split_of_fewer_classes_is_matched_by_name(annotated: MakeDense) -> None:
     root = annotated()
 
     def fewer(content: dict[str, Any]) -> None:
@@ -272,7 +273,7 @@ def test_a_validation_split_of_fewer_classes_is_matched_by_name(annotated: Any) 
     assert {int(label) for one in val.objects for label in one.labels} == {1}
 
 
-def test_the_category_that_roboflow_puts_above_all_others_is_no_class(annotated: Any) -> None:
+def test_the_category_that_roboflow_puts_above_all_others_is_no_class(annotated: MakeDense) -> None:
     root = annotated()
 
     def above(content: dict[str, Any]) -> None:
@@ -286,17 +287,17 @@ def test_the_category_that_roboflow_puts_above_all_others_is_no_class(annotated:
     assert open_detection(root).train.classes == ("box", "wedge")
 
 
-def test_names_that_windows_wrote(annotated: Any) -> None:
+def test_names_that_windows_wrote(annotated: MakeDense) -> None:
     root = annotated()
     for row in ("train2017", "val2017"):
-        changed(root, lambda c: [i.update(file_name="sub\\" + i["file_name"]) for i in c["images"]] and None, row)
+        changed(root, lambda c: [i.update(file_name="sub\\" + i["file_name"]) for i in c["images"]], row)
         (root / row / "sub").mkdir()
         for path in (root / row).glob("*.png"):
             path.rename(root / row / "sub" / path.name)
     assert open_detection(root).train[0].image.size == (48, 64)
 
 
-def test_a_test_split_is_for_the_end_alone(annotated: Any) -> None:
+def test_a_test_split_is_for_the_end_alone(annotated: MakeDense) -> None:
     root = annotated()
     content = (root / "annotations" / "instances_val2017.json").read_text()
     (root / "val2017").rename(root / "test2017")
@@ -313,20 +314,20 @@ def test_a_test_split_is_for_the_end_alone(annotated: Any) -> None:
     assert "the test split is not judged: " in splits.note
 
 
-def test_why_there_is_nothing_to_learn_from(annotated: Any) -> None:
+def test_why_there_is_nothing_to_learn_from(annotated: MakeDense) -> None:
     root = annotated()
-    changed(root, lambda c: [row.update(iscrowd=1) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(iscrowd=1) for row in c["annotations"]])
     with pytest.raises(UserError, match="in 8 training images; 12 objects marked as crowds; annotate some"):
         open_detection(root)
-    changed(root, lambda c: [row.update(iscrowd=0, area=0) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(iscrowd=0, area=0) for row in c["annotations"]])
     with pytest.raises(UserError, match="; 12 objects without an area within their image; annotate some"):
         open_detection(root)
-    changed(root, lambda c: [row.update(area=9, segmentation=[[]]) for row in c["annotations"]] and None)
+    changed(root, lambda c: [row.update(area=9, segmentation=[[]]) for row in c["annotations"]])
     train = open_detection(root).train  # an outline of nothing at all: the box is what there is
     assert (sum(len(o.labels) for o in train.objects), train.masks) == (12, False)
 
 
-def test_an_annotation_file_of_no_split(annotated: Any) -> None:
+def test_an_annotation_file_of_no_split(annotated: MakeDense) -> None:
     root = annotated()
     (root / "annotations" / "instances_val2017.json").unlink()
     (root / "annotations" / "instances_train2017.json").rename(root / "annotations" / "instances_default.json")
@@ -334,7 +335,7 @@ def test_an_annotation_file_of_no_split(annotated: Any) -> None:
     assert len(open_detection(root).val) == 2
 
 
-def test_a_picture_of_another_size_than_annotated_is_named(annotated: Any) -> None:
+def test_a_picture_of_another_size_than_annotated_is_named(annotated: MakeDense) -> None:
     root = annotated()
     Image.new("RGB", (10, 10)).save(root / "train2017" / "000.png")
     with pytest.raises(UserError, match=r"1 of the 8 images of .* 000\.png has 10 x 10 pixels, not 48 x 64; export"):
@@ -344,7 +345,7 @@ def test_a_picture_of_another_size_than_annotated_is_named(annotated: Any) -> No
         open_detection(root)
 
 
-def test_a_picture_that_shrank_in_the_meantime_is_named(annotated: Any) -> None:
+def test_a_picture_that_shrank_in_the_meantime_is_named(annotated: MakeDense) -> None:
     root = annotated()
     train = open_detection(root).train
     Image.new("RGB", (10, 10)).save(root / "train2017" / "000.png")
@@ -352,7 +353,7 @@ def test_a_picture_that_shrank_in_the_meantime_is_named(annotated: Any) -> None:
         train[0]
 
 
-def test_a_turned_photo_annotated_as_stored_is_read_as_stored(annotated: Any) -> None:
+def test_a_turned_photo_annotated_as_stored_is_read_as_stored(annotated: MakeDense) -> None:
     root = annotated()
     path = root / "train2017" / "000.png"
     turned = Image.Exif()

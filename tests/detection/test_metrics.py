@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from faster_coco_eval.core import mask as faster
+from fixture_types import MakeDense
 from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -21,7 +22,7 @@ from convnext.detection.metrics import as_coco, by_class, complete, details, eva
 MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini" / "annotations" / "instances_val2017.json"
 
 
-def truth_of(annotated: Any) -> dict[str, Any]:
+def truth_of(annotated: MakeDense) -> dict[str, Any]:
     path = annotated(val=12) / "annotations" / "instances_val2017.json"
     content: dict[str, Any] = json.loads(path.read_text())
     content["annotations"][0]["iscrowd"] = 1
@@ -69,7 +70,7 @@ def oracle(truth: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> np.n
     return np.asarray(evaluation.stats)
 
 
-def test_all_twelve_figures_are_pycocotools(annotated: Any) -> None:
+def test_all_twelve_figures_are_pycocotools(annotated: MakeDense) -> None:
     truth = json.loads(MINI.read_text()) if MINI.exists() else truth_of(annotated)
     rows = perturbed(truth)
     ours = evaluate(truth, rows)
@@ -80,7 +81,7 @@ def test_all_twelve_figures_are_pycocotools(annotated: Any) -> None:
         assert 0.02 < mine[0] < 0.9
 
 
-def test_the_mean_over_classes_is_the_whole(annotated: Any) -> None:
+def test_the_mean_over_classes_is_the_whole(annotated: MakeDense) -> None:
     truth = truth_of(annotated)
     rows = perturbed(truth)
     whole = evaluate(truth, rows)
@@ -91,7 +92,7 @@ def test_the_mean_over_classes_is_the_whole(annotated: Any) -> None:
             assert 100 * found.precision[iou].mean() == pytest.approx(whole[f"{kind}_ap{iou}"])
 
 
-def test_nothing_found_is_zero_and_the_truth_itself_is_all(annotated: Any) -> None:
+def test_nothing_found_is_zero_and_the_truth_itself_is_all(annotated: MakeDense) -> None:
     path = annotated() / "annotations" / "instances_val2017.json"
     truth = json.loads(path.read_text())
     assert set(evaluate(truth, []).values()) == {0.0}
@@ -115,7 +116,7 @@ def test_nothing_found_is_zero_and_the_truth_itself_is_all(annotated: Any) -> No
     assert "box_ap_large" not in found  # no object is
 
 
-def test_what_exports_leave_out_is_filled_in(annotated: Any) -> None:
+def test_what_exports_leave_out_is_filled_in(annotated: MakeDense) -> None:
     """Without ids, crowd marks, areas and outlines the boxes are judged all the same."""
     truth = truth_of(annotated)
     rows = perturbed(truth)
@@ -124,7 +125,7 @@ def test_what_exports_leave_out_is_filled_in(annotated: Any) -> None:
     assert evaluate(bare, rows, masks=False).keys() == {k for k in evaluate(truth, rows) if k.startswith("box")}
 
 
-def test_a_box_far_beyond_its_image_makes_no_endless_outline(annotated: Any) -> None:
+def test_a_box_far_beyond_its_image_makes_no_endless_outline(annotated: MakeDense) -> None:
     """Without an outline a box is its own; one of 10^12 pixels took all memory."""
     truth = truth_of(annotated)
     rows = perturbed(truth)
@@ -136,7 +137,7 @@ def test_a_box_far_beyond_its_image_makes_no_endless_outline(annotated: Any) -> 
     assert evaluate(truth, rows)["mask_ap"] > 0
 
 
-def test_each_classs_precision_by_its_name(annotated: Any) -> None:
+def test_each_classs_precision_by_its_name(annotated: MakeDense) -> None:
     truth = truth_of(annotated)
     figures, behind = judge(truth, perturbed(truth))
     table = by_class(truth, behind)

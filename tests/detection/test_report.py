@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from fixture_types import MakeDense
 
 from convnext.detection.data import open_detection
 from convnext.detection.report import DetectionEvidence, Truth, _matched
@@ -11,11 +14,11 @@ from convnext.detection.report import DetectionEvidence, Truth, _matched
 PLACE = {3: 0, 17: 1}
 
 
-def row(category: int, box: list[float], score: float) -> dict[str, Any]:
+def row(category: int, box: Sequence[float], score: float) -> dict[str, Any]:
     return {"category_id": category, "bbox": box, "score": score}
 
 
-def truth_of(*annotations: tuple[int, list[float], int]) -> Truth:
+def truth_of(*annotations: tuple[int, Sequence[float], int]) -> Truth:
     return Truth.of([{"category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in annotations], PLACE)
 
 
@@ -41,7 +44,7 @@ def test_finds_within_a_crowd_of_their_class_are_no_errors() -> None:
     assert _matched(truth_of((17, [20, 20, 80, 80], 1)), [], PLACE) == []  # and nobody misses a crowd
 
 
-def test_what_is_too_thin_to_learn_from_is_missed_as_in_average_precision(annotated: Any) -> None:
+def test_what_is_too_thin_to_learn_from_is_missed_as_in_average_precision(annotated: MakeDense) -> None:
     path = annotated() / "annotations" / "instances_val2017.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["bbox"][2] = 0
@@ -51,7 +54,7 @@ def test_what_is_too_thin_to_learn_from_is_missed_as_in_average_precision(annota
     assert sum(errors.wrong for errors in evidence.errors) == evidence.counts.sum() == source.judged == 6
 
 
-def test_the_truth_itself_makes_no_errors(annotated: Any) -> None:
+def test_the_truth_itself_makes_no_errors(annotated: MakeDense) -> None:
     source = open_detection(annotated()).val
     names = dict(zip(source.image_ids, source.ids, strict=True))
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in source.ids}

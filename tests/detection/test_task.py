@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError, api
@@ -26,7 +27,9 @@ from convnext.training import runtime
 RECIPE = "coco/mask_rcnn/tiny"
 
 
-def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_is_judged_as_its_checkpoint_is(
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
+) -> None:
     data = annotated()
     result = api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_detection, report=False)
     assert result.best["metric"] == "box_ap"
@@ -41,7 +44,7 @@ def test_a_run_is_judged_as_its_checkpoint_is(annotated: Any, tiny_detection: di
 
 
 def test_predictions_are_coco_results_and_pictures(
-    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = annotated()
     early = tiny_detection | {"steps": 1, "optim.lr": 1e-6}  # while a detector still sees something everywhere
@@ -111,7 +114,8 @@ def test_a_thousand_steps_beside_a_box_that_only_touches_the_border_stay_finite(
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 1)):
         (root / split).mkdir(parents=True)
-        images, objects = [], []
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for i in range(count):
             Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(root / split / f"{i}.png")
             images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
@@ -158,7 +162,7 @@ def test_memory_does_not_grow_with_the_number_of_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("micro", [None, 2, 4])
-def test_an_epoch_has_one_order_on_any_number_of_processes(annotated: Any, micro: int | None) -> None:
+def test_an_epoch_has_one_order_on_any_number_of_processes(annotated: MakeDense, micro: int | None) -> None:
     """Pictures were grouped by a process's share, so that a run resumed on other hardware repeated and skipped some."""
     splits = open_detection(annotated(train=24))
     recipe = Recipe(task="detect", batch_size=8, micro_batch=micro, num_classes=2)
@@ -169,7 +173,7 @@ def test_an_epoch_has_one_order_on_any_number_of_processes(annotated: Any, micro
 
 
 @pytest.fixture
-def boxes_alone(annotated: Any) -> Path:
+def boxes_alone(annotated: MakeDense) -> Path:
     data: Path = annotated("boxes")
     for path in (data / "annotations").iterdir():
         content = json.loads(path.read_text())
@@ -196,13 +200,13 @@ def test_boxes_alone_train_no_masks(boxes_alone: Path, tiny_detection: dict[str,
     assert not any(name.startswith("mask") for name in api.evaluate(model, data))
     assert "Mask AP" not in (tmp_path / "run" / "report" / "index.html").read_text()
     again = api.train(
-        data, tmp_path / "run" / "recipe.json", out=tmp_path / "again", settings={"steps": 2}, report=False
+        data, str(tmp_path / "run" / "recipe.json"), out=tmp_path / "again", settings={"steps": 2}, report=False
     )
     assert again.metric >= 0
 
 
 def test_masks_that_are_asked_for_of_boxes_alone_are_refused(
-    annotated: Any, boxes_alone: Path, tiny_detection: dict[str, Any], tmp_path: Path
+    annotated: MakeDense, boxes_alone: Path, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     """They were learned as rectangles without a word: by a setting, or by the recipe.json of a run with outlines."""
     settings = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
@@ -210,14 +214,14 @@ def test_masks_that_are_asked_for_of_boxes_alone_are_refused(
     for recipe, more, kind, other in (
         (None, settings | {"detection.detector": "cascade_mask_rcnn"}, "cascade_mask_rcnn", "cascade_rcnn"),
         (RECIPE, settings | {"detection.detector": "mask_rcnn"}, "mask_rcnn", "faster_rcnn"),
-        (tmp_path / "run" / "recipe.json", {}, "mask_rcnn", "faster_rcnn"),
+        (str(tmp_path / "run" / "recipe.json"), {}, "mask_rcnn", "faster_rcnn"),
     ):
         with pytest.raises(UserError, match=f"no outlines, of which {kind} would .*--set detection.detector={other}"):
             api.train(boxes_alone, recipe, out=tmp_path / "other", settings=more)
         assert not (tmp_path / "other").exists()
     replayed = api.train(
         boxes_alone,
-        tmp_path / "run" / "recipe.json",
+        str(tmp_path / "run" / "recipe.json"),
         out=tmp_path / "other",
         report=False,
         settings={"detection.detector": "faster_rcnn"},
@@ -225,7 +229,7 @@ def test_masks_that_are_asked_for_of_boxes_alone_are_refused(
     assert replayed.metric >= 0
 
 
-def test_the_page_of_a_run(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_of_a_run(annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
     api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | {"steps": 1, "optim.lr": 1e-6})
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     for heading in (
@@ -243,7 +247,7 @@ def test_the_page_of_a_run(annotated: Any, tiny_detection: dict[str, Any], tmp_p
 
 
 def test_a_class_that_the_detector_does_not_know(
-    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | {"steps": 1}, report=False)
     other = annotated("other")
@@ -265,7 +269,7 @@ def test_a_class_that_the_detector_does_not_know(
     ],
 )
 def test_settings_that_cannot_be(
-    annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         api.train(annotated(), RECIPE, out=tmp_path / "run", settings=tiny_detection | change, report=False)
@@ -277,7 +281,9 @@ def test_detection_without_data_says_what_it_needs(tmp_path: Path) -> None:
         api.train(None, RECIPE, out=tmp_path / "run")
 
 
-def test_the_warm_up_and_the_batch_fit_the_data(annotated: Any, tiny_detection: dict[str, Any], tmp_path: Path) -> None:
+def test_the_warm_up_and_the_batch_fit_the_data(
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
+) -> None:
     settings = {k: v for k, v in tiny_detection.items() if k not in ("steps", "batch_size")} | {"epochs": 2}
     result = api.train(annotated(), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())

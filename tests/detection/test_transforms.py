@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
@@ -167,7 +168,7 @@ def test_the_order_groups_by_shape_and_loses_nothing() -> None:
     assert order.epoch(0).tolist() != order.epoch(1).tolist()
 
 
-def test_batches_are_the_same_on_one_process_and_on_two(annotated: Any) -> None:
+def test_batches_are_the_same_on_one_process_and_on_two(annotated: MakeDense) -> None:
     from convnext.data.loader import share
 
     source = open_detection(annotated()).train

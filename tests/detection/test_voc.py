@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
@@ -17,7 +18,7 @@ from convnext.detection.voc import is_voc
 from convnext.detection.yolo import is_yolo
 
 
-def test_folders_are_known_by_their_names(annotated: Any, tmp_path: Path) -> None:
+def test_folders_are_known_by_their_names(annotated: MakeDense, tmp_path: Path) -> None:
     root = annotated()
     assert (is_coco(root), is_yolo(root), is_voc(root)) == (True, False, False)
     other = tmp_path / "classes"

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from detector_cases import ARCH, CLASSES, drawn_weights
+from narrow import backbone_of, instance_of
+from small_models import ModelOptions
 
 import convnext
-from convnext import UserError
+from convnext import UserError, create_model
 from convnext.catalog.class_lists import coco
-from convnext.catalog.releases import DETECTORS, find_dense
+from convnext.catalog.releases import DETECTORS, DetectorRelease, find_dense
 from convnext.detection.model.rcnn import Detector, build_detector
 from convnext.detection.weights import kind_of
 from convnext.models.convnext import ConvNeXt
@@ -22,9 +24,9 @@ Weights = dict[str, torch.Tensor]
 
 
 def detector(kind: str = "mask_rcnn", classes: int = CLASSES) -> Detector:
-    backbone = ConvNeXt(ARCH, out_norms=True)
-    backbone.variant = "custom"  # type: ignore[assignment]
-    return build_detector(kind, backbone, classes)
+    shape: ModelOptions = {"depths": ARCH.depths, "dims": ARCH.dims, "layer_scale_init_value": ARCH.layer_scale}
+    backbone = create_model("convnext_atto", **shape | {"out_norms": True})  # which says of itself that it is custom
+    return build_detector(kind, backbone_of(backbone), classes)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +145,7 @@ def test_what_is_left_over_or_missing_is_refused_and_nothing_is_changed(weights:
 def test_released_detectors_are_found_by_recipe_and_by_file() -> None:
     assert len(DETECTORS) == 7
     assert {row.name for row in DETECTORS} == {name for name in RECIPES if name.startswith("coco/")}
-    row = find_dense("cascade_mask_rcnn_convnext_base_22k_3x")
-    assert row is not None
+    row = instance_of(DetectorRelease, find_dense("cascade_mask_rcnn_convnext_base_22k_3x"))
     assert row is find_dense("coco/cascade_mask_rcnn/base_22k") is find_dense(row.filename)
     assert (row.box_ap, row.mask_ap, row.variant) == (54.0, 46.9, "convnext_base")
     assert row.url == "https://dl.fbaipublicfiles.com/convnext/coco/cascade_mask_rcnn_convnext_base_22k_3x.pth"

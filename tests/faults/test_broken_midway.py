@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakeDense, MakePictures
 
 from convnext.commands.main import main
 from convnext.image_level import setup as image_level
@@ -24,13 +25,14 @@ def note(path: Path) -> None:
     path.write_text("This is a note, not a picture.\n")
 
 
+Breaks = Callable[[Path, str], None]
 BREAK: dict[str, Callable[[Path], None]] = {"cut short": cut, "gone": Path.unlink, "a note": note}
 
 AHEAD = 30  # steps after which a run has met every picture again that its loader processes had not read ahead
 
 
 @pytest.fixture
-def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Breaks:
     """From then on a file breaks as soon as a run has recorded its first evaluation."""
     monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
     real = engine.record
@@ -49,7 +51,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
 
 
 def stops_and_goes_on(
-    words: list[str], run: Path, victim: Path, breaks: Any, how: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], run: Path, victim: Path, breaks: Breaks, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run ends with one sentence that names the file, keeps what it has, and ends well once the file is back."""
     sound = victim.read_bytes()
@@ -83,11 +85,11 @@ def test_a_classifier_stops_and_goes_on(
     split: str,
     how: str,
     workers: int,
-    pictures: Any,
-    tiny: Any,
+    pictures: MakePictures,
+    tiny: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
-    breaks: Any,
+    as_arguments: AsArguments,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = pictures()
@@ -105,11 +107,11 @@ def test_a_segmenter_stops_and_goes_on(
     folder: str,
     how: str,
     workers: int,
-    masked: Any,
-    tiny_detection: Any,
+    masked: MakeDense,
+    tiny_detection: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
-    breaks: Any,
+    as_arguments: AsArguments,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = masked()
@@ -127,11 +129,11 @@ def test_a_detector_stops_and_goes_on(
     split: str,
     how: str,
     workers: int,
-    annotated: Any,
-    tiny_detection: Any,
+    annotated: MakeDense,
+    tiny_detection: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
-    breaks: Any,
+    as_arguments: AsArguments,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = annotated()
@@ -144,11 +146,11 @@ def test_a_detector_stops_and_goes_on(
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_what_is_taken_out_midway_is_named_and_done_without(
     split: str,
-    pictures: Any,
-    tiny: Any,
+    pictures: MakePictures,
+    tiny: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
-    breaks: Any,
+    as_arguments: AsArguments,
+    breaks: Breaks,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, run = pictures(), tmp_path / "run"

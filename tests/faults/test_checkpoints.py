@@ -5,12 +5,14 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from narrow import backbone_of
 from torch import nn
 
 from convnext import create_model, from_pretrained, load_weights, save_weights
@@ -43,7 +45,7 @@ class Poison:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return os.system, (f"touch '{self.mark}'",)
 
 
@@ -106,7 +108,7 @@ def test_metadata_of_another_network_than_the_weights_is_refused(tmp_path: Path)
 
 
 def arch_of_another() -> str:
-    other = create_model("convnext_atto", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=5)
+    other = backbone_of(create_model("convnext_atto", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=5))
     return json.dumps(asdict(other.arch) | {"num_classes": 5, "in_chans": 3})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import AsArguments, MakePictures, SameRun
 from torch import nn
 
 from convnext import api, from_pretrained, save_weights
@@ -58,7 +59,9 @@ def left_over(run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("megabytes", [2, 3, 6, 12, 16, 20])
-def test_training_ends_with_a_sentence_and_what_was_saved_is_whole(disk, pictures, tiny, megabytes) -> None:
+def test_training_ends_with_a_sentence_and_what_was_saved_is_whole(
+    disk: Callable[[int], Path], pictures: MakePictures, tiny: dict[str, Any], megabytes: int
+) -> None:
     run = disk(megabytes) / "run"
     with pytest.raises(UserError, match=rf"the disk is full at {run}.* \(No space left on device\); free some space"):
         api.train(pictures(), settings=tiny | WIDE, out=run, report=False)
@@ -69,7 +72,9 @@ def test_training_ends_with_a_sentence_and_what_was_saved_is_whole(disk, picture
         assert from_pretrained(run / "model.safetensors").num_classes == 3
 
 
-def test_the_command_line_says_it_in_one_line(disk, pictures, tiny, as_arguments) -> None:
+def test_the_command_line_says_it_in_one_line(
+    disk: Callable[[int], Path], pictures: MakePictures, tiny: dict[str, Any], as_arguments: AsArguments
+) -> None:
     run = disk(6) / "run"
     command = [sys.executable, "-m", "convnext", "train", str(pictures()), "--out", str(run), "--no-report"]
     words = [*command, *as_arguments(tiny | WIDE)]
@@ -79,7 +84,9 @@ def test_the_command_line_says_it_in_one_line(disk, pictures, tiny, as_arguments
     assert done.stderr.count("\n") == 1
 
 
-def test_a_run_goes_on_where_it_was_once_there_is_room(disk, pictures, tiny, tmp_path, same_run) -> None:
+def test_a_run_goes_on_where_it_was_once_there_is_room(
+    disk: Callable[[int], Path], pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, same_run: SameRun
+) -> None:
     data = pictures()
     api.train(data, settings=tiny | WIDE, out=tmp_path / "whole", report=False)
     place = disk(16)
@@ -91,9 +98,11 @@ def test_a_run_goes_on_where_it_was_once_there_is_room(disk, pictures, tiny, tmp
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 100_000, 1_000_000])
-def test_a_checkpoint_that_does_not_fit_leaves_nothing(size: int, pictures, tiny, tmp_path) -> None:
+def test_a_checkpoint_that_does_not_fit_leaves_nothing(
+    size: int, pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     model = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1000))
-    now = state.TrainState(model, torch.optim.AdamW(model.parameters()), step=3)  # type: ignore[arg-type]
+    now = state.TrainState(model, torch.optim.AdamW(model.parameters()), step=3)
     now.start_average()
     model(torch.zeros(1, 100)).sum().backward()
     now.optimiser.step()
@@ -111,7 +120,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing(size: int, pictures, tiny
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("size", [10, 3_000, 30_000])
 def test_a_model_that_does_not_fit_leaves_the_old_one(suffix: str, size: int, tmp_path: Path) -> None:
-    model: Any = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=5)
+    model = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=5)
     path = save_weights(model, tmp_path / f"model{suffix}")
     before = path.read_bytes()
     with files_of_at_most(size), pytest.raises(UserError, match=rf"the disk is full at .*model{suffix} \(File too"):
@@ -120,7 +129,9 @@ def test_a_model_that_does_not_fit_leaves_the_old_one(suffix: str, size: int, tm
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_run_whose_folder_is_removed_says_so(pictures, tiny, tmp_path, as_arguments) -> None:
+def test_a_run_whose_folder_is_removed_says_so(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "convnext", "train", str(pictures()), "--out", str(run), "--no-report"]
     words = as_arguments(tiny | {"steps": 100_000, "eval_every": 1000, "save_every": 1000})

@@ -13,8 +13,9 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 import convnext
 from convnext.data.preprocess import Preprocess
@@ -30,6 +32,7 @@ from convnext.training.run_folder import learned_by
 
 pytestmark = pytest.mark.fault
 
+T = TypeVar("T")
 MUTANTS, MOST_BYTES = 300, 2 << 30
 FIVE = ["crack", "rust", "dent", "weld", "plain"]
 ENTRIES = ("arch", "classes", "preprocess", "data", "variant", "category_ids", "mask_coding", "task", "format")
@@ -47,17 +50,22 @@ ODD: list[Any] = [
 TEXTS = ["", "{", "[" * 100_000, "[" * 500 + "]" * 500, "NaN", "9" * 5000, '"\\ud800"', "null"]
 
 
-def sound() -> Any:
+class Draw(Protocol):
+    """What draws a value of a strategy."""
+
+    def __call__(self, strategy: st.SearchStrategy[T], /) -> T: ...
+
+
+def sound() -> nn.Module:
     torch.manual_seed(0)
-    options = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
-    model = convnext.create_model("convnext_atto", **options)
+    model = convnext.create_model("convnext_atto", depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=5)
     with torch.no_grad():
         for value in model.parameters():
             value.normal_(std=0.3)
     return model
 
 
-def written(model: Any, path: Path) -> Path:
+def written(model: nn.Module, path: Path) -> Path:
     said = {
         "classes": json.dumps(FIVE),
         "preprocess": json.dumps(Preprocess.for_size(32).to_dict()),
@@ -67,7 +75,7 @@ def written(model: Any, path: Path) -> Path:
     return convnext.save_weights(model, path, metadata=said)
 
 
-def changed_metadata(draw: st.DrawFn, path: Path) -> None:
+def changed_metadata(draw: Draw, path: Path) -> None:
     from convnext.weights.checkpoint import read, write
 
     weights, metadata = read(path)
@@ -87,7 +95,7 @@ def changed_metadata(draw: st.DrawFn, path: Path) -> None:
     write(weights, path, naming="official", metadata=metadata)
 
 
-def changed_tensors(draw: st.DrawFn, path: Path) -> None:
+def changed_tensors(draw: Draw, path: Path) -> None:
     from convnext.weights.checkpoint import read, write
 
     weights, metadata = read(path)
@@ -110,9 +118,10 @@ def changed_tensors(draw: st.DrawFn, path: Path) -> None:
         kept = {key: value.contiguous() for key, value in weights.items() if savable(value)}
         write(kept, path, naming="official", metadata=metadata)
         return
+    contents: dict[object, object] = dict(weights.items())
     if draw(st.booleans()):
-        weights[draw(st.sampled_from([0, None, (1, 2), 1.5]))] = draw(st.sampled_from([torch.ones(2), "text", None]))
-    torch.save({"model": weights, "metadata": metadata}, path)
+        contents[draw(st.sampled_from([0, None, (1, 2), 1.5]))] = draw(st.sampled_from([torch.ones(2), "text", None]))
+    torch.save({"model": contents, "metadata": metadata}, path)
 
 
 def quantised(value: torch.Tensor) -> torch.Tensor:
@@ -121,7 +130,7 @@ def quantised(value: torch.Tensor) -> torch.Tensor:
         return torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8)
 
 
-CHANGES: dict[str, Any] = {
+CHANGES: dict[str, Callable[[torch.Tensor], object]] = {
     "dropped": lambda value: None,
     "dropped head": lambda value: None,
     "renamed": lambda value: None,
@@ -144,13 +153,13 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def savable(value: Any) -> bool:
+def savable(value: object) -> bool:
     return (
         isinstance(value, torch.Tensor) and value.layout is torch.strided and not (value.is_quantized or value.is_meta)
     )
 
 
-def changed_bytes(draw: st.DrawFn, path: Path) -> None:
+def changed_bytes(draw: Draw, path: Path) -> None:
     content = bytearray(path.read_bytes())
     if draw(st.booleans()):
         path.write_bytes(content[: draw(st.integers(0, len(content)))])
@@ -161,7 +170,7 @@ def changed_bytes(draw: st.DrawFn, path: Path) -> None:
 
 
 @st.composite
-def mutants(draw: st.DrawFn) -> tuple[str, Any]:
+def mutants(draw: st.DrawFn) -> tuple[str, str]:
     """What is done to a file, and its suffix; the doing draws further."""
     kind = draw(st.sampled_from(["metadata", "metadata", "tensors", "tensors", "bytes"]))
     return kind, draw(st.sampled_from([".safetensors", ".pth"]))
@@ -192,7 +201,7 @@ def main(count: int) -> None:
     def use(mutant: tuple[str, str], data: st.DataObject) -> None:
         kind, suffix = mutant
         path = written(model, folder / f"mutant{suffix}")
-        DO[kind](data.draw, path)  # type: ignore[arg-type]
+        DO[kind](data.draw, path)
         try:
             loaded = convnext.from_pretrained(path)
             learned_by(loaded)

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from fixture_types import AsArguments, MakePictures, SameRun
+from torch import Tensor, nn
 
 from convnext import api, files
-from convnext.training import engine, state
+from convnext.training import Task, engine, state
 from convnext.training.log import read
 
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's process table")]
@@ -64,7 +67,12 @@ def family(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_resumed_is_bit_for_bit_the_uninterrupted_run(
-    pictures, tiny, tmp_path, as_arguments, same_run, processes
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    same_run: SameRun,
+    processes: int,
 ) -> None:
     data = pictures(train=26)
     tiny |= {"steps": 150, "save_every": 3, "eval_every": 6}
@@ -112,19 +120,27 @@ module.{name} = dying
     ],
 )
 def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_one(
-    pictures, tiny, tmp_path, as_arguments, same_run, processes, module, name, call
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    same_run: SameRun,
+    processes: int,
+    module: str,
+    name: str,
+    call: int,
 ) -> None:
     data, whole, cut = pictures(train=26), tmp_path / "whole", tmp_path / "cut"
     words = [str(data), *as_arguments(tiny | {"steps": 12, "save_every": 1, "eval_every": 1})]
-    done = subprocess.run(command([*words, "--out", str(whole)], processes), env=environment(), capture_output=True)
-    assert done.returncode == 0, done.stderr
+    first = subprocess.run(command([*words, "--out", str(whole)], processes), env=environment(), capture_output=True)
+    assert first.returncode == 0, first.stderr
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(DIES.format(module=module, name=name, call=call, rank=processes - 1))
     here = str(Path(__file__).parents[2])
     lethal = environment() | {"PYTHONPATH": f"{site}{os.pathsep}{here}"}
-    done = subprocess.run(command([*words, "--out", str(cut)], processes), env=lethal, capture_output=True)
-    assert done.returncode == (1 if processes > 1 else -signal.SIGKILL)
+    killed = subprocess.run(command([*words, "--out", str(cut)], processes), env=lethal, capture_output=True)
+    assert killed.returncode == (1 if processes > 1 else -signal.SIGKILL)
     step = state.checkpoints(cut)[-1]
     assert state.damage(step) is None
     assert not (step / state.EVALUATION).exists()
@@ -135,7 +151,9 @@ def test_killed_while_it_is_judged_a_run_judges_again_and_is_the_uninterrupted_o
     same_run(whole, cut)
 
 
-def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkeypatch, same_run) -> None:
+def test_an_evaluation_that_fails_costs_no_step(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: SameRun
+) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no room for the evaluation")
 
@@ -158,7 +176,7 @@ def test_an_evaluation_that_fails_costs_no_step(pictures, tiny, tmp_path, monkey
 
 
 def test_a_run_whose_checkpoints_were_saved_after_their_evaluation_goes_on(
-    pictures, tiny, tmp_path, monkeypatch, same_run
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_run: SameRun
 ) -> None:
     """As runs had them before: best and stale stand in `state` itself, and nothing is left to judge."""
 
@@ -172,10 +190,10 @@ def test_a_run_whose_checkpoints_were_saved_after_their_evaluation_goes_on(
         manifest["sha256"]["state"] = files.sha256(folder / "state")
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
-    def stops(*given: object) -> object:
-        if given[2].step == 7:  # type: ignore[attr-defined]
+    def stops(task: Task, model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
+        if now.step == 7:
             raise KeyboardInterrupt
-        return real(*given)  # type: ignore[arg-type]
+        return real(task, model, now, *rest)
 
     data, real = pictures(), engine.step
     tiny |= {"steps": 30, "patience": 3, "optim.lr": 0.0, "schedule.min_lr": 0.0}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakePictures
 
 from convnext.commands.main import main
 
@@ -32,7 +33,11 @@ def limited(code: str, megabytes: int, *words: object) -> subprocess.CompletedPr
 
 
 def test_training_says_what_to_make_smaller_and_goes_on_so(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     wide = tiny | {"dims": (64, 64, 64, 64), "image_size": 128, "batch_size": 64, "steps": 1}
     data = pictures(train=64, classes=2)
@@ -49,7 +54,7 @@ def test_training_says_what_to_make_smaller_and_goes_on_so(
 
 
 def test_a_measurement_that_does_not_fit_says_the_same(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     """Steps are timed before there is a run that could be resumed."""
     wide = tiny | {"dims": (64, 64, 64, 64), "image_size": 128, "batch_size": 64, "minutes": 0.1}
@@ -80,7 +85,7 @@ print(json.dumps([found["count"], round(found["loss"], 4), evaluator.batch]))
 """
 
 
-def test_an_evaluation_that_does_not_fit_goes_on_in_halves(pictures: Any) -> None:
+def test_an_evaluation_that_does_not_fit_goes_on_in_halves(pictures: MakePictures) -> None:
     data = pictures(train=2, val=200, classes=2)
     whole = limited(EVALUATE, 8000, data, 200)
     halves = limited(EVALUATE, 400, data, 200)

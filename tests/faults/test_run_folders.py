@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakeDense, MakePictures
+from torch import Tensor
 
 from convnext import api, files
 from convnext.classification.data import open_data
@@ -23,7 +25,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_is_refused_and_left_alone(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter.txt").write_text("years of work")
@@ -32,14 +36,16 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(pictures: Any, 
     assert contents(out) == {"chapter.txt": b"years of work"}
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_refused(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="run"):
         api.train(pictures(), out=tmp_path / "run", settings=tiny)
     assert (tmp_path / "run").read_text() == "a file"
 
 
-def test_a_folder_in_use_is_refused(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     before = contents(tmp_path / "run")
@@ -49,13 +55,17 @@ def test_a_folder_in_use_is_refused(pictures: Any, tiny: Any, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_refused_before_work_starts(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused_before_work_starts(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(UserError, match=r"cannot write|writable"):
         api.train(pictures(), out=tmp_path / "locked" / "run", settings=tiny)
 
 
-def test_a_folder_on_a_file_system_that_cannot_be_written_is_refused(pictures: Any, tiny: Any) -> None:
+def test_a_folder_on_a_file_system_that_cannot_be_written_is_refused(
+    pictures: MakePictures, tiny: dict[str, Any]
+) -> None:
     if not Path("/proc").is_dir():
         pytest.skip("needs /proc, where nobody may make folders")
     with pytest.raises(UserError, match="/proc/run"):
@@ -68,7 +78,9 @@ def test_bad_data_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_refuses_pictures_that_have_changed(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_resuming_refuses_pictures_that_have_changed(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     for extra in list((data / "train").rglob("*.png"))[:4]:  # one would be as if it had been taken out
@@ -79,7 +91,7 @@ def test_resuming_refuses_pictures_that_have_changed(pictures: Any, tiny: Any, t
     assert contents(tmp_path / "run") == before
 
 
-def test_resuming_finds_pictures_that_were_moved(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_resuming_finds_pictures_that_were_moved(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     data.rename(tmp_path / "moved")
@@ -88,7 +100,9 @@ def test_resuming_finds_pictures_that_were_moved(pictures: Any, tiny: Any, tmp_p
     assert api.train(tmp_path / "moved", out=tmp_path / "run", resume=True, report=False).metric > 0
 
 
-def test_resuming_remembers_how_the_pictures_were_split(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_resuming_remembers_how_the_pictures_were_split(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures(train=30) / "train"
     api.train(data, out=tmp_path / "run", settings=tiny, val_fraction=0.4, report=False)
     assert api.train(out=tmp_path / "run", resume=True, report=False).history[1]["step"] == 1
@@ -97,7 +111,11 @@ def test_resuming_remembers_how_the_pictures_were_split(pictures: Any, tiny: Any
 
 
 def test_how_a_step_is_computed_may_change_on_resuming(
-    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, quiet = pictures(), tiny | {"drop_path": 0, "dropout": 0, "augment.mixup": 0, "augment.cutmix": 0}
 
@@ -131,7 +149,7 @@ def test_how_a_step_is_computed_may_change_on_resuming(
 
 
 def test_what_a_detector_does_not_read_is_refused_on_resuming_too(
-    annotated: Any, tiny_detection: Any, tmp_path: Path
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     api.train(annotated(), "detect", out=tmp_path / "run", settings=tiny_detection | {"steps": 1}, report=False)
     with pytest.raises(UserError, match="a detector does not read eval_batch"):
@@ -143,7 +161,7 @@ def test_no_run_to_resume_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "holds no run to resume" in capsys.readouterr().err
 
 
-def test_all_checkpoints_damaged_is_said_by_name(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_all_checkpoints_damaged_is_said_by_name(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "run", settings=tiny, report=False)
     log = tmp_path / "run" / "log.jsonl"
@@ -155,11 +173,11 @@ def test_all_checkpoints_damaged_is_said_by_name(pictures: Any, tiny: Any, tmp_p
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(
-    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = []
+    written: list[Path] = []
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
         if len(written) >= 3:  # raw and averaged of the first checkpoint, raw of the second
             raise OSError(28, "No space left on device")
         written.append(path)
@@ -175,7 +193,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(
 
 
 def test_a_picture_that_breaks_during_training_is_named(
-    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = pictures()
     victim = sorted((data / "train").rglob("*.png"))[3]
@@ -189,7 +207,7 @@ def test_a_picture_that_breaks_during_training_is_named(
 
 
 def test_results_never_become_a_class(
-    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = pictures(train=32) / "train"
     for out in (data / "run", data / "class 0" / "run"):
@@ -210,13 +228,13 @@ def test_results_never_become_a_class(
     assert not [name for part in (open_data(".").train, open_data(".").val) for name in part.ids if "drawn" in name]
 
 
-def test_a_class_may_be_called_runs(tmp_path: Path, pictures: Any) -> None:
+def test_a_class_may_be_called_runs(tmp_path: Path, pictures: MakePictures) -> None:
     data = pictures() / "train"
     (data / "class 0").rename(data / "runs")
     assert open_data(data).train.classes == ("class 1", "class 2", "runs")
 
 
-def test_only_a_run_is_said_to_go_on(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_only_a_run_is_said_to_go_on(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data, odd = pictures(), tmp_path / "odd"
     odd.mkdir()
     (odd / "picture.png").write_bytes((data / "train" / "class 0" / "000.png").read_bytes())
@@ -225,7 +243,7 @@ def test_only_a_run_is_said_to_go_on(pictures: Any, tiny: Any, tmp_path: Path) -
             api.train(data, out=out, settings=tiny)
 
 
-def test_every_file_of_a_run_follows_the_umask(pictures: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_every_file_of_a_run_follows_the_umask(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     """The weights in checkpoints could be read by nobody else."""
     before = os.umask(0o027)
     try:

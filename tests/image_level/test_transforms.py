@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_a_strip_is_not_blown_up_before_the_crop(monkeypatch: pytest.MonkeyPatch
     pixels: list[int] = []
     real = Image.Image.resize
 
-    def watched(image: Image.Image, size: tuple[int, int], *rest: object, **more: object) -> Image.Image:
+    def watched(image: Image.Image, size: tuple[int, int], *rest: Any, **more: Any) -> Image.Image:
         pixels.append(size[0] * size[1])
         return real(image, size, *rest, **more)
 
@@ -125,10 +126,10 @@ def test_a_sample_is_a_function_of_its_key_alone() -> None:
 
 
 def test_global_random_numbers_are_left_alone() -> None:
-    before = (np.random.get_state()[1].copy(), torch.get_rng_state())  # type: ignore[index]
+    before = (np.random.get_state(legacy=False)["state"]["key"].copy(), torch.get_rng_state())
     for seed in range(20):
         TrainTransform(Augment(), 32)(picture(40, 40), rng(seed))
-    assert np.array_equal(np.random.get_state()[1], before[0])  # type: ignore[index]
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], before[0])
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
@@ -147,8 +148,8 @@ def test_with_everything_off_the_image_is_only_normalised() -> None:
 
 @pytest.mark.parametrize("crop", ["resized", "shift", "none"])
 @pytest.mark.parametrize("shape", [(1, 1), (200, 3), (3, 200), (40, 40)])
-def test_training_pictures_have_the_size(crop: str, shape: tuple[int, int]) -> None:
-    transform = TrainTransform(Augment(crop=crop), 32)  # type: ignore[arg-type]
+def test_training_pictures_have_the_size(crop: Literal["resized", "shift", "none"], shape: tuple[int, int]) -> None:
+    transform = TrainTransform(Augment(crop=crop), 32)
     for seed in range(10):
         assert transform(picture(*shape), rng(seed)).shape == (3, 32, 32)
 

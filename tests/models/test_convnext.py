@@ -1,25 +1,26 @@
 """The networks by themselves: sizes as counted, layer groups, drop path, forms of output, memory layout."""
 
+from typing import Unpack
+
 import pytest
 import torch
+from narrow import backbone_of, instance_of, not_none
+from small_models import ModelOptions
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext import UserError, create_model
 from convnext.catalog.variants import VARIANTS
-from convnext.models.convnext import Block
+from convnext.models.convnext import Block, ConvNeXt, ConvNeXtIsotropic
 from convnext.models.layers import DropPath
 
-SMALL = {"depths": (1, 1, 4, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
+SMALL: ModelOptions = {"depths": (1, 1, 4, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 
 
-def small(**options: object) -> nn.Module:
+def small(**options: Unpack[ModelOptions]) -> ConvNeXt:
+    """A network whose layer scale is large enough for a block to matter, so that a wrong block shows."""
     torch.manual_seed(0)
-    return loud(create_model("convnext_atto", **SMALL | options))
-
-
-def loud(model: nn.Module) -> nn.Module:
-    """Layer scale large enough for a block to matter, so that a wrong block shows."""
+    model = instance_of(ConvNeXt, create_model("convnext_atto", **SMALL | options))
     with torch.no_grad():
         for name, value in model.named_parameters():
             if name.endswith("gamma"):
@@ -42,9 +43,9 @@ def test_counted_parameters_and_multiply_adds_are_the_closed_form(name: str) -> 
 
 
 @pytest.mark.parametrize("options", [{"num_classes": 21841}, {"in_chans": 1, "patch_size": 2}, {"num_classes": 0}])
-def test_counted_parameters_with_options(options: dict[str, int]) -> None:
+def test_counted_parameters_with_options(options: ModelOptions) -> None:
     with torch.device("meta"):
-        model = create_model("convnext_tiny", **options)
+        model = backbone_of(create_model("convnext_tiny", **options))
     counted = sum(p.numel() for p in model.parameters())
     assert counted == model.arch.parameters(options.get("num_classes", 1000), options.get("in_chans", 3))
 
@@ -65,7 +66,7 @@ HIERARCHICAL = [name for name, arch in VARIANTS.items() if not arch.isotropic]
 @pytest.mark.parametrize("name", HIERARCHICAL)
 def test_layer_ids_are_the_table(name: str) -> None:
     with torch.device("meta"):
-        model = create_model(name)
+        model = backbone_of(create_model(name))
     assert model.num_layer_ids == {6: 7, 8: 8, 9: 8, 27: 14}[VARIANTS[name].depths[2]]
     table = layer_table(VARIANTS[name].depths[2])
     assert {key: model.layer_id(key) for key in table} == table
@@ -75,7 +76,7 @@ def test_layer_ids_are_the_table(name: str) -> None:
 
 def test_layer_decay_scales_of_the_base_model() -> None:
     with torch.device("meta"):
-        model = create_model("convnext_base")
+        model = backbone_of(create_model("convnext_base"))
     last = model.num_layer_ids - 1
     assert 0.8 ** (last - model.layer_id("downsample_layers.0.0.weight")) == pytest.approx(0.0550, abs=5e-5)
     assert 0.8 ** (last - model.layer_id("stages.3.0.gamma")) == pytest.approx(0.8)
@@ -88,7 +89,7 @@ def test_layer_decay_scales_of_the_base_model() -> None:
 )
 def test_stage_rule_gives_the_published_scales(name: str, scales: tuple[float, ...]) -> None:
     with torch.device("meta"):
-        model = create_model(name)
+        model = backbone_of(create_model(name))
     last = model.num_layer_ids - 1
     names = [
         "downsample_layers.{}.0.weight",
@@ -106,7 +107,7 @@ def test_stage_rule_gives_the_published_scales(name: str, scales: tuple[float, .
 
 def test_isotropic_groups_are_stem_triples_head() -> None:
     with torch.device("meta"):
-        model = create_model("convnext_isotropic_small")
+        model = instance_of(ConvNeXtIsotropic, create_model("convnext_isotropic_small"))
     assert model.num_layer_ids == 8
     assert [model.layer_id(f"blocks.{b}.norm.bias") for b in (0, 2, 3, 17)] == [1, 1, 2, 6]
     assert (model.layer_id("stem.weight"), model.layer_id("head.bias")) == (0, 7)
@@ -131,17 +132,19 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
 
 def test_head_init_scale_multiplies_weight_and_bias() -> None:
     torch.manual_seed(0)
-    scaled = create_model("convnext_atto", head_init_scale=0.001).head
+    scaled = create_model("convnext_atto", head_init_scale=0.001)
     torch.manual_seed(0)
-    plain = create_model("convnext_atto").head
-    assert torch.allclose(scaled.weight, plain.weight * 0.001)
-    assert plain.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert not plain.bias.any()
+    plain = create_model("convnext_atto")
+    weight = plain.get_parameter("head.weight")
+    assert torch.allclose(scaled.get_parameter("head.weight"), weight * 0.001)
+    assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not plain.get_parameter("head.bias").any()
 
 
 def test_layer_scale_zero_means_no_parameter() -> None:
     assert not any("gamma" in name for name, _ in small(layer_scale_init_value=0).named_parameters())
-    gamma = create_model("convnext_atto", **SMALL, layer_scale_init_value=0.5).stages[0][0].gamma
+    model = create_model("convnext_atto", **SMALL | {"layer_scale_init_value": 0.5})
+    gamma = model.get_parameter("stages.0.0.gamma")
     assert torch.equal(gamma, torch.full((8,), 0.5))
     with torch.device("meta"):
         scales = {
@@ -195,7 +198,7 @@ def test_out_norms_normalise_each_position() -> None:
 
 def test_isotropic_has_one_map_and_no_stem_norm() -> None:
     with torch.device("meta"):
-        model = create_model("convnext_isotropic_small")
+        model = instance_of(ConvNeXtIsotropic, create_model("convnext_isotropic_small"))
         maps = model.features(torch.empty(1, 3, 224, 224))
     assert [tuple(m.shape) for m in maps] == [(1, 384, 14, 14)]
     assert isinstance(model.stem, nn.Conv2d)
@@ -225,7 +228,7 @@ def test_dropout_acts_in_training_only() -> None:
 def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     model(x).square().sum().backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters()}
+    return {name: not_none(p.grad).clone() for name, p in model.named_parameters()}
 
 
 def test_grad_checkpointing_gives_equal_gradients() -> None:
@@ -233,7 +236,7 @@ def test_grad_checkpointing_gives_equal_gradients() -> None:
     plain = gradients(model, images())
     model.set_grad_checkpointing(True)
     calls: list[object] = []
-    hook = model.stages[0][0].register_forward_pre_hook(lambda module, inputs: calls.append(module))
+    hook = model.get_submodule("stages.0.0").register_forward_pre_hook(lambda module, inputs: calls.append(module))
     again = gradients(model, images())
     hook.remove()
     assert len(calls) == 2  # forward, and once more in backward

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from narrow import backbone_of, not_none
+from small_models import ModelOptions
 from torch import nn
 
 from convnext.models.depthwise import DepthwiseConv, weight_gradient
@@ -46,9 +48,9 @@ def test_under_autocast_it_is_as_close_to_fp32_as_the_librarys(shape: tuple[int,
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             out = layer(leaf)
         out.float().square().sum().backward()
-        found = [out.float().detach(), leaf.grad, *(p.grad for p in layer.parameters())]
+        found = [out.float().detach(), not_none(leaf.grad), *(not_none(p.grad) for p in layer.parameters())]
         layer.zero_grad(set_to_none=True)
-        return found  # type: ignore[return-value]
+        return found
 
     exact, fast, slow = run(theirs, bf16=False), run(ours, bf16=True), run(theirs, bf16=True)
     for e, f, s in zip(exact, fast, slow, strict=True):
@@ -63,7 +65,7 @@ def test_in_fp32_the_layer_is_the_librarys_bit_for_bit() -> None:
     x = torch.randn(2, 4, 14, 14)
     for layer in (ours, theirs):
         layer(x).square().sum().backward()
-    assert torch.equal(ours.weight.grad, theirs.weight.grad)  # type: ignore[arg-type]
+    assert torch.equal(not_none(ours.weight.grad), not_none(theirs.weight.grad))
 
 
 def test_a_frozen_weight_gets_no_gradient_and_the_input_does() -> None:
@@ -78,14 +80,15 @@ def test_a_frozen_weight_gets_no_gradient_and_the_input_does() -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_network_learns_the_same_with_and_without_recomputing(checkpointing: bool) -> None:
     torch.manual_seed(0)
-    model = create_model("convnext_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), patch_size=2)
+    options: ModelOptions = {"num_classes": 3, "depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "patch_size": 2}
+    model = backbone_of(create_model("convnext_atto", **options))
     x = torch.randn(2, 3, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
         model(x).float().square().sum().backward()
-    before = {name: p.grad.clone() for name, p in model.named_parameters()}  # type: ignore[union-attr]
+    before = {name: not_none(p.grad).clone() for name, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    model.set_grad_checkpointing(checkpointing)  # type: ignore[operator]
+    model.set_grad_checkpointing(checkpointing)
     with torch.autocast("cpu", torch.bfloat16):
         model(x).float().square().sum().backward()
     for name, p in model.named_parameters():
-        assert torch.equal(p.grad, before[name]), name  # type: ignore[arg-type]
+        assert torch.equal(not_none(p.grad), before[name]), name

@@ -15,7 +15,7 @@ from convnext.weights.backbone import create_model
 def test_fan_in_initialisation_has_the_variance_it_names_and_leaves_the_head() -> None:
     torch.manual_seed(0)
     model = create_model("convnext_atto", num_classes=10)
-    head = model.head.weight.clone()  # type: ignore[union-attr]
+    head = model.get_parameter("head.weight").clone()
     init_fan_in(model)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and name != "head":
@@ -23,12 +23,12 @@ def test_fan_in_initialisation_has_the_variance_it_names_and_leaves_the_head() -
             assert module.weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.1), name
             assert module.bias is not None
             assert not module.bias.any()
-    assert torch.equal(model.head.weight, head)  # type: ignore[arg-type]
+    assert torch.equal(model.get_parameter("head.weight"), head)
 
 
 def test_the_papers_initialisation_starts_narrow_blocks_weakly_and_fan_in_does_not() -> None:
     torch.manual_seed(0)
-    block = create_model("convnext_atto", layer_scale_init_value=1.0).stages[0][0]  # type: ignore[index]
+    block = create_model("convnext_atto", layer_scale_init_value=1.0).get_submodule("stages.0.0")
     x = torch.randn(4, 40, 14, 14)
     weak = (block(x) - x).std()
     init_fan_in(block)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -34,22 +36,24 @@ COUNTED = {
 LISTED = Reading(stem_norm=True, conv_bias=False)
 FAMILY = {"tiny": ("convnext_tiny", 28_589_128), "base": ("convnext_base", 88_591_464)}
 SMALL = Reading(width=0.25, depth=0.3)
+Rows = dict[tuple[str, int], dict[str, Any]]
+M = TypeVar("M", bound=nn.Module)
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[tuple[str, int], dict[str, Any]]:
+def rows() -> Rows:
     made = bench.roadmap_rows(reading=LISTED)
     return {(row["regime"], row["step"]): row for row in made if "step" in row}
 
 
 @pytest.mark.parametrize(("regime", "step"), [(r, i) for r in COUNTED for i in range(17)])
-def test_multiply_adds_and_parameters_are_the_listed_ones(rows: Any, regime: str, step: int) -> None:
+def test_multiply_adds_and_parameters_are_the_listed_ones(rows: Rows, regime: str, step: int) -> None:
     gmacs, parameters = COUNTED[regime][step]
     assert rows[regime, step]["GFLOPs (counted)"] == pytest.approx(gmacs, abs=0.005)
     assert rows[regime, step]["parameters"] == parameters
 
 
-def test_all_but_the_two_misprints_agree_with_the_paper(rows: Any) -> None:
+def test_all_but_the_two_misprints_agree_with_the_paper(rows: Rows) -> None:
     differing = {key for key, row in rows.items() if not row["agrees"]}
     assert differing == {("tiny", 15), ("tiny", 16)}
     assert all(rows[key]["note"] for key in differing)
@@ -58,7 +62,7 @@ def test_all_but_the_two_misprints_agree_with_the_paper(rows: Any) -> None:
 @pytest.mark.parametrize("regime", STEPS)
 def test_the_open_choices_cost_no_multiply_adds_and_few_parameters(regime: str) -> None:
     for step in (3, 7, 14):
-        listed, ours = (bench.count(lambda s=step, r=r: build(regime, s, reading=r)) for r in (LISTED, Reading()))  # type: ignore[misc]
+        listed, ours = (bench.count(partial(build, regime, step, reading=reading)) for reading in (LISTED, Reading()))
         assert ours.multiply_adds == listed.multiply_adds
         assert abs(ours.parameters - listed.parameters) < 120_000
 
@@ -90,7 +94,7 @@ def test_the_first_step_is_torchvisions_resnet() -> None:
     torch.testing.assert_close(ours(image), theirs(image), rtol=1e-5, atol=1e-5)
 
 
-def scrambled(model: nn.Module) -> Any:
+def scrambled(model: M) -> M:
     """Weights away from their start, so that no layer hides behind a zero or a one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -113,9 +117,9 @@ def test_every_step_learns_at_a_small_size(regime: str, step: int) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def outputs(step: int, **reading: Any) -> Tensor:
+def outputs(step: int) -> Tensor:
     torch.manual_seed(0)
-    model = scrambled(build("tiny", step, num_classes=3, reading=Reading(**SMALL.__dict__ | reading))).eval()
+    model = scrambled(build("tiny", step, num_classes=3, reading=SMALL)).eval()
     return model(torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32))
 
 
@@ -168,7 +172,7 @@ def test_mistakes_in_names_are_told(name: str, says: str) -> None:
         create_model(name)
 
 
-def test_a_step_is_saved_and_built_again(tmp_path: Any) -> None:
+def test_a_step_is_saved_and_built_again(tmp_path: Path) -> None:
     model = create_model("roadmap:tiny/13:width=0.1,depth=0.3,layer_scale=0.5", num_classes=4)
     save_weights(model, tmp_path / "step.safetensors")
     again = create_model(str(tmp_path / "step.safetensors"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -33,7 +32,7 @@ def test_our_networks_cost_what_the_tables_print(table: str) -> None:
             assert row["M parameters"] == pytest.approx(row["M parameters (paper)"], abs=0.6)
 
 
-def test_a_network_that_cannot_be_built_stays_as_published(monkeypatch: Any) -> None:
+def test_a_network_that_cannot_be_built_stays_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
     rows = bench.table_rows("2", speed=False)
     assert [("note" in row, row["model"].startswith("ViT")) for row in rows] == [(True, True), (False, False)] * 3
@@ -41,7 +40,7 @@ def test_a_network_that_cannot_be_built_stays_as_published(monkeypatch: Any) -> 
     assert rows[0]["images/s (paper)"] == 978.5
 
 
-def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: Any) -> None:
+def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "CPU_SECONDS", 0.0)
     said: list[str] = []
     (row,) = bench.network_rows(["convnext_atto"], 32, say=said.append)
@@ -51,8 +50,8 @@ def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: Any) -> None:
     assert said == [f"convnext_atto at 32 pixels on {bench.runtime.default_device()} …"]
 
 
-def test_a_network_that_does_not_fit_costs_only_its_own_row(monkeypatch: Any) -> None:
-    def fails(*_: Any) -> None:
+def test_a_network_that_does_not_fit_costs_only_its_own_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
         raise torch.OutOfMemoryError("out of memory\nwith details")
 
     monkeypatch.setattr(timing, "of_network", fails)

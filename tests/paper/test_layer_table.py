@@ -40,5 +40,6 @@ def test_table_9_is_what_was_printed() -> None:
 
 def compact(text: str) -> str:
     """ "[1 x 1, 64; 3 x 3, 64] x 3" -> "1x1,64;3x3,64 x3"."""
-    block, times = re.fullmatch(r"\[(.*)\] x (\d+)", text).groups()  # type: ignore[union-attr]
-    return block.replace(" ", "") + f" x{times}"
+    found = re.fullmatch(r"\[(.*)\] x (\d+)", text)
+    assert found is not None, text
+    return found[1].replace(" ", "") + f" x{found[2]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,7 +64,7 @@ def test_every_setting_is_the_papers(table: str, name: str, where: str, entry: s
     assert set(ours["models"].split("/")) <= set(LETTERS.values())
 
 
-def shown(value: Any) -> str:
+def shown(value: dict[str, float | None] | str | float | None) -> str:
     """A printed value, or those of the sizes, as our tables write it."""
     if isinstance(value, dict):
         several = [f"{one:g}" if one is not None else "none" for one in value.values()]

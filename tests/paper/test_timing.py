@@ -49,9 +49,9 @@ def test_slow_is_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("protocol", "precision"), [(timing.V100, "ieee"), (timing.A100, "tf32")])
 def test_arithmetic_is_the_protocols_and_is_put_back(protocol: timing.Protocol, precision: str) -> None:
-    def settings() -> tuple[Any, ...]:
-        cudnn = torch.backends.cudnn
-        return cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision, cudnn.benchmark
+    def settings() -> tuple[str, str, bool]:
+        backends: Any = torch.backends  # mypy does not see what they are made of
+        return backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision, backends.cudnn.benchmark
 
     before = settings()
     with timing.arithmetic(protocol):

@@ -1,25 +1,29 @@
 """The family is the peers' network: same weights through `load_weights`, same logits, same gradients."""
 
+from typing import Any, TypeVar
+
 import pytest
 import timm
 import torch
 import torchvision
+from narrow import backbone_of, not_none
 from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextForImageClassification
+from transformers.modeling_outputs import ImageClassifierOutput
 
 from convnext import create_model, load_weights
 from convnext.catalog.variants import VARIANTS
 from convnext.weights.keymaps import from_official, to_official
 
 CLASSES = 10
+M = TypeVar("M", bound=nn.Module)
 
 
 def transformers_config(name: str, classes: int = CLASSES) -> ConvNextConfig:
     arch = VARIANTS[name]
     # Its final norm defaults to 1e-12, unlike the official code and its own other norms.
-    return ConvNextConfig(
-        depths=list(arch.depths), hidden_sizes=list(arch.dims), num_labels=classes, layer_norm_eps=1e-6
-    )
+    options: dict[str, Any] = {"depths": list(arch.depths), "hidden_sizes": list(arch.dims), "num_labels": classes}
+    return ConvNextConfig(**options, layer_norm_eps=1e-6)
 
 
 def make_peer(library: str, name: str, classes: int = CLASSES) -> nn.Module:
@@ -30,7 +34,7 @@ def make_peer(library: str, name: str, classes: int = CLASSES) -> nn.Module:
     return ConvNextForImageClassification(transformers_config(name, classes))
 
 
-def materialised(model: nn.Module) -> nn.Module:
+def materialised(model: M) -> M:
     """A network made on the meta device, with memory and with nothing at its neutral start.
 
     Layer scale lies about 0.3, norms and biases away from 1 and 0, and the head tells classes apart. Drawing values
@@ -50,8 +54,8 @@ def materialised(model: nn.Module) -> nn.Module:
     return model
 
 
-def logits(output: object) -> Tensor:
-    return output if isinstance(output, Tensor) else output.logits
+def logits(output: Tensor | ImageClassifierOutput) -> Tensor:
+    return output if isinstance(output, Tensor) else not_none(output.logits)
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -62,7 +66,7 @@ def backward(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Ten
     x = x.clone().requires_grad_()
     out = logits(model(x))
     (out * torch.linspace(-1, 1, CLASSES)).sum().backward()
-    return out.detach(), x.grad, {name: p.grad for name, p in model.named_parameters()}
+    return out.detach(), not_none(x.grad), {name: not_none(p.grad) for name, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", ["convnext_tiny", "convnext_base"])
@@ -129,7 +133,7 @@ PAIRS = [
 def test_every_size_has_the_peers_names_and_shapes(library: str, name: str) -> None:
     with torch.device("meta"):
         theirs = make_peer(library, name, classes=1000).state_dict()
-        ours = create_model(name)
+        ours = backbone_of(create_model(name))
     written = from_official(ours.state_dict(), library, ours.arch, ours.dense)
     assert {k: v.shape for k, v in written.items()} == {k: v.shape for k, v in theirs.items()}
     read = to_official(theirs, "shapes").weights

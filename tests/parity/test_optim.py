@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -16,12 +18,12 @@ NAMES = ["convnext_tiny", "convnext_base", "convnext_isotropic_small", "torchvis
 
 
 def build(name: str) -> nn.Module:
-    options = {} if ":" in name or "isotropic" in name else {"dims": (4, 4, 4, 4)}
+    dims = None if ":" in name or "isotropic" in name else (4, 4, 4, 4)
     with torch.device("meta"):
-        return create_model(name, num_classes=5, **options)  # type: ignore[arg-type]
+        return create_model(name, num_classes=5, dims=dims)
 
 
-def names_of(model: nn.Module, group: dict) -> set[str]:
+def names_of(model: nn.Module, group: dict[str, Any]) -> set[str]:
     by_identity = {id(parameter): name for name, parameter in model.named_parameters()}
     return {by_identity[id(parameter)] for parameter in group["params"]}
 

@@ -1,36 +1,42 @@
 """Weights written in a peer's naming load into that peer, strictly, and come back bit for bit."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 import pytest
 import timm
 import torch
 import torchvision
+from narrow import backbone_of
 from safetensors.torch import load_file
+from small_models import ModelOptions
 from torch import nn
 from transformers import ConvNextBackbone, ConvNextConfig, ConvNextForImageClassification, ConvNextModel
 
 from convnext import create_model, load_weights, save_weights
 from convnext.catalog.variants import VARIANTS
+from convnext.models.convnext import Backbone
 from convnext.weights.keymaps import WRITTEN, from_official, to_official
 
 CLASSES = 10
+M = TypeVar("M", bound=nn.Module)
 
 
 def config(name: str) -> ConvNextConfig:
     arch = VARIANTS[name]
-    return ConvNextConfig(depths=list(arch.depths), hidden_sizes=list(arch.dims), num_labels=CLASSES)
+    options: dict[str, Any] = {"depths": list(arch.depths), "hidden_sizes": list(arch.dims), "num_labels": CLASSES}
+    return ConvNextConfig(**options)
 
 
-def fresh(name: str, **options: Any) -> nn.Module:
+def fresh(name: str, **options: Unpack[ModelOptions]) -> Backbone:
     """A network of ours whose memory holds anything: whatever is not loaded shows."""
+    classes: ModelOptions = {"num_classes": CLASSES}
     with torch.device("meta"):
-        model = create_model(name, **{"num_classes": CLASSES} | options)
+        model = backbone_of(create_model(name, **classes | options))
     return model.to_empty(device="cpu")
 
 
-def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomised(model: M, seed: int = 0) -> M:
     """Every value different, so that two swapped entries of one shape show."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -69,7 +75,7 @@ NORMED = [naming for naming in DENSE if naming not in ("timm", "torchvision")]  
 
 @pytest.mark.parametrize(("naming", "norms"), [(n, False) for n in DENSE] + [(n, True) for n in NORMED])
 def test_round_trip_of_the_dense_form_is_bit_exact(naming: str, norms: bool, tmp_path: Path) -> None:
-    options = {"out_norms": norms, "features_only": not norms}
+    options: ModelOptions = {"out_norms": norms, "features_only": not norms}
     model = randomised(fresh("convnext_atto", **options))
     back = fresh("convnext_atto", **options)
     assert load_weights(back, save_weights(model, tmp_path / "model.safetensors", naming=naming)).ok
@@ -94,7 +100,7 @@ SHAPES = [
 @pytest.mark.parametrize(("naming", "name"), SHAPES)
 def test_every_size_translates_there_and_back(naming: str, name: str) -> None:
     with torch.device("meta"):
-        model = create_model(name)
+        model = backbone_of(create_model(name))
     ours = model.state_dict()
     theirs = from_official(ours, naming, model.arch, dense=False)
     assert len(theirs) == len(ours)
@@ -136,19 +142,19 @@ def test_transformers_reads_a_written_folder(tmp_path: Path) -> None:
     save_weights(model, tmp_path / "model.safetensors", naming="transformers")
     config("convnext_atto").save_pretrained(tmp_path)
     peer = ConvNextForImageClassification.from_pretrained(tmp_path)
-    assert torch.equal(peer.classifier.weight, model.head.weight)
+    assert torch.equal(peer.classifier.weight, model.get_parameter("head.weight"))
     assert torch.equal(peer.convnext.layernorm.bias, model.norm.bias)
 
 
 def test_the_transformers_model_without_a_head_leaves_ours_fresh() -> None:
     peer = randomised(ConvNextModel(config("convnext_atto")))
     model = create_model("convnext_atto", num_classes=CLASSES)
-    before = model.head.weight.clone()
+    before = model.get_parameter("head.weight").clone()
     report = load_weights(model, peer.state_dict())
     assert report.ok
     assert report.head == "reinitialised"
-    assert torch.equal(model.norm.weight, peer.layernorm.weight)
-    assert torch.equal(model.head.weight, before)
+    assert torch.equal(model.get_parameter("norm.weight"), peer.get_parameter("layernorm.weight"))
+    assert torch.equal(model.get_parameter("head.weight"), before)
 
 
 def test_the_transformers_backbone_under_a_classifiers_prefix_is_read() -> None:
@@ -157,4 +163,5 @@ def test_the_transformers_backbone_under_a_classifiers_prefix_is_read() -> None:
     peer = randomised(ConvNextBackbone(made))
     model = fresh("convnext_atto", out_norms=True, out_indices=(3,))
     assert load_weights(model, {f"convnext.{key}": value for key, value in peer.state_dict().items()}).ok
-    assert torch.equal(model.norm3.weight, peer.hidden_states_norms["stage4"].weight)
+    theirs = peer.get_parameter("hidden_states_norms.stage4.weight")
+    assert torch.equal(model.get_parameter("norm3.weight"), theirs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from narrow import backbone_of
 
 from convnext.detection.model import rcnn, rpn
 from convnext.detection.model.roi_head import POSITIVE_SHARE, SAMPLES, Stage
@@ -68,7 +69,7 @@ def test_a_detectors_settings_are_the_published_ones(settings: dict[str, Any], m
     }
     assert ours == {name: value for name, value in theirs.items() if name != "num_layers"}
     with torch.device("meta"):
-        backbone = create_model(recipe.model, out_norms=True)
+        backbone = backbone_of(create_model(recipe.model, out_norms=True))
     assert backbone.num_layer_ids - 2 == theirs["num_layers"]  # theirs counts neither the stem nor what is after all
 
 
@@ -81,7 +82,7 @@ def test_what_all_detectors_have_in_common(settings: dict[str, Any], model: str)
     assert recipe.layer_scale == common["layer_scale_init"]
     assert f"linear {recipe.schedule.warmup_steps} iters" in common["warmup"]
     per_epoch = 7330  # COCO's, but for its pictures without objects
-    schedule = schedule_of(replace(recipe, steps=recipe.epochs * per_epoch), per_epoch)
+    schedule = schedule_of(replace(recipe, steps=round(recipe.epochs * per_epoch)), per_epoch)
     assert isinstance(schedule, Steps)
     assert [milestone / per_epoch for milestone in schedule.milestones] == common["lr_steps"]
     assert (FALL, f"ratio {STEPS_START}") == (common["lr_gamma"], common["warmup"].split(", ")[1])
@@ -108,7 +109,7 @@ def test_the_heads_are_the_published_ones(settings: dict[str, Any]) -> None:
     assert rules["sampler"] == heads["sampler"] == {"num": SAMPLES, "pos_fraction": POSITIVE_SHARE, "add_gt": True}
     for kind in ("mask_rcnn", "cascade_mask_rcnn"):
         with torch.device("meta"):
-            detector = rcnn.build_detector(kind, create_model("convnext_atto", out_norms=True))
+            detector = rcnn.build_detector(kind, backbone_of(create_model("convnext_atto", out_norms=True)))
         shown, proposals = detector.roi_head.test, detector.rpn_head.settings
         assert (shown.score, shown.nms, shown.most, shown.mask) == (
             test["score_thr"],

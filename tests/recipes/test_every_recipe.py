@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import MakeDense, MakeMeasured, MakePictures
 
 from convnext import api
 from convnext.pretrained import save_weights
@@ -65,7 +66,7 @@ BIG = [name for name in RECIPES if "cascade" in name or (name.startswith("ade20k
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in BIG else n for n in RECIPES])
 def test_a_shrunk_recipe_trains(
-    name: str, pictures: Any, measured: Any, annotated: Any, masked: Any, tmp_path: Path
+    name: str, pictures: MakePictures, measured: MakeMeasured, annotated: MakeDense, masked: MakeDense, tmp_path: Path
 ) -> None:
     make = {"detect": annotated, "segment": masked, "classify": lambda: pictures(train=36, size=32)}
     make["regress"] = lambda: measured(size=32)
@@ -83,7 +84,7 @@ def test_a_shrunk_recipe_trains(
     assert np.mean(losses[-6:]) < np.mean(losses[:3])
 
 
-def test_the_probe_moves_nothing_but_the_head(pictures: Any, tmp_path: Path) -> None:
+def test_the_probe_moves_nothing_but_the_head(pictures: MakePictures, tmp_path: Path) -> None:
     settings = shrunk("probe", tmp_path)
     api.train(pictures(train=36, size=32), "probe", out=tmp_path / "run", settings=settings, report=False)
     from safetensors.torch import load_file

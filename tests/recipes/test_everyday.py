@@ -41,14 +41,14 @@ def value_of(recipe: Recipe, field: str) -> Any:
     return reduce(getattr, field.split("."), recipe)
 
 
-def other(recipe: Recipe, field: str) -> Any:
+def other(recipe: Recipe, field: str) -> object:
     """A value of the field's kind that `recipe` does not have there."""
     *path, leaf = field.split(".")
     hint = typing.get_type_hints(type(reduce(getattr, path, recipe)))[leaf]
     return _other(value_of(recipe, field), hint)
 
 
-def _other(value: Any, hint: Any) -> Any:
+def _other(value: object, hint: object) -> object:
     if typing.get_origin(hint) is typing.Literal:
         return next(one for one in typing.get_args(hint) if one != value)
     if isinstance(value, tuple):

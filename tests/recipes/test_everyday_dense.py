@@ -6,17 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from narrow import not_none
 
 from convnext.catalog.variants import STARTER
 from convnext.recipes import length
 from convnext.recipes.dense import RECIPES, DenseFacts, derive
+from convnext.recipes.recipe import Recipe
 
 STREET = DenseFacts(images=400, classes=3, short=720, object_side=90)
 CITY = DenseFacts(images=367, classes=11, short=240)
 GPU = 80 * 10**9
 
 
-def made(name: str, facts: DenseFacts, **fixed: Any) -> Any:
+def made(name: str, facts: DenseFacts, **fixed: Any) -> Recipe:
     return derive(RECIPES[name], facts, fixed)[0]
 
 
@@ -45,7 +47,7 @@ def test_an_accelerator_gets_the_papers_smallest() -> None:
         recipe = made(name, replace(STREET, memory=GPU))
         assert (recipe.model, recipe.weights, recipe.batch_size) == ("convnext_tiny", None, 16)
         assert recipe.micro_batch in range(2, 17)
-    assert made("segment", replace(STREET, memory=8 * 10**9)).micro_batch < 16
+    assert not_none(made("segment", replace(STREET, memory=8 * 10**9)).micro_batch) < 16
 
 
 @pytest.mark.parametrize(("short", "side", "size"), [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
 from convnext import api
 from convnext.errors import UserError
@@ -216,7 +217,7 @@ def choices_of(path: Path) -> dict[str, Any]:
     return {choice["field"]: choice["value"] for choice in row["choices"]}
 
 
-def test_a_real_run_of_a_shortened_paper_recipe(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_real_run_of_a_shortened_paper_recipe(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data = pictures(train=80)
     mine = {
         name: tiny[name] for name in ("model", "depths", "dims", "patch_size", "image_size", "workers", "precision")
@@ -233,7 +234,9 @@ def test_a_real_run_of_a_shortened_paper_recipe(pictures: Any, tiny: Any, tmp_pa
     assert rates[-1] < 0.2 * max(rates)  # it has left the warm-up, and come down
 
 
-def test_a_recipe_value_of_a_papers_name_is_shortened_like_the_name(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_recipe_value_of_a_papers_name_is_shortened_like_the_name(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """As a sweep of the roadmap hands it over."""
     mine = {
         name: tiny[name] for name in ("model", "depths", "dims", "patch_size", "image_size", "workers", "precision")
@@ -244,14 +247,14 @@ def test_a_recipe_value_of_a_papers_name_is_shortened_like_the_name(pictures: An
 
 
 def test_a_replay_on_other_pictures_has_as_many_epochs(
-    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del tiny["steps"]
     small, large = pictures("small", train=24), pictures("large", train=48)
     first = api.train(small, out=tmp_path / "a", settings=tiny | {"epochs": 2}, report=False)
     capsys.readouterr()
     again, other = (
-        api.train(data, first.path / "recipe.json", out=tmp_path / name, report=False).path
+        api.train(data, str(first.path / "recipe.json"), out=tmp_path / name, report=False).path
         for data, name in ((small, "b"), (large, "c"))
     )
     steps = [from_json((path / "recipe.json").read_text()).steps for path in (first.path, again, other)]
@@ -276,12 +279,12 @@ def test_what_disturbs_training_from_scratch_follows_from_epochs_pictures_and_cl
 
 
 def test_a_recipe_file_that_lies_alone_keeps_its_steps(
-    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Written by hand, or copied out of its run: nothing says that its steps were counted on other pictures."""
     mine = {name: tiny[name] for name in (*SMALL, "batch_size")}
     (tmp_path / "mine.json").write_text(json.dumps(mine | {"steps": 7}))
-    path = api.train(pictures(), tmp_path / "mine.json", out=tmp_path / "run", report=False).path
+    path = api.train(pictures(), str(tmp_path / "mine.json"), out=tmp_path / "run", report=False).path
     assert from_json((path / "recipe.json").read_text()).steps == 7
     said = capsys.readouterr().out
     assert "epochs = 2.333: 7 steps, the recipe's own" in said

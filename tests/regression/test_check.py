@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from fixture_types import MakeMeasured
 
 from convnext import api
 
 
-def test_a_sound_folder(measured: Callable[..., Path]) -> None:
+def test_a_sound_folder(measured: MakeMeasured) -> None:
     report = api.check(measured(split=True))
     assert report.ok
     assert report.images == {"train": 30, "val": 10}
@@ -19,7 +18,7 @@ def test_a_sound_folder(measured: Callable[..., Path]) -> None:
     assert "of each target the numbers:" in text
 
 
-def test_faults_are_named(measured: Callable[..., Path]) -> None:
+def test_faults_are_named(measured: MakeMeasured) -> None:
     folder = measured()
     (folder / "003.png").write_bytes(b"no picture")
     (folder / "005.png").write_bytes((folder / "004.png").read_bytes())
@@ -35,7 +34,7 @@ def test_faults_are_named(measured: Callable[..., Path]) -> None:
     assert {"conflicting labels", "duplicate"} & found.keys()
 
 
-def test_a_table_that_cannot_be_used_is_a_finding(measured: Callable[..., Path]) -> None:
+def test_a_table_that_cannot_be_used_is_a_finding(measured: MakeMeasured) -> None:
     folder = measured()
     (folder / "labels.csv").write_text("path,brightness,redness\n000.png,0.5,1.5\n001.png,0.5,2.5\n000.png,0.6,1\n")
     report = api.check(folder)

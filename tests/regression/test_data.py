@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakeMeasured
 
 from convnext import api
 from convnext.data.request import DataRequest
@@ -15,11 +15,18 @@ from convnext.regression.data import open_data, open_for_judging
 from convnext.tasks.look import look_at
 
 
-def request(folder: Path, **options: Any) -> DataRequest:
-    return DataRequest(str(folder), **options)
+def request(
+    folder: Path,
+    *,
+    labels: str | None = None,
+    val_fraction: float = DataRequest.val_fraction,
+    fold: int | None = None,
+    folds: int | None = None,
+) -> DataRequest:
+    return DataRequest(str(folder), labels, val_fraction, fold, folds)
 
 
-def test_a_share_is_held_out_by_name(measured: Callable[..., Path]) -> None:
+def test_a_share_is_held_out_by_name(measured: MakeMeasured) -> None:
     folder = measured()
     splits = open_data(request(folder))
     assert (len(splits.train), len(splits.val), splits.test) == (32, 8, None)
@@ -31,7 +38,7 @@ def test_a_share_is_held_out_by_name(measured: Callable[..., Path]) -> None:
     assert len(open_data(request(folder, val_fraction=0.0)).val) == 0
 
 
-def test_the_tables_own_split_counts_and_test_judges_at_the_end(measured: Callable[..., Path]) -> None:
+def test_the_tables_own_split_counts_and_test_judges_at_the_end(measured: MakeMeasured) -> None:
     folder = measured(split=True)
     splits = open_data(request(folder))
     assert (len(splits.train), len(splits.val)) == (30, 10)
@@ -42,7 +49,7 @@ def test_the_tables_own_split_counts_and_test_judges_at_the_end(measured: Callab
     assert "10 test images judge the published weights once" in splits.note
 
 
-def test_training_pictures_of_one_value_are_refused(measured: Callable[..., Path]) -> None:
+def test_training_pictures_of_one_value_are_refused(measured: MakeMeasured) -> None:
     """The table has two, the training split one: a spread of 0, and a loss that is no number."""
     folder = measured(split=True)
     rows = [f"{i:03d}.png,{5 if i % 4 == 3 else 3},{'val' if i % 4 == 3 else 'train'}" for i in range(40)]
@@ -51,7 +58,7 @@ def test_training_pictures_of_one_value_are_refused(measured: Callable[..., Path
         open_data(request(folder))
 
 
-def test_folds_hold_each_picture_out_once(measured: Callable[..., Path]) -> None:
+def test_folds_hold_each_picture_out_once(measured: MakeMeasured) -> None:
     folder = measured(count=23)
     held = [open_data(request(folder, fold=k, folds=4)).val.ids for k in range(1, 5)]
     assert sorted(map(len, held)) == [5, 6, 6, 6]
@@ -64,7 +71,7 @@ def test_folds_hold_each_picture_out_once(measured: Callable[..., Path]) -> None
         open_data(request(folder, fold=1, folds=24))
 
 
-def test_what_is_missing_is_named(measured: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_missing_is_named(measured: MakeMeasured, tmp_path: Path) -> None:
     folder = measured()
     (folder / "007.png").unlink()
     with pytest.raises(UserError, match=r"names files that are not in .*: '007.png'"):
@@ -76,7 +83,7 @@ def test_what_is_missing_is_named(measured: Callable[..., Path], tmp_path: Path)
         open_data(request(folder))
 
 
-def test_a_table_elsewhere_and_names_without_their_suffix(measured: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_table_elsewhere_and_names_without_their_suffix(measured: MakeMeasured, tmp_path: Path) -> None:
     folder = measured()
     text = (folder / "labels.csv").read_text().replace(".png", "").replace("path", "id")
     (folder / "labels.csv").unlink()
@@ -87,7 +94,7 @@ def test_a_table_elsewhere_and_names_without_their_suffix(measured: Callable[...
     assert look_at(folder, tmp_path / "table.csv").task == "regress"
 
 
-def test_a_model_is_judged_on_its_own_targets(measured: Callable[..., Path]) -> None:
+def test_a_model_is_judged_on_its_own_targets(measured: MakeMeasured) -> None:
     folder = measured(split=True)
     source, note = open_for_judging(folder, ("redness",))
     assert source.classes == ("redness",)
@@ -101,7 +108,7 @@ def test_a_model_is_judged_on_its_own_targets(measured: Callable[..., Path]) -> 
 
 
 def test_what_was_learned_from_is_not_judged(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = measured()
     run = api.train(folder, out=tmp_path / "run", settings=tiny_numbers | {"steps": 1}, report=False)
@@ -113,7 +120,7 @@ def test_what_was_learned_from_is_not_judged(
     assert api.evaluate(run.path / "model.safetensors", folder, split="all")["count"] == 40
 
 
-def test_the_folder_is_recognised_and_both_readings_are_named(measured: Callable[..., Path]) -> None:
+def test_the_folder_is_recognised_and_both_readings_are_named(measured: MakeMeasured) -> None:
     look = look_at(measured())
     assert (look.kind, look.task) == ("numbers", "regress")
     assert look.others().endswith("by --recipe classify")
@@ -126,7 +133,7 @@ def test_the_folder_is_recognised_and_both_readings_are_named(measured: Callable
     assert open_data(request(folder)).train.classes == ("digit",)
 
 
-def test_whoever_asks_for_regression_hears_what_is_wrong(measured: Callable[..., Path], tmp_path: Path) -> None:
+def test_whoever_asks_for_regression_hears_what_is_wrong(measured: MakeMeasured, tmp_path: Path) -> None:
     """It was told to classify."""
     folder = measured()
     (folder / "labels.csv").write_text("path,height\n000.png,1.5\n001.png,tall\n002.png,2\n")
@@ -141,7 +148,7 @@ def test_whoever_asks_for_regression_hears_what_is_wrong(measured: Callable[...,
     assert look_at(folder).others() == ""
 
 
-def test_numbers_that_float32_does_not_hold_are_refused(measured: Callable[..., Path]) -> None:
+def test_numbers_that_float32_does_not_hold_are_refused(measured: MakeMeasured) -> None:
     """They were learned in its steps, or the loss was no number."""
     folder = measured()
     for value in (lambda i: 1e12 + i, lambda i: (1 + i) * 1e301, lambda i: i * 1e-60):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from convnext.regression.losses import regression_loss
 
-OF_TORCH = {"huber": F.huber_loss, "l1": F.l1_loss, "mse": F.mse_loss}
+OF_TORCH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"huber": F.huber_loss, "l1": F.l1_loss, "mse": F.mse_loss}
 
 
 @pytest.mark.parametrize("kind", OF_TORCH)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import AsArguments, MakeMeasured
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
+from convnext.data import Batch
 from convnext.data.request import DataRequest
 from convnext.errors import UserError
 from convnext.recipes import get_recipe
@@ -25,7 +26,7 @@ from convnext.regression.pixel_baselines import pixel_baselines, ridge
 
 
 def test_it_learns_what_there_is_to_learn_and_beats_the_mean(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = tiny_numbers | {"steps": 250, "eval_every": 10, "save_every": 50, "optim.lr": 3e-3, "drop_path": 0.0}
     run = api.train(measured(count=80), out=tmp_path / "run", settings=settings)
@@ -48,7 +49,7 @@ def test_it_learns_what_there_is_to_learn_and_beats_the_mean(
 
 
 def test_the_columns_and_the_loss_can_be_chosen(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = tiny_numbers | {"steps": 2, "regression.targets": "redness", "regression.loss": "l1"}
     run = api.train(measured(), out=tmp_path / "run", settings=settings, report=False)
@@ -61,7 +62,7 @@ def test_the_columns_and_the_loss_can_be_chosen(
 
 
 def test_two_processes_learn_and_judge_as_one(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], as_arguments: Callable[..., list[str]], tmp_path: Path
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], as_arguments: AsArguments, tmp_path: Path
 ) -> None:
     data = measured(count=42)
     settings = tiny_numbers | {"steps": 4, "drop_path": 0.0, "dropout": 0.0, "ema": None}
@@ -81,7 +82,7 @@ def test_two_processes_learn_and_judge_as_one(
         assert runs[1][name] == pytest.approx(value, abs=2e-3)
 
 
-def test_every_picture_is_judged_in_its_place(measured: Callable[..., Path]) -> None:
+def test_every_picture_is_judged_in_its_place(measured: MakeMeasured) -> None:
     """Whatever the batch and the process, a prediction stands beside its own picture's number."""
     from convnext.data.preprocess import Preprocess
     from convnext.regression.task import Regress
@@ -118,7 +119,7 @@ def test_weights_of_many_pictures_are_held_back_and_of_few_are_not() -> None:
 
 
 def test_a_run_goes_on_from_another_regressor(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = measured(count=60)
     first = api.train(data, out=tmp_path / "first", settings=tiny_numbers | {"steps": 60, "drop_path": 0.0})
@@ -130,17 +131,17 @@ def test_a_run_goes_on_from_another_regressor(
 
 
 def test_a_run_goes_on_without_a_picture_that_is_gone(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers were counted as classes: an IndexError."""
     from convnext.regression.task import Regress
 
     data, plain, calls = measured(), Regress.losses, iter(range(100))
 
-    def failing(self: Any, model: Any, batch: Any) -> Any:
+    def failing(task: Regress, model: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         if next(calls) == 8:
             raise KeyboardInterrupt
-        return plain(self, model, batch)
+        return plain(task, model, batch)
 
     monkeypatch.setattr(Regress, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -153,9 +154,7 @@ def test_a_run_goes_on_without_a_picture_that_is_gone(
     assert run.history[-1]["step"] == tiny_numbers["steps"]
 
 
-def test_large_pictures_are_seen_whole(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
-) -> None:
+def test_large_pictures_are_seen_whole(measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path) -> None:
     """A centre crop for judging made every disc larger than in training."""
     settings = tiny_numbers | {"image_size": 128, "patch_size": 4, "steps": 1}
     run = api.train(measured(size=128, count=20), out=tmp_path / "run", settings=settings, report=False)
@@ -169,7 +168,7 @@ def test_the_numbers_of_bf16_are_fine() -> None:
 
     torch.manual_seed(0)
     network = create_model("convnext_atto", num_classes=1, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
-    torch.nn.init.constant_(network.head.bias, 1990.0)  # type: ignore[arg-type, union-attr]
+    torch.nn.init.constant_(network.get_parameter("head.bias"), 1990.0)
     model, images = Regressor(network, [0.0], [1.0]).eval(), torch.randn(8, 3, 64, 64)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         answers = model(images)
@@ -179,7 +178,7 @@ def test_the_numbers_of_bf16_are_fine() -> None:
 
 
 def test_folds_are_summed_up_without_percent(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], as_arguments: Callable[..., list[str]],
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], as_arguments: AsArguments,
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     words = as_arguments(tiny_numbers | {"steps": 2})
@@ -192,7 +191,7 @@ def test_folds_are_summed_up_without_percent(
 
 
 def test_views_are_averaged_and_what_others_have_is_refused(
-    measured: Callable[..., Path], tiny_numbers: dict[str, Any], tmp_path: Path
+    measured: MakeMeasured, tiny_numbers: dict[str, Any], tmp_path: Path
 ) -> None:
     data = measured()
     run = api.train(data, out=tmp_path / "run", settings=tiny_numbers | {"steps": 2}, report=False)
@@ -204,7 +203,7 @@ def test_views_are_averaged_and_what_others_have_is_refused(
         api.predict(model, [data / "000.png"], least_score=0.5)
 
 
-def test_ridge_regression_is_tried_where_it_is_quick(measured: Callable[..., Path], monkeypatch: Any) -> None:
+def test_ridge_regression_is_tried_where_it_is_quick(measured: MakeMeasured, monkeypatch: pytest.MonkeyPatch) -> None:
     from convnext.regression import pixel_baselines as module
 
     splits = open_data(DataRequest(str(measured(count=100))))
@@ -215,7 +214,7 @@ def test_ridge_regression_is_tried_where_it_is_quick(measured: Callable[..., Pat
     assert pixel_baselines(splits.train, splits.val) == []
 
 
-def test_few_held_out_pictures_are_said(measured: Callable[..., Path]) -> None:
+def test_few_held_out_pictures_are_said(measured: MakeMeasured) -> None:
     from convnext.regression.slice import remarks
 
     assert remarks(open_data(DataRequest(str(measured()))))[0].startswith("8 held-out pictures tell little")

@@ -19,10 +19,9 @@ from convnext.weights.info import ModelInfo, keep_info
 SHAPE: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
 
 
-def regressor(mean: list[float], std: list[float], seed: int = 0, **options: Any) -> Any:
+def regressor(mean: list[float], std: list[float], seed: int = 0) -> Regressor:
     torch.manual_seed(seed)
-    shape = SHAPE | options
-    model = Regressor(create_model("convnext_atto", num_classes=len(mean), **shape), mean, std)
+    model = Regressor(create_model("convnext_atto", num_classes=len(mean), **SHAPE), mean, std)
     names = [f"number {k}" for k in range(len(mean))]
     keep_info(model, ModelInfo(classes=names))
     model.targets = tuple(names)
@@ -79,14 +78,15 @@ def test_going_on_in_another_scale_the_numbers_stay(images: torch.Tensor, tmp_pa
 def test_a_head_of_other_numbers_or_of_classes_starts_fresh(images: torch.Tensor, tmp_path: Path) -> None:
     first, second = regressor([0.0, 0.0], [1.0, 1.0]), regressor([0.0, 0.0], [1.0, 1.0], seed=1)
     second.targets = ("price", "age")
-    before = second.network.head.weight.clone()
+    before = second.get_parameter("network.head.weight").clone()
     report = load_weights(second, save_weights(first, tmp_path / "first.safetensors"))
     assert "the head starts fresh: the file's is of other numbers" in report.notes
-    assert torch.equal(second.network.head.weight, before)
+    assert torch.equal(second.get_parameter("network.head.weight"), before)
     classifier = create_model("convnext_atto", num_classes=2, **SHAPE)
     report = load_weights(second, save_weights(classifier, tmp_path / "classes.safetensors"))
     assert "the head starts fresh: the file's is no regressor's" in report.notes
-    assert torch.equal(second.network.stages[0][0].dwconv.weight, classifier.stages[0][0].dwconv.weight)  # type: ignore[operator, index, union-attr]
+    name = "stages.0.0.dwconv.weight"
+    assert torch.equal(second.get_parameter(f"network.{name}"), classifier.get_parameter(name))
 
 
 def test_a_regressors_network_goes_on_as_a_classifiers(tmp_path: Path) -> None:

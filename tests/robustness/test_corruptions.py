@@ -114,12 +114,12 @@ def test_any_size_comes_back_as_it_was_and_the_source_is_left_alone(
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_seed_decides(name: str, frost: Path) -> None:
-    state = np.random.get_state()[1].copy()  # type: ignore[index]
+    state = np.random.get_state(legacy=False)["state"]["key"].copy()
     first, again, other = (corrupt(picture(), name, 3, seed=seed, frost=frost) for seed in (5, 5, 6))
     assert np.array_equal(first, again)
     fixed = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur"}
     assert np.array_equal(first, other) == (name in fixed | {"saturate"})
-    assert np.array_equal(np.random.get_state()[1], state)  # type: ignore[index]
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], state)
 
 
 # Left out: frost's picture and spatter's kind of drop change with severity, saturate turns from less to more.

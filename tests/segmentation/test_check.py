@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext.api import check
@@ -14,6 +15,7 @@ from convnext.commands.main import main
 from convnext.data.request import DataRequest
 from convnext.recipes import get_recipe
 from convnext.segmentation.check import check_masks
+from convnext.segmentation.data import SegmentationSource, SegmentationSplits
 from convnext.segmentation.mask_scan import require_sound
 from convnext.tasks import open_data
 
@@ -21,7 +23,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 TRAIN = Path("annotations") / "train"
 
 
-def test_a_sound_folder(masked: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_folder(masked: MakeDense, capsys: pytest.CaptureFixture[str]) -> None:
     report = check(masked())
     assert report.ok
     (values,) = report.problems
@@ -48,7 +50,7 @@ def named(text: str, then: Callable[[Path], None] | None = None) -> Callable[[Pa
     return change
 
 
-FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "other size": (write([[0, 1]]), "sizes differ", "error"),
     "value outside": (named("a\nb\nc\n", whole(9)), "bad mask", "error"),
     "sixteen bits": (named("a\nb\nc\n", write([[0, 40_000]], np.uint16)), "bad mask", "error"),
@@ -68,7 +70,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 @pytest.mark.fault
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
+def test_a_fault_is_named(masked: MakeDense, case: str) -> None:
     change, kind, severity = FAULTS[case]
     root = masked()
     change(root)
@@ -80,7 +82,7 @@ def test_a_fault_is_named(masked: Callable[..., Path], case: str) -> None:
 
 @pytest.mark.fault
 @pytest.mark.parametrize("case", [*FAULTS, "all unlabelled"])
-def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Callable[..., Path], case: str) -> None:
+def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: MakeDense, case: str) -> None:
     root, faulty = masked(), masked("faulty")
     if case == "all unlabelled":
         for i in range(6):
@@ -94,14 +96,16 @@ def test_the_same_fault_of_a_test_split_stops_neither_check_nor_train(masked: Ca
         (root / "classes.txt").write_text((faulty / "classes.txt").read_text())
     report, splits = check(root), open_data(DataRequest(str(root)), get_recipe("segment"))
     assert report.ok, str(report)
-    require_sound(splits)
+    assert isinstance(splits.train, SegmentationSource)
+    assert isinstance(splits.val, SegmentationSource)
+    require_sound(SegmentationSplits(splits.train, splits.val, splits.name, splits.note))
     stops = case == "all unlabelled" or FAULTS[case][2] == "error"
     assert (splits.test is None) == ("the test split is not judged" in splits.note) == stops
     assert ("test not judged" in {problem.kind for problem in report.problems}) == stops
 
 
 @pytest.mark.fault
-def test_masks_that_label_nothing_are_no_training_set(masked: Callable[..., Path]) -> None:
+def test_masks_that_label_nothing_are_no_training_set(masked: MakeDense) -> None:
     root = masked()
     (root / "classes.txt").write_text("a\nb\nc\n")
     for path in (root / TRAIN).iterdir():
@@ -112,7 +116,7 @@ def test_masks_that_label_nothing_are_no_training_set(masked: Callable[..., Path
 
 
 @pytest.mark.fault
-def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: Callable[..., Path]) -> None:
+def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: MakeDense) -> None:
     root = masked()
     (root / "classes.txt").write_text("a\na\n")
     Image.new("L", (5, 7)).save(root / TRAIN / "000.png")
@@ -127,13 +131,13 @@ def test_one_fault_is_named_once_and_two_of_one_pair_are_both(masked: Callable[.
 
 
 @pytest.mark.fault
-def test_a_mask_on_its_side_is_of_another_size(masked: Callable[..., Path]) -> None:
+def test_a_mask_on_its_side_is_of_another_size(masked: MakeDense) -> None:
     root = masked()
     Image.new("L", (48, 64)).save(root / TRAIN / "000.png")
     assert [problem.kind for problem in check(root).problems] == ["sizes differ", "mask values"]
 
 
-def test_the_classes_may_lie_elsewhere(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_classes_may_lie_elsewhere(masked: MakeDense, tmp_path: Path) -> None:
     root = masked()
     (tmp_path / "own.txt").write_text("ground\ndisc\nsquare\n")
     assert check_masks(root, tmp_path / "own.txt").counts["val"] == {"ground": 3, "disc": 3, "square": 3}
@@ -144,7 +148,7 @@ def test_the_classes_may_lie_elsewhere(masked: Callable[..., Path], tmp_path: Pa
 
 
 @pytest.mark.fault
-def test_images_alone_lack_their_masks(masked: Callable[..., Path]) -> None:
+def test_images_alone_lack_their_masks(masked: MakeDense) -> None:
     root = masked()
     for path in (root / "annotations").rglob("*.png"):
         path.unlink()
@@ -162,7 +166,7 @@ def test_the_shared_masks_are_sound(name: str) -> None:
 
 
 @pytest.mark.fault
-def test_pictures_that_are_learned_from_and_judged_on(masked: Callable[..., Path]) -> None:
+def test_pictures_that_are_learned_from_and_judged_on(masked: MakeDense) -> None:
     root = masked()
     for part in ("images", "annotations"):
         for name in ("000.png", "001.png"):
@@ -181,7 +185,7 @@ def test_the_values_of_all_masks_are_listed(many: Path) -> None:
     assert "3 values in 601 masks: 0 in 601, 1 in 601, 2 in 1" in str(report)
 
 
-def test_one_image_is_too_few(masked: Callable[..., Path]) -> None:
+def test_one_image_is_too_few(masked: MakeDense) -> None:
     root = masked(train=1, val=0)
     for part in ("images", "annotations"):
         (root / part / "val").rmdir()
@@ -189,7 +193,7 @@ def test_one_image_is_too_few(masked: Callable[..., Path]) -> None:
     assert not check(root).ok
 
 
-def test_a_damaged_mask_hides_no_other_class(masked: Callable[..., Path]) -> None:
+def test_a_damaged_mask_hides_no_other_class(masked: MakeDense) -> None:
     root = masked()
     (root / TRAIN / "000.png").write_bytes(b"\x89PNG")
     report = check(root)

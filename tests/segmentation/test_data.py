@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
@@ -38,7 +40,7 @@ def rearranged(root: Path, pattern: str) -> Path:
     ["images/{split}|masks/{split}", "{split}/images|{split}/labels", "{split}|{split}annot", "{split}|{split}_masks",
      "img/{split}|labels/{split}"],
 )  # fmt: skip
-def test_layouts(masked: Callable[..., Path], pattern: str) -> None:
+def test_layouts(masked: MakeDense, pattern: str) -> None:
     splits = open_masks(rearranged(masked(), pattern))
     assert (len(splits.train), len(splits.val)) == (6, 3)
     sample = splits.train[0]
@@ -49,13 +51,13 @@ def test_layouts(masked: Callable[..., Path], pattern: str) -> None:
 
 def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
     """The splits for which just those pictures are judged that they name, by one who learned from `splits.train`."""
-    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
+    judged = partial(open_masks_for_judging, flat, val_fraction=0.34, trained_on=fingerprint(splits.train))
     expected = {
         "val": splits.val.ids,
         "train": splits.train.ids,
         "all": tuple(sorted(splits.train.ids + splits.val.ids)),
     }
-    found = {name: open_masks_for_judging(flat, name, **learned) for name in expected}
+    found = {name: judged(name) for name in expected}
     assert "the 2 images of" in found["val"][1]
     assert "held out of its training" in found["val"][1]
     others, note = open_masks_for_judging(flat, "val", val_fraction=0.34, trained_on="another set")
@@ -64,7 +66,7 @@ def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
     return [name for name, (source, _) in found.items() if source.ids == expected[name]]
 
 
-def test_without_a_split_a_share_is_held_out(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_without_a_split_a_share_is_held_out(masked: MakeDense, tmp_path: Path) -> None:
     root, flat = masked(), tmp_path / "flat"
     flat.mkdir()
     for part in ("images", "annotations"):
@@ -78,7 +80,7 @@ def test_without_a_split_a_share_is_held_out(masked: Callable[..., Path], tmp_pa
         open_masks(flat, val_fraction=1.5)
 
 
-def test_masks_with_an_ending_and_in_folders(masked: Callable[..., Path]) -> None:
+def test_masks_with_an_ending_and_in_folders(masked: MakeDense) -> None:
     root = masked()
     for part, ending in (("images", ""), ("annotations", "_mask")):
         for path in list((root / part / "train").iterdir()):
@@ -88,7 +90,7 @@ def test_masks_with_an_ending_and_in_folders(masked: Callable[..., Path]) -> Non
     assert open_masks(root).train.ids[0] == "town/000.png"
 
 
-def test_classes_come_from_a_file_or_from_the_values(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_classes_come_from_a_file_or_from_the_values(masked: MakeDense, tmp_path: Path) -> None:
     root = masked()
     assert open_masks(root, ignore=(2,)).train.classes == ("0", "1")
     assert (open_masks(root, ignore=(2,)).train[0].labels == IGNORED).any()
@@ -99,7 +101,7 @@ def test_classes_come_from_a_file_or_from_the_values(masked: Callable[..., Path]
     assert open_masks(root, classes=own).train.classes == ("a", "b", "c")
 
 
-def test_ade20ks_layout_has_its_classes(masked: Callable[..., Path]) -> None:
+def test_ade20ks_layout_has_its_classes(masked: MakeDense) -> None:
     root = masked()
     for part in ("images", "annotations"):
         (root / part / "train").rename(root / part / "training")
@@ -136,9 +138,9 @@ def remove_some_masks(root: Path) -> None:
     (root / "annotations" / "val").rename(root / "elsewhere")
 
 
-def stray(value: int, kind: type = np.uint8) -> Callable[[Path], None]:
+def stray(value: int, kind: type[np.generic] = np.uint8) -> Callable[[Path], None]:
     def change(root: Path) -> None:
-        values = np.array(Image.open(root / "annotations" / "train" / "003.png")).astype(kind)
+        values: np.ndarray = np.array(Image.open(root / "annotations" / "train" / "003.png")).astype(kind)
         values[0, 0] = value
         Image.fromarray(values).save(root / "annotations" / "train" / "003.png")
 
@@ -169,7 +171,7 @@ def colour_masks(root: Path) -> None:
         (empty_images, "holds no images; add some"),
     ],
 )
-def test_unfit_folders_are_explained(masked: Callable[..., Path], change: Callable[[Path], None], words: str) -> None:
+def test_unfit_folders_are_explained(masked: MakeDense, change: Callable[[Path], None], words: str) -> None:
     root = masked()
     change(root)
     with pytest.raises(UserError, match=words):
@@ -177,14 +179,14 @@ def test_unfit_folders_are_explained(masked: Callable[..., Path], change: Callab
 
 
 @pytest.mark.fault
-def test_a_mask_of_another_size_is_named(masked: Callable[..., Path]) -> None:
+def test_a_mask_of_another_size_is_named(masked: MakeDense) -> None:
     root = masked()
     Image.new("L", (5, 7)).save(root / "annotations" / "train" / "001.png")
     with pytest.raises(BadImage, match=r"001\.png has 48 x 64 pixels, its mask .* has 5 x 7"):
         open_masks(root).train[1]
 
 
-def test_16_bit_masks_have_a_void_of_their_own(masked: Callable[..., Path]) -> None:
+def test_16_bit_masks_have_a_void_of_their_own(masked: MakeDense) -> None:
     """65,536 classes were made of it."""
     root = masked()
     stray(65535, np.uint16)(root)
@@ -194,14 +196,14 @@ def test_16_bit_masks_have_a_void_of_their_own(masked: Callable[..., Path]) -> N
 
 
 @pytest.mark.fault
-def test_splits_that_are_not_there(masked: Callable[..., Path]) -> None:
+def test_splits_that_are_not_there(masked: MakeDense) -> None:
     with pytest.raises(UserError, match="has no test split; choose --split train or --split val"):
         open_masks_for_judging(masked(), "test")
     with pytest.raises(UserError, match="there is no folder"):
         open_masks("nowhere")
 
 
-def test_a_turned_photo_outlined_as_stored_is_read_as_stored(masked: Callable[..., Path]) -> None:
+def test_a_turned_photo_outlined_as_stored_is_read_as_stored(masked: MakeDense) -> None:
     root = masked()
     path = root / "images" / "train" / "000.png"
     turned = Image.Exif()
@@ -212,7 +214,7 @@ def test_a_turned_photo_outlined_as_stored_is_read_as_stored(masked: Callable[..
     assert sample.image.size[::-1] == sample.labels.shape
 
 
-def test_black_and_white_masks_are_background_and_foreground(masked: Callable[..., Path]) -> None:
+def test_black_and_white_masks_are_background_and_foreground(masked: MakeDense) -> None:
     root = masked()
     black_and_white(root)
     splits = open_masks(root)
@@ -229,7 +231,7 @@ def test_a_value_in_one_of_601_masks_is_a_class(many: Path) -> None:
     assert "3 classes (the values found in 601 masks" in splits.note
 
 
-def test_classes_of_the_validation_masks_alone_are_classes(masked: Callable[..., Path]) -> None:
+def test_classes_of_the_validation_masks_alone_are_classes(masked: MakeDense) -> None:
     root = masked()
     path = root / "annotations" / "val" / "000.png"
     values = np.array(Image.open(path))
@@ -238,7 +240,7 @@ def test_classes_of_the_validation_masks_alone_are_classes(masked: Callable[...,
     assert open_masks(root).val.classes == ("0", "1", "2", "3")
 
 
-def test_images_without_a_mask_are_left_out_and_counted(masked: Callable[..., Path]) -> None:
+def test_images_without_a_mask_are_left_out_and_counted(masked: MakeDense) -> None:
     root = masked()
     (root / "annotations" / "train" / "000.png").unlink()
     splits = open_masks(root)
@@ -246,7 +248,7 @@ def test_images_without_a_mask_are_left_out_and_counted(masked: Callable[..., Pa
     assert splits.note.endswith("; 1 image has no mask and is left out")
 
 
-def test_a_test_split_chooses_nothing(masked: Callable[..., Path]) -> None:
+def test_a_test_split_chooses_nothing(masked: MakeDense) -> None:
     """It decided which weights are the best, where there was no val."""
     root = masked()
     for part in ("images", "annotations"):
@@ -255,15 +257,15 @@ def test_a_test_split_chooses_nothing(masked: Callable[..., Path]) -> None:
     assert splits.test is not None
     assert (len(splits.train), len(splits.val), len(splits.test)) == (4, 2, 3)
     assert "2 of 6 images are held out, 3 test images for the end" in splits.note
-    learned = {"val_fraction": 0.34, "trained_on": fingerprint(splits.train)}
-    assert open_masks_for_judging(root, "val", **learned)[0].ids == splits.val.ids
-    assert open_masks_for_judging(root, "train", **learned)[0].ids == splits.train.ids
-    assert open_masks_for_judging(root, "test", **learned)[0].ids == splits.test.ids
+    judged = partial(open_masks_for_judging, root, val_fraction=0.34, trained_on=fingerprint(splits.train))
+    assert judged("val")[0].ids == splits.val.ids
+    assert judged("train")[0].ids == splits.train.ids
+    assert judged("test")[0].ids == splits.test.ids
     with pytest.raises(UserError, match="has no val split; choose --split train or --split test"):
         open_masks_for_judging(root, "val", trained_on="another set")
 
 
-def test_three_splits(masked: Callable[..., Path]) -> None:
+def test_three_splits(masked: MakeDense) -> None:
     root = masked()
     for part in ("images", "annotations"):
         (root / part / "test").mkdir()
@@ -273,7 +275,7 @@ def test_three_splits(masked: Callable[..., Path]) -> None:
     assert (len(splits.train), len(splits.val), len(splits.test)) == (5, 3, 1)
 
 
-def test_test_images_without_masks_stop_no_run(masked: Callable[..., Path]) -> None:
+def test_test_images_without_masks_stop_no_run(masked: MakeDense) -> None:
     root = masked()
     for part in ("images", "annotations"):
         shutil.copytree(root / part / "val", root / part / "test")
@@ -284,14 +286,14 @@ def test_test_images_without_masks_stop_no_run(masked: Callable[..., Path]) -> N
     assert "the test split is not judged: none of the 3 images" in splits.note
 
 
-def test_training_images_alone_are_split(masked: Callable[..., Path]) -> None:
+def test_training_images_alone_are_split(masked: MakeDense) -> None:
     root = masked()
     remove_val(root)
     splits = open_masks(root)
     assert (len(splits.train), len(splits.val)) == (5, 1)
 
 
-def voc(masked: Callable[..., Path], root: Path) -> Path:
+def voc(masked: MakeDense, root: Path) -> Path:
     """JPEGImages holds more pictures than have masks; palette files; lists of the names."""
     given = masked()
     images, masks, lists = root / "JPEGImages", root / "SegmentationClass", root / "ImageSets" / "Segmentation"
@@ -312,7 +314,7 @@ def voc(masked: Callable[..., Path], root: Path) -> Path:
 
 
 @pytest.mark.parametrize("place", ["", "VOC2012", "VOCdevkit/VOC2012"])
-def test_pascal_voc(masked: Callable[..., Path], tmp_path: Path, place: str) -> None:
+def test_pascal_voc(masked: MakeDense, tmp_path: Path, place: str) -> None:
     voc(masked, tmp_path / "voc" / place)
     root = tmp_path / "voc"
     assert is_masked(root)
@@ -325,7 +327,7 @@ def test_pascal_voc(masked: Callable[..., Path], tmp_path: Path, place: str) -> 
     assert len(open_masks_for_judging(root, "val")[0]) == 3
 
 
-def test_pascal_vocs_layout_with_other_classes(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_pascal_vocs_layout_with_other_classes(masked: MakeDense, tmp_path: Path) -> None:
     root = voc(masked, tmp_path / "voc")
     lists = root / "ImageSets" / "Segmentation"
     (lists / "val.txt").unlink()
@@ -339,7 +341,7 @@ def test_pascal_vocs_layout_with_other_classes(masked: Callable[..., Path], tmp_
         open_masks(root)
 
 
-def test_roboflows_semantic_masks(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_roboflows_semantic_masks(masked: MakeDense, tmp_path: Path) -> None:
     given, root = masked(), tmp_path / "roboflow"
     for split, name in (("train", "train"), ("val", "valid")):
         (root / name).mkdir(parents=True)
@@ -361,7 +363,7 @@ def test_roboflows_semantic_masks(masked: Callable[..., Path], tmp_path: Path) -
      ("{}_leftImg8bit", "{}_gtFine_labelIds")],
 )  # fmt: skip
 @pytest.mark.parametrize("layout", ["Images|Masks", "train|train_masks", "train_images|train_masks"])
-def test_names_of_masks(masked: Callable[..., Path], tmp_path: Path, image: str, mask: str, layout: str) -> None:
+def test_names_of_masks(masked: MakeDense, tmp_path: Path, image: str, mask: str, layout: str) -> None:
     given, root = masked(), tmp_path / "own"
     for part, folder, name in zip(("images", "annotations"), layout.split("|"), (image, mask), strict=True):
         (root / folder).mkdir(parents=True)
@@ -379,7 +381,7 @@ def blurred(root: Path) -> None:
         path.unlink()
 
 
-def test_blurred_black_and_white_is_cut_in_the_middle(masked: Callable[..., Path]) -> None:
+def test_blurred_black_and_white_is_cut_in_the_middle(masked: MakeDense) -> None:
     root = masked()
     sharp = [np.asarray(Image.open(path)) == 1 for path in sorted((root / "annotations" / "train").iterdir())]
     blurred(root)
@@ -429,7 +431,7 @@ def cut_outs(root: Path) -> None:
         (cut_outs, "hold the value 0 alone, so there is nothing to tell apart"),
     ],
 )
-def test_what_is_no_mask(masked: Callable[..., Path], change: Callable[[Path], None], words: str) -> None:
+def test_what_is_no_mask(masked: MakeDense, change: Callable[[Path], None], words: str) -> None:
     root = masked()
     change(root)
     with pytest.raises(UserError, match=words):
@@ -437,7 +439,7 @@ def test_what_is_no_mask(masked: Callable[..., Path], change: Callable[[Path], N
     assert not check(root).ok
 
 
-def test_colours_without_a_list_of_classes_are_classes(masked: Callable[..., Path]) -> None:
+def test_colours_without_a_list_of_classes_are_classes(masked: MakeDense) -> None:
     root = masked()
     colour_masks(root)
     for path in (root / "annotations" / "val").iterdir():  # saved as RGB, though all black
@@ -454,9 +456,7 @@ def black_and_white(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [black_and_white, blurred])
-def test_black_and_white_masks_of_a_list_of_two_classes(
-    masked: Callable[..., Path], change: Callable[[Path], None]
-) -> None:
+def test_black_and_white_masks_of_a_list_of_two_classes(masked: MakeDense, change: Callable[[Path], None]) -> None:
     """255 was taken for the void, so that there was nothing but background."""
     root = masked()
     (root / "classes.txt").write_text("background\ndisc\n")
@@ -465,7 +465,7 @@ def test_black_and_white_masks_of_a_list_of_two_classes(
     assert check(root).counts["train"] == {"background": 6, "disc": 6}
 
 
-def test_jpeg_masks_of_a_list_of_classes(masked: Callable[..., Path]) -> None:
+def test_jpeg_masks_of_a_list_of_classes(masked: MakeDense) -> None:
     root = masked()
     lossy(root)
     (root / "classes.txt").write_text("\n".join(map(str, range(255))))
@@ -474,7 +474,7 @@ def test_jpeg_masks_of_a_list_of_classes(masked: Callable[..., Path]) -> None:
     assert not check(root).ok
 
 
-def test_masks_of_all_splits_in_one_folder(masked: Callable[..., Path]) -> None:
+def test_masks_of_all_splits_in_one_folder(masked: MakeDense) -> None:
     root = masked()
     for split in ("train", "val"):
         for i, path in enumerate(sorted((root / "annotations" / split).iterdir())):
@@ -489,7 +489,7 @@ def test_masks_of_all_splits_in_one_folder(masked: Callable[..., Path]) -> None:
     assert len(open_masks(root).train) == 5
 
 
-def test_values_far_apart_are_classes_where_many_masks_hold_them(masked: Callable[..., Path]) -> None:
+def test_values_far_apart_are_classes_where_many_masks_hold_them(masked: MakeDense) -> None:
     root = masked()
     for path in (root / "annotations").rglob("*.png"):
         values = np.asarray(Image.open(path))
@@ -497,7 +497,7 @@ def test_values_far_apart_are_classes_where_many_masks_hold_them(masked: Callabl
     assert open_masks(root).train.classes == ("0", "100", "200")
 
 
-def test_pascal_vocs_boxes_are_no_masks(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_pascal_vocs_boxes_are_no_masks(masked: MakeDense, tmp_path: Path) -> None:
     root = voc(masked, tmp_path / "voc")
     (root / "Annotations" / "2007_train000.xml").write_text("<annotation/>")
     shutil.rmtree(root / "ImageSets")
@@ -515,7 +515,7 @@ def test_folders_of_classes_below_images_are_no_masks(tmp_path: Path) -> None:
     assert not is_masked(tmp_path)
 
 
-def test_other_classes_in_pascal_vocs_layout_do_not_get_its_names(masked: Callable[..., Path], tmp_path: Path) -> None:
+def test_other_classes_in_pascal_vocs_layout_do_not_get_its_names(masked: MakeDense, tmp_path: Path) -> None:
     root = voc(masked, tmp_path / "voc")
     assert "21 classes (PASCAL VOC's, by the layout and the masks" in open_masks(root).note
     for path in (root / "SegmentationClass").iterdir():
@@ -525,9 +525,7 @@ def test_other_classes_in_pascal_vocs_layout_do_not_get_its_names(masked: Callab
     assert open_masks(root).train.classes == ("0", "1", "2")
 
 
-def test_pascal_vocs_masks_saved_as_colours_keep_their_classes_and_border(
-    masked: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pascal_vocs_masks_saved_as_colours_keep_their_classes_and_border(masked: MakeDense, tmp_path: Path) -> None:
     root = voc(masked, tmp_path / "voc")
     expected = open_masks(root).train[0].labels
     colours = np.zeros((256, 3), np.uint8)
@@ -539,7 +537,7 @@ def test_pascal_vocs_masks_saved_as_colours_keep_their_classes_and_border(
     np.testing.assert_array_equal(source[0].labels, expected)
 
 
-def test_black_and_white_is_not_judged_as_other_classes(masked: Callable[..., Path]) -> None:
+def test_black_and_white_is_not_judged_as_other_classes(masked: MakeDense) -> None:
     """255 would count for nothing, and the background be judged as the first class, without a word."""
     root = masked()
     coding = open_masks(root).val.coding

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
@@ -27,13 +27,13 @@ def write(path: Path, value: int) -> None:
     Image.fromarray(np.full(np.array(Image.open(path)).shape, value, np.uint8)).save(path)
 
 
-def test_a_sound_folder_is_looked_at_whole(masked: Callable[..., Path]) -> None:
+def test_a_sound_folder_is_looked_at_whole(masked: MakeDense) -> None:
     assert require_sound(open_masks(masked())) == []
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_bad_masks_are_named_together(masked: Callable[..., Path], split: str) -> None:
+def test_bad_masks_are_named_together(masked: MakeDense, split: str) -> None:
     root = labelled(masked(train=6, val=6))
     for number in range(1, 6):
         write(root / "annotations" / split / f"{number:03d}.png", 9)
@@ -42,9 +42,7 @@ def test_bad_masks_are_named_together(masked: Callable[..., Path], split: str) -
 
 
 @pytest.mark.fault
-def test_sizes_are_compared_also_where_values_are_too_many(
-    masked: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sizes_are_compared_also_where_values_are_too_many(masked: MakeDense, monkeypatch: pytest.MonkeyPatch) -> None:
     root = labelled(masked())
     monkeypatch.setattr(mask_scan, "MOST_READ", {"training": 2, "validation": 100})
     write(root / "annotations" / "train" / "004.png", 9)
@@ -60,7 +58,7 @@ def test_sizes_are_compared_also_where_values_are_too_many(
 @pytest.mark.parametrize("most", [2, 100])
 @pytest.mark.parametrize(("split", "called"), [("train", "6 training"), ("val", "3 validation")])
 def test_masks_that_label_nothing_are_refused(
-    masked: Callable[..., Path], split: str, called: str, most: int, monkeypatch: pytest.MonkeyPatch
+    masked: MakeDense, split: str, called: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = labelled(masked())
     monkeypatch.setattr(mask_scan, "MOST_READ", {"training": most, "validation": most})
@@ -71,7 +69,7 @@ def test_masks_that_label_nothing_are_refused(
 
 
 @pytest.mark.fault
-def test_a_bad_test_mask_is_found_before_the_run_and_not_at_its_end(masked: Callable[..., Path]) -> None:
+def test_a_bad_test_mask_is_found_before_the_run_and_not_at_its_end(masked: MakeDense) -> None:
     root = labelled(masked())
     for part in ("images", "annotations"):
         shutil.copytree(root / part / "val", root / part / "test")

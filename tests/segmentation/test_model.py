@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from detector_cases import drawn_weights
+from narrow import backbone_of, not_none
 from segmenter_cases import CHANNELS, CLASSES, WIDTH, labels, maps
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,7 +28,11 @@ from convnext.segmentation.model import AuxiliaryHead, DecodeHead, Segmenter, bu
 from convnext.training.optim import parameter_groups
 from convnext.weights.backbone import create_model
 
+if TYPE_CHECKING:
+    from transformers import UperNetForSemanticSegmentation
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+M = TypeVar("M", bound=torch.nn.Module)
 SMALL = Arch((1, 1, 2, 1), (8, 16, 24, 32), 4, False, 1.0)
 # parameters and GFLOPs (multiply-adds) without the auxiliary head (tables.json `downstream_flops_check`)
 COUNTED = {"tiny": (60_242_636, 938.49, 1466.37), "small": (81_877_196, 1026.85, 1604.44),
@@ -40,7 +45,7 @@ def segmenter(classes: int = 5, width: int = 16, *, auxiliary: bool = True) -> S
     return build_segmenter(ConvNeXt(SMALL, out_norms=True), classes, width, auxiliary)
 
 
-def scrambled(model: torch.nn.Module) -> torch.nn.Module:
+def scrambled(model: M) -> M:
     """The model with numbers in place of what starts as 0 or 1."""
     generator = torch.Generator().manual_seed(1)
     for name, value in model.state_dict().items():
@@ -54,7 +59,7 @@ def scrambled(model: torch.nn.Module) -> torch.nn.Module:
 def test_parameters_and_multiply_adds(size: str) -> None:
     parameters, *published = COUNTED[size]
     with torch.device("meta"):
-        model = build_segmenter(create_model(f"convnext_{size}", out_norms=True)).eval()
+        model = build_segmenter(backbone_of(create_model(f"convnext_{size}", out_norms=True))).eval()
     assert sum(p.numel() for p in model.parameters()) == parameters
     for (height, width), expected in zip(((512, 2048), (640, 2560)), published, strict=True):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -62,22 +67,22 @@ def test_parameters_and_multiply_adds(size: str) -> None:
         assert counter.get_total_flops() / 2e9 == pytest.approx(expected, abs=0.005)
 
 
-def peer(arch: Arch, classes: int, width: int) -> Any:
+def peer(arch: Arch, classes: int, width: int) -> UperNetForSemanticSegmentation:
     from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
 
-    body = ConvNextConfig(
-        depths=list(arch.depths),
-        hidden_sizes=list(arch.dims),
-        layer_scale_init_value=1.0,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    config = UperNetConfig(
-        backbone_config=body,
-        hidden_size=width,
-        num_labels=classes,
-        auxiliary_in_channels=arch.dims[2],
-        auxiliary_channels=256,
-    )
+    body: dict[str, Any] = {
+        "depths": list(arch.depths),
+        "hidden_sizes": list(arch.dims),
+        "layer_scale_init_value": 1.0,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    heads: dict[str, Any] = {
+        "hidden_size": width,
+        "num_labels": classes,
+        "auxiliary_in_channels": arch.dims[2],
+        "auxiliary_channels": 256,
+    }
+    config = UperNetConfig(backbone_config=ConvNextConfig(**body), **heads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return UperNetForSemanticSegmentation(config)
@@ -123,7 +128,7 @@ def test_logits_losses_and_gradients_are_transformers(size: tuple[int, int]) -> 
 def test_the_papers_sizes_are_transformers(size: str) -> None:
     arch = VARIANTS[f"convnext_{size}"]
     theirs = scrambled(peer(arch, 150, 512)).eval()
-    ours = build_segmenter(create_model(f"convnext_{size}", out_norms=True)).eval()
+    ours = build_segmenter(backbone_of(create_model(f"convnext_{size}", out_norms=True))).eval()
     load_weights(ours, theirs.state_dict())
     x = torch.randn(1, 3, 97, 130, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -199,7 +204,8 @@ def test_a_classifiers_weights_go_into_the_backbone() -> None:
     model = segmenter()
     report = load_weights(model, classifier.state_dict())
     assert any("start fresh" in note for note in report.notes)
-    assert torch.equal(model.backbone.stages[0][0].dwconv.weight, classifier.stages[0][0].dwconv.weight)
+    name = "stages.0.0.dwconv.weight"
+    assert torch.equal(model.get_parameter(f"backbone.{name}"), classifier.get_parameter(name))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +236,7 @@ def test_the_clean_stage_wise_decay() -> None:
 def scales_of(size: str, rule: str) -> dict[str, float]:
     recipe = get_recipe(f"ade20k/upernet/{size}", **{"optim.layer_rule": rule})
     with torch.device("meta"):
-        model = build_segmenter(create_model(recipe.model, out_norms=True))
+        model = build_segmenter(backbone_of(create_model(recipe.model, out_norms=True)))
     return {name: group.lr_scale for group in parameter_groups(model, recipe.optim) for name in group.names}
 
 
@@ -248,7 +254,7 @@ def test_released_parameters_have_our_names_and_shapes() -> None:
     named = json.loads((FIXTURES / "released_segmenters.json").read_text())
     for size, heads in named.items():
         with torch.device("meta"):
-            backbone = create_model(f"convnext_{size}", out_norms=True)
+            backbone = backbone_of(create_model(f"convnext_{size}", out_norms=True))
             model = build_segmenter(backbone)
         released = heads | {f"backbone.{name}": list(value.shape) for name, value in backbone.state_dict().items()}
         assert {name: list(value.shape) for name, value in model.state_dict().items()} == released
@@ -267,7 +273,8 @@ def test_heads_losses_and_gradients_are_mmsegmentations(name: str) -> None:
     loss = pixel_cross_entropy(logits, labels())
     torch.testing.assert_close(loss, theirs[f"{name}/loss"], rtol=1e-5, atol=1e-6)
     loss.backward()
-    torch.testing.assert_close(heads[name].conv_seg.weight.grad.norm(), theirs[f"{name}/grad"], rtol=1e-4, atol=0)
+    gradient = not_none(heads.get_parameter(f"{name}.conv_seg.weight").grad)
+    torch.testing.assert_close(gradient.norm(), theirs[f"{name}/grad"], rtol=1e-4, atol=0)
 
 
 def test_the_loss_leaves_out_what_has_no_label_and_divides_by_all() -> None:
@@ -278,7 +285,7 @@ def test_the_loss_leaves_out_what_has_no_label_and_divides_by_all() -> None:
     nothing = pixel_cross_entropy(logits, torch.full((1, 2, 2), -1))
     nothing.backward()
     assert nothing == 0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
+    assert torch.equal(not_none(logits.grad), torch.zeros_like(logits))
 
 
 def test_what_cannot_be_built_is_said() -> None:
@@ -291,7 +298,8 @@ def test_what_cannot_be_built_is_said() -> None:
 
 
 def test_a_file_whose_masks_are_described_wrongly_is_refused(tmp_path: Path) -> None:
-    model = build_segmenter(create_model("convnext_atto", depths=(1, 1, 1, 1), dims=CHANNELS, out_norms=True), 3, 8)
+    body = create_model("convnext_atto", depths=(1, 1, 1, 1), dims=CHANNELS, out_norms=True)
+    model = build_segmenter(backbone_of(body), 3, 8)
     path = save_weights(model, tmp_path / "model.safetensors", metadata={"mask_coding": "{}"})
     with pytest.raises(UserError, match="mask coding cannot be used"):
         from_pretrained(path)

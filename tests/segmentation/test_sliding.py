@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor
 from convnext.catalog.variants import Arch
 from convnext.data.keep_ratio import KeepRatio
 from convnext.models.convnext import ConvNeXt
+from convnext.recipes.recipe import TestMode
 from convnext.segmentation import sliding as label_maps
 from convnext.segmentation.model import Segmenter, build_segmenter
 from convnext.segmentation.sliding import MODES, SCALES, Logits, bands, label_map, logits_of, windows
@@ -104,7 +104,7 @@ def test_several_scales_are_averaged_as_probabilities(model: Segmenter) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2), (64, 48)])
-def test_pictures_of_any_shape(model: Segmenter, mode: Any, size: tuple[int, int]) -> None:
+def test_pictures_of_any_shape(model: Segmenter, mode: TestMode, size: tuple[int, int]) -> None:
     found = label_map(model, picture(*size), PROTOCOL, mode, RUN)
     assert found.shape == size[::-1]
     assert found.dtype == np.int16

@@ -6,26 +6,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import AsArguments, MakeDense
 from PIL import Image
+from torch import Tensor, nn
 
 from convnext import UserError, api
 from convnext.commands.main import main
 from convnext.data.images import read_header, read_pixels
 from convnext.segmentation.mask_coding import IGNORED
 from convnext.segmentation.metrics import SegmentationCounter
+from convnext.segmentation.transforms import SegmentationBatch
 from convnext.training.log import read
 
 RECIPE = "ade20k/upernet/tiny"
 
 
 def test_it_learns_and_is_judged_as_its_checkpoint_is(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     data = masked(train=8)
     longer = tiny_masks | {"steps": 60, "optim.lr": 5e-3, "eval_every": 15, "optim.layer_decay": None, "drop_path": 0}
@@ -39,7 +41,7 @@ def test_it_learns_and_is_judged_as_its_checkpoint_is(
 
 
 def test_masks_overlays_and_areas(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = masked()
     (data / "classes.txt").write_text("ground\ndisc\nsquare\n")
@@ -66,7 +68,7 @@ def test_masks_overlays_and_areas(
     assert main(["predict", model, str(broken)]) == 2
 
 
-def test_the_page_of_a_run(masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_of_a_run(masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path) -> None:
     api.train(masked(), RECIPE, out=tmp_path / "run", settings=tiny_masks | {"steps": 2})
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     for heading in (
@@ -86,7 +88,7 @@ def test_the_page_of_a_run(masked: Callable[..., Path], tiny_masks: dict[str, An
 
 
 def test_two_processes_judge_as_one(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, as_arguments: Callable[..., list[str]]
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     data = masked(val=5)
     command = [
@@ -114,7 +116,7 @@ def test_two_processes_judge_as_one(
         assert best["raw"][name] == pytest.approx(alone[name], abs=1e-9)
 
 
-def test_classes_are_matched_by_name(masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path) -> None:
+def test_classes_are_matched_by_name(masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path) -> None:
     data, other = masked(), masked("other")
     (data / "classes.txt").write_text("ground\ndisc\nsquare\n")
     api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks, report=False)
@@ -136,9 +138,7 @@ def test_classes_are_matched_by_name(masked: Callable[..., Path], tiny_masks: di
         api.evaluate(model)
 
 
-def test_settings_reach_the_reading_of_the_data(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
-) -> None:
+def test_settings_reach_the_reading_of_the_data(masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path) -> None:
     """`segmentation.ignore` was looked up in the recipe before the user's settings were in it."""
     ignoring = tiny_masks | {"segmentation.ignore": (2,), "steps": 1}
     api.train(masked(), RECIPE, out=tmp_path / "run", settings=ignoring, report=False)
@@ -147,7 +147,7 @@ def test_settings_reach_the_reading_of_the_data(
 
 @pytest.mark.fault
 def test_bad_masks_are_named_before_there_is_a_run(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     data = masked()
     (data / "classes.txt").write_text("a\nb\nc\n")
@@ -162,7 +162,7 @@ def test_bad_masks_are_named_before_there_is_a_run(
 
 
 def test_what_was_learned_from_is_not_judged(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of a folder without splits, `evaluate` gave the mIoU over the training images, too."""
     masked()
@@ -194,7 +194,7 @@ def colour_data(root: Path) -> Path:
 
 
 def test_nothing_of_the_users_is_overwritten_and_colours_come_beside_indices(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path
 ) -> None:
     """`predict own/photo.png --out own` put the mask in the photo's place."""
     data, own = colour_data(masked()), tmp_path / "own"
@@ -237,7 +237,7 @@ def test_nothing_of_the_users_is_overwritten_and_colours_come_beside_indices(
     ],
 )
 def test_settings_that_cannot_be(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         api.train(masked(), RECIPE, out=tmp_path / "run", settings=tiny_masks | change, report=False)
@@ -246,7 +246,7 @@ def test_settings_that_cannot_be(
 
 @pytest.mark.parametrize(("batch", "micro", "parts"), [(5, 2, [3, 2]), (4, 1, [2, 2]), (7, 3, [3, 2, 2])])
 def test_no_part_of_a_batch_is_a_single_picture(
-    masked: Callable[..., Path],
+    masked: MakeDense,
     tiny_masks: dict[str, Any],
     tmp_path: Path,
     batch: int,
@@ -258,7 +258,12 @@ def test_no_part_of_a_batch_is_a_single_picture(
 
     seen: list[int] = []
     plain = Segment.losses
-    monkeypatch.setattr(Segment, "losses", lambda s, m, b: seen.append(len(b.ids)) or plain(s, m, b))
+
+    def watched(task: Segment, model: nn.Module, batch: SegmentationBatch) -> dict[str, Tensor]:
+        seen.append(len(batch.ids))
+        return plain(task, model, batch)
+
+    monkeypatch.setattr(Segment, "losses", watched)
     settings = tiny_masks | {"batch_size": batch, "micro_batch": micro, "steps": 1}
     api.train(masked(train=8), RECIPE, out=tmp_path / "run", settings=settings, report=False)
     assert seen == parts
@@ -267,7 +272,7 @@ def test_no_part_of_a_batch_is_a_single_picture(
 
 
 def test_a_run_of_minutes_warms_up_for_a_tenth_of_its_steps(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from convnext.training import budget
 
@@ -279,9 +284,7 @@ def test_a_run_of_minutes_warms_up_for_a_tenth_of_its_steps(
     assert recipe["schedule"]["warmup_steps"] == recipe["steps"] // 10
 
 
-def test_views_of_a_classifier_are_refused(
-    masked: Callable[..., Path], tiny_masks: dict[str, Any], tmp_path: Path
-) -> None:
+def test_views_of_a_classifier_are_refused(masked: MakeDense, tiny_masks: dict[str, Any], tmp_path: Path) -> None:
     data = masked()
     api.train(data, RECIPE, out=tmp_path / "run", settings=tiny_masks | {"steps": 1}, report=False)
     for views in ({"flip": True}, {"crops": 5}):

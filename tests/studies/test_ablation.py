@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakePictures
 
-from convnext import api, files
+from convnext import RunResult, api, files
 from convnext.data.request import DataRequest
 from convnext.errors import UserError
 from convnext.paper import figures
@@ -21,11 +22,11 @@ SMALL = {"model": "roadmap:tiny/16:width=0.1,depth=0.3", "image_size": 32, "batc
          "precision": "fp32", "eval_every": 100, "save_every": 1}  # fmt: skip
 
 
-def ablate(data: Path, out: Path, **options: Any) -> list[dict[str, Any]]:
-    return api.ablate(data, steps=[7, 8, 9], out=out, settings=SMALL, **options)
+def ablate(data: Path, out: Path, seeds: int = 2) -> list[dict[str, Any]]:
+    return api.ablate(data, steps=[7, 8, 9], out=out, settings=SMALL, seeds=seeds)
 
 
-def test_differences_are_paired_with_the_base_step(pictures: Any, tmp_path: Path) -> None:
+def test_differences_are_paired_with_the_base_step(pictures: MakePictures, tmp_path: Path) -> None:
     rows = ablate(pictures(train=36, size=32), tmp_path / "sweep", seeds=2)
     assert [(row["step"], row["base"], row["seeds"]) for row in rows] == [(7, 6, 2), (8, 7, 2), (9, 7, 2)]
     assert rows[0]["over base"] is None
@@ -41,17 +42,20 @@ def test_differences_are_paired_with_the_base_step(pictures: Any, tmp_path: Path
 
 def test_the_smallest_difference_pools_the_spread_of_the_steps() -> None:
     # sqrt((2 * 1 + 2 * 4) / 4) = 1.5811 pooled over 4 degrees of freedom, t(97.5 %, 4) = 2.7764, 3 seeds
-    rows = [{"pairs": 3, "std of pairs": 1.0}, {"pairs": 3, "std of pairs": 2.0}, {"pairs": 1, "std of pairs": None}]
+    found = ((3, 1.0), (3, 2.0), (1, None))
+    rows: list[dict[str, Any]] = [{"pairs": pairs, "std of pairs": spread} for pairs, spread in found]
     assert sweep.smallest_difference(rows) == pytest.approx(2.7764 * 1.5811 / 3**0.5, rel=1e-4)
     assert sweep.smallest_difference(rows[2:]) is None
 
 
-def test_a_killed_sweep_goes_on_where_it_was(pictures: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_killed_sweep_goes_on_where_it_was(
+    pictures: MakePictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, out = pictures(train=36, size=32), tmp_path / "sweep"
     ablate(data, tmp_path / "whole", seeds=1)
     real, made = api.train, []
 
-    def train(*args: Any, **options: Any) -> Any:
+    def train(*args: Any, **options: Any) -> RunResult:
         made.append((options["out"].name, options["resume"]))
         if len(made) == 2:
             raise KeyboardInterrupt
@@ -70,7 +74,7 @@ def test_a_killed_sweep_goes_on_where_it_was(pictures: Any, tmp_path: Path, monk
     assert (out / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
 
 
-def test_a_run_that_was_begun_is_resumed(pictures: Any, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_is_resumed(pictures: MakePictures, tmp_path: Path) -> None:
     data, out, seen = pictures(train=36, size=32), tmp_path / "sweep", []
     plan = jobs(replace(get_recipe("roadmap/small"), steps=2), [7], [0])
     (run := out / "runs" / "step-07-seed-0").mkdir(parents=True)
@@ -89,7 +93,7 @@ def test_a_run_that_was_begun_is_resumed(pictures: Any, tmp_path: Path) -> None:
     assert [(path.name, resume) for _, path, resume in seen] == [("step-07-seed-0", True)]
 
 
-def test_a_run_that_another_process_works_on_is_left_to_it(pictures: Any, tmp_path: Path) -> None:
+def test_a_run_that_another_process_works_on_is_left_to_it(pictures: MakePictures, tmp_path: Path) -> None:
     out, seen = tmp_path / "sweep", []
     plan = jobs(get_recipe("roadmap/small"), [7, 8], [0])
     request = DataRequest(str(pictures()))
@@ -103,8 +107,8 @@ def test_a_run_that_another_process_works_on_is_left_to_it(pictures: Any, tmp_pa
     assert [path.name for _, path, _ in seen] == ["step-08-seed-0"]
 
 
-def test_a_users_mistake_inside_a_run_is_told(pictures: Any, tmp_path: Path) -> None:
-    def execute(*_: Any) -> None:
+def test_a_users_mistake_inside_a_run_is_told(pictures: MakePictures, tmp_path: Path) -> None:
+    def execute(*_: object) -> None:
         raise UserError("no such folder")
 
     with pytest.raises(UserError, match="no such folder"):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakeDense, MakePictures
 
-from convnext import api
+from convnext import RunResult, api
 from convnext.classification.data import open_fold
 from convnext.commands.main import main
 from convnext.errors import UserError
@@ -15,7 +16,7 @@ from convnext.studies import folds
 from convnext.training.log import read
 
 
-def test_folds_are_alike_and_judge_every_picture_once(pictures: Any) -> None:
+def test_folds_are_alike_and_judge_every_picture_once(pictures: MakePictures) -> None:
     data = pictures(train=32) / "train"
     parts = [open_fold(data, number, 5) for number in range(1, 6)]
     judged = [name for part in parts for name in part.val.ids]
@@ -29,10 +30,10 @@ def test_folds_are_alike_and_judge_every_picture_once(pictures: Any) -> None:
 
 
 def test_folds_give_a_mean_and_an_interval_and_go_on(
-    pictures: Any,
-    tiny: Any,
+    pictures: MakePictures,
+    tiny: dict[str, Any],
     tmp_path: Path,
-    as_arguments: Any,
+    as_arguments: AsArguments,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -49,7 +50,7 @@ def test_folds_give_a_mean_and_an_interval_and_go_on(
     ]
     real = api.train
 
-    def killed(*args: Any, **options: Any) -> Any:
+    def killed(*args: Any, **options: Any) -> RunResult:
         if options.get("fold") == (3, 3):
             raise KeyboardInterrupt
         return real(*args, **options)
@@ -81,7 +82,7 @@ def test_folds_give_a_mean_and_an_interval_and_go_on(
 
 
 def test_folds_of_so_many_minutes_are_as_long_as_the_first(
-    pictures: Any, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Measured anew, each fold had steps of its own: one run of 205 steps and one of 66 were averaged."""
     del tiny["steps"], tiny["eval_every"], tiny["ema"]
@@ -94,7 +95,9 @@ def test_folds_of_so_many_minutes_are_as_long_as_the_first(
     assert f"{one['steps']:,} steps, as many as were measured for the first fold" in capsys.readouterr().out
 
 
-def test_folds_of_pictures_that_have_changed_are_not_gone_on_with(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_folds_of_pictures_that_have_changed_are_not_gone_on_with(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """They would be divided otherwise: a picture would be judged by a model that learned from it, or twice."""
     data, out = pictures(train=30) / "train", tmp_path / "folds"
     options: dict[str, Any] = {"folds": 3, "out": out, "settings": tiny | {"steps": 2}, "report": False}
@@ -112,7 +115,9 @@ def test_folds_of_pictures_that_have_changed_are_not_gone_on_with(pictures: Any,
     assert len(api.train_folds(data, **options)["folds"]) == 3
 
 
-def test_a_setting_that_was_refused_leaves_the_folder_free(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_setting_that_was_refused_leaves_the_folder_free(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data = pictures(train=12) / "train"
     with pytest.raises(UserError, match="smaller --batch-size"):
         api.train_folds(data, folds=2, out=tmp_path / "folds", settings=tiny | {"batch_size": 9999}, report=False)
@@ -129,7 +134,7 @@ def test_a_setting_that_was_refused_leaves_the_folder_free(pictures: Any, tiny: 
      (["--folds", "3", "--nproc", "2"], "leave out --nproc"), (["--folds", "3", "--val-fraction", "0.1"], "in turn")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(
-    words: list[str], says: str, pictures: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], says: str, pictures: MakePictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = pictures(train=30) / "train"
     assert main(["train", str(data), "--out", str(tmp_path / "out"), *words]) == 2
@@ -137,7 +142,7 @@ def test_what_makes_no_sense_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_folds_of_data_with_a_split_are_refused(pictures: Any, annotated: Any, tmp_path: Path) -> None:
+def test_folds_of_data_with_a_split_are_refused(pictures: MakePictures, annotated: MakeDense, tmp_path: Path) -> None:
     for data, says in (
         (pictures(), "has a split of its own.*/train"),
         ("digits", "has a split of its own"),
@@ -162,7 +167,7 @@ def test_the_interval_is_never_that_of_no_spread() -> None:
 
 
 @pytest.mark.parametrize("fold", [0, 4])
-def test_there_is_no_fold_beyond_the_last(fold: int, pictures: Any) -> None:
+def test_there_is_no_fold_beyond_the_last(fold: int, pictures: MakePictures) -> None:
     with pytest.raises(UserError, match=f"there is no fold {fold} of 3"):
         open_fold(pictures(train=30) / "train", fold, 3)
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import AsArguments, MakePictures
+from narrow import not_none
 
 from convnext import files
 from convnext.errors import UserError
@@ -21,6 +23,7 @@ from convnext.system import processes
 from convnext.training.log import read
 
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's process table")]
+Started = tuple[subprocess.Popen[str], list[int]]  # the parent, and its descendants
 LATEST_S = 120.0
 GONE_S = processes.PATIENCE_S + 3
 
@@ -43,7 +46,7 @@ def running(pid: int) -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = LATEST_S) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = LATEST_S) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up
@@ -51,7 +54,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = LATEST_S) -> None:
 
 
 @pytest.fixture
-def started(pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any) -> Iterator[Any]:
+def started(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> Iterator[Started]:
     """A run on two processes with two loader processes each, in the middle of training."""
     settings = as_arguments(tiny | {"steps": 1_000_000, "eval_every": 50, "save_every": 1, "workers": 2})
     command = [sys.executable, "-m", "convnext", "train", str(pictures()), "--out", str(tmp_path / "run"), *settings]
@@ -84,7 +89,7 @@ def nothing_is_left(members: list[int], run: Path) -> None:
 
 def ranks(members: list[int]) -> dict[int, int]:
     """Rank -> process."""
-    found = {}
+    found: dict[int, int] = {}
     for pid in members:
         words = dict(word.split("=", 1) for word in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in word)
         found.setdefault(int(words["RANK"]), pid)
@@ -93,7 +98,7 @@ def ranks(members: list[int]) -> dict[int, int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_trains_on_when_the_parent_is_told_to_end_or_is_killed(
-    number: signal.Signals, started: Any, tmp_path: Path
+    number: signal.Signals, started: Started, tmp_path: Path
 ) -> None:
     parent, members = started
     assert len(members) >= 6
@@ -102,27 +107,29 @@ def test_no_process_trains_on_when_the_parent_is_told_to_end_or_is_killed(
     nothing_is_left(members, tmp_path / "run")
     if number != signal.SIGKILL:
         assert code == 128 + number
-        assert parent.stderr.read() == f"ended by {number.name}; a training run continues with --resume --out\n"
+        assert (
+            not_none(parent.stderr).read() == f"ended by {number.name}; a training run continues with --resume --out\n"
+        )
     else:
-        assert "Traceback" not in parent.stderr.read()  # of a loader process, into the next run's words
+        assert "Traceback" not in not_none(parent.stderr).read()  # of a loader process, into the next run's words
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_has_a_sentence(rank: int, started: Any, tmp_path: Path) -> None:
+def test_a_process_that_is_killed_has_a_sentence(rank: int, started: Started, tmp_path: Path) -> None:
     parent, members = started
     os.kill(ranks(members)[rank], signal.SIGKILL)
     assert parent.wait(2 * GONE_S) == 1
-    text = parent.stderr.read()
+    text = not_none(parent.stderr).read()
     assert text.count("\n") == 1
     assert text.startswith(f"process {rank + 1} of 2 was ended by SIGKILL (the system does so when memory runs out")
     nothing_is_left(members, tmp_path / "run")
 
 
-def test_a_terminals_interrupt_reaches_all_and_is_told_once(started: Any, tmp_path: Path) -> None:
+def test_a_terminals_interrupt_reaches_all_and_is_told_once(started: Started, tmp_path: Path) -> None:
     parent, members = started
     os.killpg(parent.pid, signal.SIGINT)
     assert parent.wait(GONE_S) == 130
-    assert parent.stderr.read() == "ended by SIGINT; a training run continues with --resume --out\n"
+    assert not_none(parent.stderr).read() == "ended by SIGINT; a training run continues with --resume --out\n"
     nothing_is_left(members, tmp_path / "run")
 
 
@@ -163,7 +170,7 @@ def test_the_first_to_fail_is_heard_even_when_it_is_not_the_first_to_end(
 
 
 def test_an_error_of_the_second_process_alone_is_the_one_that_is_shown(
-    pictures: Any, tiny: dict[str, Any], tmp_path: Path, as_arguments: Any
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     """Both fail, as the first waits for the second; one knows why."""
     site = tmp_path / "site"

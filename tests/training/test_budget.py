@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convnext.data import Batch
 from convnext.errors import UserError
 from convnext.recipes.recipe import AdamW, Recipe
-from convnext.training import Metric, budget
+from convnext.training import Metric, Sink, budget
 from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
 from convnext.training.runtime import Runtime
 
@@ -185,7 +185,9 @@ class FakeTask:
 
     def __init__(self, clock: Clock | None = None, parts: int = 1) -> None:
         self.clock, self.parts = clock or Clock(), parts
-        self.steps, self.asked, self.evaluated = 0, [], []  # type: ignore[var-annotated]
+        self.steps = 0
+        self.asked: list[tuple[int, int]] = []
+        self.evaluated: list[bool] = []
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         self.asked.append((start, stop))
@@ -201,7 +203,7 @@ class FakeTask:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"loss": model(batch.images).square().mean()}
 
-    def evaluate(self, model: nn.Module, sink: Any = None) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
         self.evaluated.append(model.training)
         self.clock.now += 5
         return {"top1": 0.0}
@@ -221,12 +223,12 @@ def test_measured_is_the_mean_step_after_the_first_ones_and_one_evaluation(
     task = FakeTask(clock, parts)
     original = budget.step
 
-    def slow_step(*arguments: Any) -> Tensor:
+    def slow_step(*arguments: Any) -> dict[str, Tensor]:
         clock.now += 2 if task.steps > budget.WARM_STEPS else 30
         return original(*arguments)
 
     monkeypatch.setattr(budget, "step", slow_step)
-    speed = measure(task, network(), RECIPE, CPU, within_s=400, images=7)  # type: ignore[arg-type]
+    speed = measure(task, network(), RECIPE, CPU, within_s=400, images=7)
     assert speed.evaluation_s == 5
     assert speed.step_s == 3  # waiting for the batch included; the first steps' 30 seconds do not count
     assert budget.WARM_STEPS < task.steps <= budget.WARM_STEPS + budget.MEASURE_STEPS
@@ -237,7 +239,7 @@ def test_measuring_leaves_the_model_as_it_was(ema: float | None) -> None:
     model, task = network().eval(), FakeTask()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recipe = replace(RECIPE, ema=ema, optim=AdamW(lr=10.0))
-    measure(task, model, recipe, CPU, within_s=0, images=7)  # type: ignore[arg-type]
+    measure(task, model, recipe, CPU, within_s=0, images=7)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())  # running statistics too
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -251,14 +253,15 @@ def test_a_task_of_fewer_steps_than_the_warm_ones_is_measured_all_the_same() -> 
         def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
             return super().batches(start, min(stop, 2))
 
-    speed = measure(Short(), network(), RECIPE, CPU, within_s=1, images=7)  # type: ignore[arg-type]
+    speed = measure(Short(), network(), RECIPE, CPU, within_s=1, images=7)
     assert speed.step_s > 0
 
 
 class Judged(FakeTask):
     """Evaluations of 100 pictures in batches of ten, a second each."""
 
-    def evaluate(self, model: nn.Module, sink: Any = None) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        assert sink is not None
         for _ in range(10):
             self.clock.now += 1
             for i in range(10):
@@ -272,7 +275,7 @@ def test_a_long_evaluation_is_timed_by_its_part(within_s: float, takes: float, m
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     began = clock.now
     task = Judged(clock)
-    assert budget._evaluation(task, network(), within_s * 0.4, 100) == pytest.approx(10)  # type: ignore[arg-type]
+    assert budget._evaluation(task, network(), within_s * 0.4, 100) == pytest.approx(10)
     assert clock.now - began == takes
 
 
@@ -281,7 +284,7 @@ def test_measuring_stops_when_its_time_is_over_even_among_the_first_steps(monkey
     clock = Clock()
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     task = FakeTask(clock)
-    speed = measure(task, network(), RECIPE, CPU, within_s=6, images=7)  # type: ignore[arg-type]
+    speed = measure(task, network(), RECIPE, CPU, within_s=6, images=7)
     assert task.steps == 2  # of ten seconds, where 3.6 were to be spent
     assert speed.step_s == 10
 
@@ -290,7 +293,7 @@ def test_the_first_step_alone_is_not_taken_for_all(monkeypatch: pytest.MonkeyPat
     clock = Clock()
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     monkeypatch.setattr(budget, "WARM_STEPS", 1)
-    speed = measure(FakeTask(clock), network(), RECIPE, CPU, within_s=6, images=7)  # type: ignore[arg-type]
+    speed = measure(FakeTask(clock), network(), RECIPE, CPU, within_s=6, images=7)
     assert speed.step_s == 1  # after a first one of ten
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import MakeDense, MakePictures
 from PIL import Image
 
 from convnext import api
@@ -31,7 +32,11 @@ def cut_short(run: Path, step: int) -> None:
 
 
 def test_a_damaged_picture_can_be_taken_out_or_replaced(
-    pictures: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The message says so, and --resume refused to go on: the data had changed."""
     monkeypatch.setattr(image_level, "CACHE_SHARE", 0.0)
@@ -53,7 +58,9 @@ def test_a_damaged_picture_can_be_taken_out_or_replaced(
     assert "the order of samples is another one from here" in out
 
 
-def test_pictures_stay_on_their_side_and_new_ones_are_left_out(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_pictures_stay_on_their_side_and_new_ones_are_left_out(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     data, run = pictures(train=60) / "train", tmp_path / "run"
     begun = open_data(data)
     api.train(data, out=run, settings=tiny, report=False)
@@ -73,7 +80,7 @@ def test_pictures_stay_on_their_side_and_new_ones_are_left_out(pictures: Any, ti
     assert told["pictures"]["count"] >= len(now.train)
 
 
-def test_other_data_is_refused_with_what_differs(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_other_data_is_refused_with_what_differs(pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path) -> None:
     data, run = pictures(train=30) / "train", tmp_path / "run"
     api.train(data, out=run, settings=tiny, report=False)
     first = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
@@ -88,7 +95,9 @@ def test_other_data_is_refused_with_what_differs(pictures: Any, tiny: Any, tmp_p
         api.train(out=run, resume=True)
 
 
-def test_a_run_of_before_goes_on_with_the_test_split_that_chose(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_a_run_of_before_goes_on_with_the_test_split_that_chose(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     """Earlier versions chose the best weights by test/ where there was no val/."""
     data, run = pictures(), tmp_path / "run"
     api.train(data, out=run, settings=tiny, report=False)
@@ -106,7 +115,9 @@ def test_a_run_of_before_goes_on_with_the_test_split_that_chose(pictures: Any, t
     assert result.best["raw"]["count"] == 7
 
 
-def test_a_run_of_before_on_a_test_split_is_not_told_that_its_data_has_changed(masked: Any, tmp_path: Path) -> None:
+def test_a_run_of_before_on_a_test_split_is_not_told_that_its_data_has_changed(
+    masked: MakeDense, tmp_path: Path
+) -> None:
     """It took test/ for its validation pictures, and kept no names."""
     data = masked(train=8)
     (data / "images" / "val").rename(data / "images" / "test")

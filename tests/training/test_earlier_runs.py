@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def evaluations(run: Path) -> list[dict]:
+def evaluations(run: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [row for row in rows if row["kind"] == "eval"]
 

@@ -1,9 +1,9 @@
 """What a session says before it trains."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+
+from fixture_types import MakeDense, MakePictures
 
 from convnext.classification.data import open_data
 from convnext.detection.data import open_detection
@@ -20,7 +20,7 @@ def test_several_processes_with_few_pictures_each_are_said() -> None:
     assert few_each(recipe, 1, 16) == few_each(recipe, 2, 16) == []
 
 
-def test_held_out_pictures_that_are_learned_from_too_are_said(pictures: Callable[..., Path]) -> None:
+def test_held_out_pictures_that_are_learned_from_too_are_said(pictures: MakePictures) -> None:
     root = pictures()
     assert known_already(open_data(root)) == []
     for name in ("class 0", "class 1"):
@@ -32,9 +32,7 @@ def test_held_out_pictures_that_are_learned_from_too_are_said(pictures: Callable
     assert known_already(open_data("digits")) == []
 
 
-def test_copies_among_pictures_with_boxes_and_masks_are_said(
-    annotated: Callable[..., Path], masked: Callable[..., Path]
-) -> None:
+def test_copies_among_pictures_with_boxes_and_masks_are_said(annotated: MakeDense, masked: MakeDense) -> None:
     boxes, masks = annotated(), masked()
     assert known_already(open_detection(boxes)) == known_already(open_masks(masks)) == []
     shutil.copy(boxes / "train2017" / "000.png", boxes / "val2017" / "000.png")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import AsArguments, MakeDense, MakePictures
 from PIL import Image
 
 from convnext import api
@@ -16,7 +17,7 @@ from convnext.training.log import read
 
 
 @pytest.fixture
-def three_splits(pictures: Any) -> Path:
+def three_splits(pictures: MakePictures) -> Path:
     """train, val and test; the pictures of test are shown under the next class's name, so that 0 % is right."""
     root: Path = pictures(train=24, val=9)
     rng = np.random.default_rng(5)
@@ -29,7 +30,9 @@ def three_splits(pictures: Any) -> Path:
     return root
 
 
-def test_the_best_of_many_evaluations_is_called_so(pictures: Any, tiny: Any, tmp_path: Path) -> None:
+def test_the_best_of_many_evaluations_is_called_so(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path
+) -> None:
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny)
     (line,) = result.headline
     assert line.startswith("best top1 of 4 evaluations on these 7 pictures: ")
@@ -42,7 +45,11 @@ def test_the_best_of_many_evaluations_is_called_so(pictures: Any, tiny: Any, tmp
 
 
 def test_a_test_split_is_judged_once_and_is_the_headline(
-    three_splits: Path, tiny: Any, tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
+    three_splits: Path,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     assert main(["train", str(three_splits), "--out", str(run), *as_arguments(tiny | {"steps": 24})]) == 0
@@ -63,7 +70,11 @@ def test_a_test_split_is_judged_once_and_is_the_headline(
 
 
 def test_nothing_held_out_publishes_the_last_weights_and_says_so(
-    pictures: Any, tiny: Any, tmp_path: Path, as_arguments: Any, capsys: pytest.CaptureFixture[str]
+    pictures: MakePictures,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    as_arguments: AsArguments,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, run = pictures(train=24) / "train", tmp_path / "run"
     assert main(["train", str(data), "--out", str(run), "--val-fraction", "0", *as_arguments(tiny)]) == 0
@@ -78,7 +89,7 @@ def test_nothing_held_out_publishes_the_last_weights_and_says_so(
 
 
 def test_masks_and_boxes_have_a_test_split_for_the_end(
-    masked: Any, annotated: Any, tiny_detection: Any, tmp_path: Path
+    masked: MakeDense, annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path
 ) -> None:
     masks, boxes = masked(), annotated(train=6, val=3)
     for part in ("images", "annotations"):
@@ -103,9 +114,9 @@ def test_masks_and_boxes_have_a_test_split_for_the_end(
 
 def test_a_test_picture_that_cannot_be_read_costs_the_test_split_alone(
     three_splits: Path,
-    annotated: Any,
-    tiny: Any,
-    tiny_detection: Any,
+    annotated: MakeDense,
+    tiny: dict[str, Any],
+    tiny_detection: dict[str, Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

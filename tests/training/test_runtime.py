@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixture_types import AsArguments, MakePictures
 
 import convnext
 from convnext.errors import UserError
@@ -39,7 +40,9 @@ def chosen(metadata: dict[str, str], precision: str = "auto") -> tuple[str, list
 
 
 @pytest.mark.parametrize(("instructions", "expected"), [("avx512_bf16", "bf16"), ("bf16", "bf16"), (None, "fp32")])
-def test_training_uses_what_the_processor_has(instructions: str | None, expected: str, monkeypatch: Any) -> None:
+def test_training_uses_what_the_processor_has(
+    instructions: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     has(instructions, monkeypatch)
     with runtime.start() as run:
         assert run.precision == expected
@@ -65,7 +68,9 @@ def test_a_precision_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_recipe_and_checkpoint_say_in_what_a_run_was_judged(pictures, tiny, tmp_path, precision) -> None:
+def test_recipe_and_checkpoint_say_in_what_a_run_was_judged(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, precision: str
+) -> None:
     run = tmp_path / "run"
     result = convnext.train(pictures(), settings=tiny | {"precision": precision}, out=run, report=False)
     assert from_json((run / "recipe.json").read_text()).precision == precision
@@ -104,7 +109,7 @@ def training(data: Path, arguments: list[str]) -> Iterator[None]:
 
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_same_question_has_the_same_answer_beside_a_training_run(
-    pictures, tiny, tmp_path, as_arguments, times
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments, times: int
 ) -> None:
     data = pictures(train=60, val=300, classes=3)
     settings = {name: value for name, value in tiny.items() if name != "precision"} | {"steps": 3}  # hardly learned
@@ -117,7 +122,9 @@ def test_the_same_question_has_the_same_answer_beside_a_training_run(
     assert len({answer.stdout for answer in answers}) == 1
     precision = from_json((run / "recipe.json").read_text()).precision
     assert all(f"computed in {precision}" in answer.stderr for answer in answers)
-    top1 = float(re.search(r"top1 +([\d.]+)", answers[0].stdout).group(1))  # type: ignore[union-attr]
+    figure = re.search(r"top1 +([\d.]+)", answers[0].stdout)
+    assert figure is not None
+    top1 = float(figure[1])
     assert top1 == pytest.approx(result.metric, abs=1e-4)
     rows = list(csv.DictReader(io.StringIO(table.stdout)))
     assert len(rows) == 300

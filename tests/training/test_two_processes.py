@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixture_types import AsArguments, MakeDense, MakePictures
 from safetensors.torch import load_file
 
 import convnext
@@ -30,7 +31,7 @@ from convnext.training.runtime import Runtime
 
 STEPS = 50
 # Without Muon: its iteration runs in bf16, where the rounding of another order of summation soon is the third digit.
-CALM = {"augment.mixup": 0, "augment.cutmix": 0, "drop_path": 0, "dropout": 0, "optim.muon": None}
+CALM: dict[str, Any] = {"augment.mixup": 0, "augment.cutmix": 0, "drop_path": 0, "dropout": 0, "optim.muon": None}
 
 
 def spread(words: list[str]) -> None:
@@ -45,7 +46,9 @@ def rows(run: Path, kind: str) -> list[dict[str, Any]]:
     return [row for row in read(run / "log.jsonl") if row["kind"] == kind]
 
 
-def test_losses_and_evaluation_are_those_of_one_process(pictures, tiny, tmp_path, as_arguments) -> None:
+def test_losses_and_evaluation_are_those_of_one_process(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     data = pictures(train=25, val=7)
     tiny |= CALM | {"steps": STEPS, "eval_every": 4}
     api.train(data, out=tmp_path / "one", settings=tiny, report=False)
@@ -60,7 +63,9 @@ def test_losses_and_evaluation_are_those_of_one_process(pictures, tiny, tmp_path
 
 
 @pytest.mark.parametrize("micro", [None, 3])
-def test_two_processes_see_the_samples_of_one_in_the_same_order(pictures, tiny, micro) -> None:
+def test_two_processes_see_the_samples_of_one_in_the_same_order(
+    pictures: MakePictures, tiny: dict[str, Any], micro: int | None
+) -> None:
     splits = sources.open_data(pictures(train=25))
     recipe = override(Recipe(), {**tiny, "micro_batch": micro, "image_size": 16})
 
@@ -75,7 +80,7 @@ def test_two_processes_see_the_samples_of_one_in_the_same_order(pictures, tiny, 
         assert len(whole) == recipe.batch_size
 
 
-def test_two_processes_draw_the_same_picture_of_a_sample(pictures, tiny) -> None:
+def test_two_processes_draw_the_same_picture_of_a_sample(pictures: MakePictures, tiny: dict[str, Any]) -> None:
     splits = sources.open_data(pictures())
     recipe = override(Recipe(), {**tiny, "augment.mixup": 0, "augment.cutmix": 0})
 
@@ -94,14 +99,18 @@ def test_two_processes_draw_the_same_picture_of_a_sample(pictures, tiny) -> None
         assert torch.equal(image, alone[name])
 
 
-def test_the_saved_model_of_two_processes_can_be_used(pictures, tiny, tmp_path, as_arguments) -> None:
+def test_the_saved_model_of_two_processes_can_be_used(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     data = pictures(val=7)
     spread([str(data), "--out", str(tmp_path / "two"), *as_arguments(tiny)])
     best = json.loads((tmp_path / "two" / "log.jsonl").read_text().splitlines()[-2])
     assert api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")["count"] == best["raw"]["count"]
 
 
-def test_averaged_weights_are_judged_alike_on_both(pictures, tiny, tmp_path, as_arguments) -> None:
+def test_averaged_weights_are_judged_alike_on_both(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     """On a CPU each process has BatchNorm averages of its own, and the average of weights has both kinds."""
     data, run = pictures(val=7), tmp_path / "run"
     own = {name: value for name, value in tiny.items() if name not in ("depths", "dims", "patch_size", "dropout")}
@@ -116,7 +125,9 @@ def test_averaged_weights_are_judged_alike_on_both(pictures, tiny, tmp_path, as_
     assert judged == pytest.approx(evaluator.evaluate(model.eval()), rel=1e-5)
 
 
-def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_path, as_arguments) -> None:
+def test_more_processes_than_images_in_a_batch_are_refused(
+    pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     command = [
         sys.executable,
         "-m",
@@ -135,7 +146,9 @@ def test_more_processes_than_images_in_a_batch_are_refused(pictures, tiny, tmp_p
     assert "leaves some of the 2 processes without an image" in done.stderr
 
 
-def test_a_detector_is_judged_on_two_processes_as_on_one(annotated, tiny_detection, tmp_path, as_arguments) -> None:
+def test_a_detector_is_judged_on_two_processes_as_on_one(
+    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+) -> None:
     """An odd number of pictures, each counted once; the early detector still sees something everywhere."""
     data = annotated(val=5)
     early = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
@@ -146,7 +159,7 @@ def test_a_detector_is_judged_on_two_processes_as_on_one(annotated, tiny_detecti
     assert alone["box_ar100"] > 0
 
 
-def test_two_processes_learn_from_the_pictures_of_one(annotated, tiny_detection) -> None:
+def test_two_processes_learn_from_the_pictures_of_one(annotated: MakeDense, tiny_detection: dict[str, Any]) -> None:
     splits = open_detection(annotated(train=11))
     recipe = override(Recipe(task="detect"), tiny_detection | {"batch_size": 4, "micro_batch": 1})
 

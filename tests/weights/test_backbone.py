@@ -2,19 +2,22 @@
 
 import argparse
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
-from small_models import prefixed, same, small, state
+from narrow import backbone_of
+from small_models import ModelOptions, Weights, prefixed, same, small, state
 
 from convnext import create_model, load_weights, save_weights
 from convnext.errors import UserError
 from convnext.weights.adapt import adapt_channels, resample_patch
 from convnext.weights.keymaps import from_official
 
-CONTAINERS = {
+CONTAINERS: dict[str, tuple[str, Callable[[Weights], Mapping[str, Any]]]] = {
     "flat": ("", lambda w: w),
     "official release": ("model", lambda w: {"model": w}),
     "official training": ("model", lambda w: {"model": w, "optimizer": {"state": {}}, "epoch": 3, "scaler": {},
@@ -44,7 +47,7 @@ def test_every_container_is_opened_from_a_file(kind: str, tmp_path: Path) -> Non
     assert same(model, weights)
 
 
-AVERAGED = {
+AVERAGED: dict[str, Callable[[Weights, Weights], Mapping[str, Any]]] = {
     "official": lambda raw, ema: {"model": raw, "model_ema": ema},
     "timm": lambda raw, ema: {"state_dict": raw, "state_dict_ema": ema},
     "torchvision": lambda raw, ema: {"model": raw,
@@ -120,40 +123,40 @@ def test_a_detectors_file_fills_the_dense_backbone_and_the_rest_is_named() -> No
 
 def test_a_classifiers_file_starts_a_dense_backbone() -> None:
     model = small(1, out_norms=True)
-    norm2 = model.norm2.weight.clone()
+    norm2 = model.get_parameter("norm2.weight").clone()
     report = load_weights(model, state())
     assert report.ok
     assert report.head == "none"
     assert "output norms start fresh" in str(report)
     assert "final norm left out" in str(report)
-    assert torch.equal(model.norm2.weight, norm2)
-    assert torch.equal(model.stages[2][1].gamma, state()["stages.2.1.gamma"])
+    assert torch.equal(model.get_parameter("norm2.weight"), norm2)
+    assert torch.equal(model.get_parameter("stages.2.1.gamma"), state()["stages.2.1.gamma"])
 
 
 def test_another_class_count_keeps_the_backbone_and_says_so() -> None:
     model = small(1, num_classes=3)
-    head = model.head.weight.clone()
+    head = model.get_parameter("head.weight").clone()
     report = load_weights(model, state())
     assert report.ok
     assert report.head == "reinitialised"
     assert "the file's is for 5 classes" in str(report)
-    assert torch.equal(model.head.weight, head)
+    assert torch.equal(model.get_parameter("head.weight"), head)
     assert torch.equal(model.norm.weight, state()["norm.weight"])
 
 
 def test_head_can_be_dropped() -> None:
     model = small(1)
-    head = model.head.weight.clone()
+    head = model.get_parameter("head.weight").clone()
     assert load_weights(model, state(), head="drop").head == "reinitialised"
-    assert torch.equal(model.head.weight, head)
+    assert torch.equal(model.get_parameter("head.weight"), head)
 
 
 def test_a_bigger_head_is_cut_to_rows() -> None:
     model = small(1, num_classes=2)
     report = load_weights(model, state(), rows=[4, 1])
     assert report.head == "cut to rows"
-    assert torch.equal(model.head.weight, state()["head.weight"][[4, 1]])
-    assert torch.equal(model.head.bias, state()["head.bias"][[4, 1]])
+    assert torch.equal(model.get_parameter("head.weight"), state()["head.weight"][[4, 1]])
+    assert torch.equal(model.get_parameter("head.bias"), state()["head.bias"][[4, 1]])
 
 
 @pytest.mark.parametrize(("rows", "says"), [([0, 1, 2], "3 rows"), ([0, 5], "row 5"), ([-1, 0], "row -1")])
@@ -193,8 +196,8 @@ def test_stem_for_another_patch_keeps_the_response_to_a_flat_image(patch: int) -
     model = small(1, patch_size=patch)
     assert "stem resampled from 4 x 4" in str(load_weights(model, state()))
     flat = torch.ones(1, 3, 48, 48)
-    stem = small().downsample_layers[0][0]
-    assert torch.allclose(model.downsample_layers[0][0](flat)[..., 0, 0], stem(flat)[..., 0, 0], rtol=1e-4, atol=1e-4)
+    found, expected = (network.get_submodule("downsample_layers.0.0")(flat) for network in (model, small()))
+    assert torch.allclose(found[..., 0, 0], expected[..., 0, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_resampling_to_a_half_adds_neighbours() -> None:
@@ -275,7 +278,7 @@ def test_real_networks_of_other_kinds_are_recognised(name: str, what: str) -> No
     ("mmdet", {}, "mmpretrain"),
     ("keras", {}, "known: official, timm"),
 ])  # fmt: skip
-def test_what_a_naming_cannot_hold_is_refused(naming: str, options: dict, says: str, tmp_path: Path) -> None:
+def test_what_a_naming_cannot_hold_is_refused(naming: str, options: ModelOptions, says: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=says):
         save_weights(small(**options), tmp_path / "model.safetensors", naming=naming)
     assert not list(tmp_path.iterdir())
@@ -291,13 +294,13 @@ def test_isotropic_models_have_the_official_naming_only(tmp_path: Path) -> None:
 def test_half_precision_files_are_widened() -> None:
     model = small(1)
     load_weights(model, {name: value.half() for name, value in state().items()})
-    assert model.head.weight.dtype is torch.float32
-    assert torch.equal(model.head.weight, state()["head.weight"].half().float())
+    assert model.get_parameter("head.weight").dtype is torch.float32
+    assert torch.equal(model.get_parameter("head.weight"), state()["head.weight"].half().float())
 
 
 def test_a_timm_file_of_a_small_size_stores_convolutions() -> None:
     with torch.device("meta"):
-        atto, tiny = create_model("convnext_atto"), create_model("convnext_tiny")
+        atto, tiny = (backbone_of(create_model(f"convnext_{size}")) for size in ("atto", "tiny"))
     key = "stages.0.blocks.0.mlp.fc1.weight"
     assert from_official(atto.state_dict(), "timm", atto.arch, dense=False)[key].shape == (160, 40, 1, 1)
     assert from_official(tiny.state_dict(), "timm", tiny.arch, dense=False)[key].shape == (384, 96)

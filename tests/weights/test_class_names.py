@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from detector_cases import ARCH
 from small_models import small
+from torch import nn
 
 import convnext
 from convnext.api import convert
@@ -32,8 +34,11 @@ FIVE = ["crack", "rust", "dent", "weld", "plain"]
     ],
 )
 def test_names_in_openmmlabs_files(kind: str, meta: dict[str, Any], tmp_path: Path) -> None:
-    body: Any = ConvNeXt(ARCH, out_norms=True)
-    made = {"detector": lambda: build_detector("mask_rcnn", body, 5), "segmenter": lambda: build_segmenter(body, 5, 16)}
+    body = ConvNeXt(ARCH, out_norms=True)
+    made: dict[str, Callable[[], nn.Module]] = {
+        "detector": lambda: build_detector("mask_rcnn", body, 5),
+        "segmenter": lambda: build_segmenter(body, 5, 16),
+    }
     model = made[kind]() if kind in made else small()
     torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "best.pth")
     assert convnext.from_pretrained(tmp_path / "best.pth").info.classes == FIVE
@@ -53,7 +58,7 @@ def test_names_in_openmmlabs_files(kind: str, meta: dict[str, Any], tmp_path: Pa
         ({"architecture": "convnext_atto", "label_names": {str(i): name for i, name in enumerate(FIVE)}}, FIVE),
     ],
 )
-def test_names_in_the_config_of_a_folder(config: Any, expected: list[str] | None, tmp_path: Path) -> None:
+def test_names_in_the_config_of_a_folder(config: dict[str, object], expected: list[str] | None, tmp_path: Path) -> None:
     model = small()
     weights = from_official(dict(model.state_dict()), "transformers", model.arch, dense=False)
     torch.save(weights, tmp_path / "pytorch_model.bin")
@@ -83,7 +88,7 @@ def test_well_known_names_are_in_our_spelling() -> None:
 
 
 def test_eighty_or_150_classes_of_other_names_are_not_cocos_or_ade20ks(tmp_path: Path) -> None:
-    body: Any = ConvNeXt(ARCH, out_norms=True)
+    body = ConvNeXt(ARCH, out_norms=True)
     for model, count in ((build_detector("mask_rcnn", body, 80), 80), (build_segmenter(body, 150, 16), 150)):
         names = [f"part {i}" for i in range(count)]
         torch.save({"meta": {"CLASSES": names}, "state_dict": model.state_dict()}, tmp_path / "best.pth")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from convnext.weights.keymaps import from_official
 
 SHAPE: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+M = TypeVar("M", bound=nn.Module)
 SIDES = ((96, 96), (97, 64), (64, 131), (300, 41), (33, 33), (500, 375), (255, 254), (120, 77), (20, 19), (111, 112))
 
 
@@ -39,7 +40,7 @@ def pictures() -> list[Image.Image]:
     return made
 
 
-def lively(model: nn.Module) -> Any:
+def lively(model: M) -> M:
     torch.manual_seed(0)
     with torch.no_grad():
         for value in model.parameters():
@@ -47,9 +48,9 @@ def lively(model: nn.Module) -> Any:
     return model.eval()
 
 
-def timm_folder(folder: Path, data: dict[str, Any] | None = None, **options: Any) -> Any:
+def timm_folder(folder: Path, data: dict[str, Any] | None = None, **options: Any) -> nn.Module:
     model = lively(timm.create_model("convnext_atto", **SHAPE | options))
-    save_for_hf(model, folder, safe_serialization=True, data_config=data or {})
+    save_for_hf(model, str(folder), safe_serialization=True, data_config=data or {})
     return model
 
 
@@ -82,7 +83,9 @@ def test_a_folder_of_timm_is_shown_pictures_as_timm_shows_them(data: dict[str, A
 
 def test_predictions_for_a_folder_of_timm_are_timms(tmp_path: Path) -> None:
     theirs = timm_folder(tmp_path / "folder", CLIP | {"input_size": (3, 96, 96), "crop_pct": 1.0})
-    transform = create_transform(input_size=(3, 96, 96), crop_pct=1.0, interpolation="bicubic", **CLIP)
+    transform = create_transform(
+        input_size=(3, 96, 96), crop_pct=1.0, interpolation="bicubic", mean=CLIP["mean"], std=CLIP["std"]
+    )
     for i, picture in enumerate(pictures()):
         picture.save(tmp_path / f"{i}.png")
         with torch.inference_mode():
@@ -143,8 +146,8 @@ def test_the_maps_that_a_folder_asks_for_are_returned(tmp_path: Path) -> None:
             assert torch.allclose(mine, expected, atol=1e-4)
 
 
-def hf_folder(folder: Path, processor: dict[str, Any] | None = None, **options: Any) -> Any:
-    shape = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_labels": 5}
+def hf_folder(folder: Path, processor: dict[str, Any] | None = None, **options: Any) -> ConvNextForImageClassification:
+    shape: dict[str, Any] = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_labels": 5}
     model = lively(ConvNextForImageClassification(ConvNextConfig(**shape | options)))
     model.save_pretrained(folder)
     if processor is not None:
@@ -222,7 +225,8 @@ def test_the_released_classifiers_processor_of_old_is_read(tmp_path: Path) -> No
 
 
 def test_a_backbone_of_transformers_returns_the_maps_it_was_made_with(tmp_path: Path) -> None:
-    options = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "out_features": ["stage2", "stage4"]}
+    options: dict[str, Any] = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32]}
+    options["out_features"] = ["stage2", "stage4"]
     lively(ConvNextBackbone(ConvNextConfig(**options))).save_pretrained(tmp_path)
     assert convnext.from_pretrained(tmp_path).out_indices == (1, 3)
 
@@ -232,7 +236,9 @@ def test_a_backbone_of_transformers_returns_the_maps_it_was_made_with(tmp_path: 
     [("tiny", ConvNeXt_Tiny_Weights), ("small", ConvNeXt_Small_Weights), ("base", ConvNeXt_Base_Weights)],
 )
 def test_torchvisions_released_files_are_shown_pictures_as_torchvision_shows_them(
-    size: str, weights: Any, tmp_path: Path
+    size: str,
+    weights: type[ConvNeXt_Tiny_Weights] | type[ConvNeXt_Small_Weights] | type[ConvNeXt_Base_Weights],
+    tmp_path: Path,
 ) -> None:
     model = small()
     theirs = weights.DEFAULT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def steady(num_classes: int = 5) -> Any:
+def steady(num_classes: int = 5) -> ConvNeXt:
     """Weights small enough for answers that are neither 0 nor 1."""
     model = small(num_classes=num_classes)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_a_file_that_lost_its_head_answers_nothing_and_still_starts_training(tmp
 def test_a_detector_or_segmenter_that_lost_its_classes_is_no_bare_backbone(
     kind: str, entry: str, tmp_path: Path
 ) -> None:
-    body: Any = ConvNeXt(ARCH, out_norms=True)
+    body = ConvNeXt(ARCH, out_norms=True)
     model = build_detector("mask_rcnn", body, 5) if kind == "detector" else build_segmenter(body, 5, 16)
     path = save_weights(model, tmp_path / "model.safetensors")
     values, metadata = read(path)
@@ -159,7 +159,7 @@ def test_a_value_of_another_type_or_beyond_the_limits_is_refused(entry: str, tex
     [("num_classes", 10**9), ("num_classes", -1), ("num_classes", "5"), ("in_chans", 0), ("depths", 3), ("dims", [8]),
      ("patch_size", -4), ("isotropic", "no"), ("layer_scale", "nan"), ("out_indices", [9]), ("out_norms", 3)],
 )  # fmt: skip
-def test_a_network_is_described_within_limits(field: str, value: Any, tmp_path: Path) -> None:
+def test_a_network_is_described_within_limits(field: str, value: object, tmp_path: Path) -> None:
     path = save_weights(small(), tmp_path / "model.safetensors")
     arch = json.loads(read(path)[1]["arch"]) | {field: value}
     with pytest.raises(UserError, match=r"describes its network wrongly|entries? each"):
@@ -243,7 +243,9 @@ def test_an_overlapping_stem_is_named() -> None:
         (lambda value: value.to("meta"), "without its values"),
     ],
 )
-def test_tensors_that_are_no_weights_are_named(change: Any, says: str, tmp_path: Path) -> None:
+def test_tensors_that_are_no_weights_are_named(
+    change: Callable[[torch.Tensor], torch.Tensor], says: str, tmp_path: Path
+) -> None:
     weights = state()
     weights["stages.1.0.norm.weight"] = change(weights["stages.1.0.norm.weight"])
     torch.save(weights, tmp_path / "model.pth")

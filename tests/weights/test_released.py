@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from narrow import backbone_of
 from small_models import small
 
 from convnext import UserError, create_model, from_pretrained
-from convnext.catalog.releases import DETECTORS, RELEASES, SEGMENTERS
+from convnext.catalog.releases import DETECTORS, RELEASES, SEGMENTERS, AnyRelease, DetectorRelease
 from convnext.pretrained import carried
 from convnext.segmentation.model import build_segmenter
 from convnext.weights.backbone import starting_point
@@ -32,18 +33,20 @@ def classifier(variant: str, classes: int = 1000) -> Weights:
 
 def segmenter(variant: str, classes: int = 150) -> Weights:
     with torch.device("meta"):
-        return thin(dict(build_segmenter(create_model(variant, out_norms=True), classes).state_dict()))  # type: ignore[arg-type]
+        return thin(dict(build_segmenter(backbone_of(create_model(variant, out_norms=True)), classes).state_dict()))
 
 
 def detector(variant: str, kind: str, classes: int = 80) -> Weights:
     from convnext.detection.model.rcnn import build_detector
 
     with torch.device("meta"):
-        return thin(dict(build_detector(kind, create_model(variant, out_norms=True), classes).state_dict()))  # type: ignore[arg-type]
+        body = backbone_of(create_model(variant, out_norms=True))
+        return thin(dict(build_detector(kind, body, classes).state_dict()))
 
 
 def test_every_release_is_known_by_its_file_wherever_it_lies(tmp_path: Path) -> None:
-    for row in (*RELEASES, *DETECTORS, *SEGMENTERS):
+    rows: tuple[AnyRelease, ...] = (*RELEASES, *DETECTORS, *SEGMENTERS)
+    for row in rows:
         assert named_as(tmp_path / row.filename) is row
     assert named_as(tmp_path / "upernet_convnext_base_22k_640x640.safetensors") is SEGMENTERS[3]
     assert named_as(tmp_path / "model.safetensors") is None
@@ -90,10 +93,10 @@ def test_a_name_alone_proves_nothing(name: str, weights: Callable[[], Weights], 
 
 
 @pytest.mark.parametrize("row", [DETECTORS[0], DETECTORS[1]], ids=lambda row: row.stem)
-def test_released_detectors_are_known_by_their_heads(row: object) -> None:
-    kind = row.name.split("/")[1]  # type: ignore[attr-defined]
-    assert holds(detector("convnext_tiny", kind), row)  # type: ignore[arg-type]
-    assert not holds(detector("convnext_tiny", kind, 79), row)  # type: ignore[arg-type]
+def test_released_detectors_are_known_by_their_heads(row: DetectorRelease) -> None:
+    kind = row.name.split("/")[1]
+    assert holds(detector("convnext_tiny", kind), row)
+    assert not holds(detector("convnext_tiny", kind, 79), row)
 
 
 def test_our_own_file_of_a_released_name_says_what_it_is(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from detector_cases import ARCH, CLASSES, GRADIENTS, SIZES, drawn_weights, images, numbers, parts_inputs, truth_of
+from narrow import backbone_of, not_none
 from torch import Tensor
 
 import convnext
@@ -20,7 +20,7 @@ from convnext.detection.model import boxes, masks
 from convnext.detection.model import roi_align as pooling
 from convnext.detection.model import roi_head as roi
 from convnext.detection.model.giou import giou_loss
-from convnext.detection.model.rcnn import WITHOUT_MASKS, Detector, build_detector
+from convnext.detection.model.rcnn import WITHOUT_MASKS, Detector, Kind, build_detector
 from convnext.detection.model.rpn import anchors_of
 from convnext.models.convnext import ConvNeXt
 
@@ -71,7 +71,9 @@ def test_anchors_are_not_rounded(theirs: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("name", "rules"), [("rpn", (0.7, 0.3, 0.3, True)), ("mask", (0.5, 0.5, 0.5, True)), ("s1", (0.6, 0.6, 0.6, False))]
 )
-def test_matcher(theirs: dict[str, Tensor], given: dict[str, Tensor], name: str, rules: Any) -> None:
+def test_matcher(
+    theirs: dict[str, Tensor], given: dict[str, Tensor], name: str, rules: tuple[float, float, float, bool]
+) -> None:
     match = boxes.Matcher(*rules)(given["truth"], given["boxes"])
     torch.testing.assert_close(match, theirs[f"parts/match/{name}"], rtol=0, atol=0)
     assert (match > 0).any()
@@ -93,7 +95,7 @@ def test_a_sample_is_drawn_at_random_within_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mask_rcnn", "cascade_mask_rcnn"])
-def test_a_box_without_height_has_finite_losses(kind: str) -> None:
+def test_a_box_without_height_has_finite_losses(kind: Kind) -> None:
     """It is its own proposal: Mask R-CNN's loss was 0 / 0, and the run could not be resumed past it."""
     detector = tiny_detector(kind)
     boxes_ = torch.tensor([[20.0, 96, 80, 96], [10, 10, 60, 60]])
@@ -267,7 +269,7 @@ def test_losses_and_gradients_are_mmdetections(
     parameters = dict(drawn.named_parameters())
     for name in GRADIENTS:
         expected = theirs[f"{drawn.kind}/grad/{name}"].float()
-        torch.testing.assert_close(parameters[name].grad.norm(), expected, rtol=1e-3, atol=0)
+        torch.testing.assert_close(not_none(parameters[name].grad).norm(), expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.gpu
@@ -301,14 +303,14 @@ def no_objects(height: int, width: int) -> dict[str, Tensor]:
     }
 
 
-def tiny_detector(kind: str = "mask_rcnn") -> Detector:
+def tiny_detector(kind: Kind = "mask_rcnn") -> Detector:
     torch.manual_seed(0)
     return build_detector(kind, ConvNeXt(ARCH, out_norms=True), CLASSES)
 
 
 @pytest.mark.parametrize("kind", CASCADE_SELDOM)
-def test_a_detector_without_masks_is_the_box_part_of_one_with_them(kind: str) -> None:
-    whole, alone = tiny_detector(kind), tiny_detector(WITHOUT_MASKS[kind])  # type: ignore[index]
+def test_a_detector_without_masks_is_the_box_part_of_one_with_them(kind: Kind) -> None:
+    whole, alone = tiny_detector(kind), tiny_detector(WITHOUT_MASKS[kind])
     weights = {name: value for name, value in drawn_weights(whole).items() if "mask_head" not in name}
     alone.load_state_dict(weights)
     whole.load_state_dict(weights, strict=False)
@@ -328,7 +330,7 @@ def test_a_detector_without_masks_is_the_box_part_of_one_with_them(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_without_objects_and_of_one_pixel_can_be_learned_from(kind: str) -> None:
+def test_images_without_objects_and_of_one_pixel_can_be_learned_from(kind: Kind) -> None:
     detector = tiny_detector(kind)
     losses = detector([torch.zeros(3, 40, 50), torch.ones(3, 1, 1)], [no_objects(40, 50), no_objects(1, 1)])
     total = torch.stack(list(losses.values())).sum()
@@ -401,7 +403,7 @@ def released_backbone(size: str) -> dict[str, list[int]]:
 def test_a_released_file_has_the_names_and_shapes_of_the_whole_detector(size: str, kind: str) -> None:
     released = json.loads((FIXTURES / "released_detectors.json").read_text())
     with torch.device("meta"):
-        detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
+        detector = build_detector(kind, backbone_of(convnext.create_model(f"convnext_{size}", out_norms=True)))
     ours = {name: list(value.shape) for name, value in detector.state_dict().items()}
     assert ours == released["heads"][kind] | released["necks"][size] | released_backbone(size)
 
@@ -416,7 +418,7 @@ def test_a_released_file_loads_with_nothing_left_over(kind: str, tmp_path: Path)
         for i, (name, shape) in enumerate(shapes.items())
     }
     torch.save({"meta": {}, "state_dict": weights}, tmp_path / "released.pth")
-    detector = build_detector(kind, convnext.create_model("convnext_tiny", out_norms=True))
+    detector = build_detector(kind, backbone_of(convnext.create_model("convnext_tiny", out_norms=True)))
     report = convnext.load_weights(detector, tmp_path / "released.pth")
     assert report.ok
     assert (report.loaded, report.head, report.naming) == (len(shapes), "loaded", "official")
@@ -434,7 +436,7 @@ def test_a_released_file_loads_with_nothing_left_over(kind: str, tmp_path: Path)
 )  # fmt: skip
 def test_parameters(size: str, kind: str, parameters: int) -> None:
     with torch.device("meta"):
-        detector = build_detector(kind, convnext.create_model(f"convnext_{size}", out_norms=True))
+        detector = build_detector(kind, backbone_of(convnext.create_model(f"convnext_{size}", out_norms=True)))
     assert sum(p.numel() for p in detector.parameters()) == parameters
 
 
