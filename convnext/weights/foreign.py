@@ -161,17 +161,19 @@ def _transformers_protocol(said: Mapping[str, object], where: str) -> dict[str, 
         raise UserError(f"{where} says do_resize false; this package shows every picture at one size")
     size = said.get("size", {"shortest_edge": 384} if family == "ConvNext" else 224)
     if isinstance(size, Mapping):
-        sides = {size[key] for key in ("shortest_edge", "height", "width") if size.get(key) is not None}
+        sides = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key) is not None]
         unknown = size.keys() - {"shortest_edge", "height", "width"}
-        if len(sides) != 1 or any(size[key] is not None for key in unknown):
+        if not sides or any(side != sides[0] for side in sides) or any(size[key] is not None for key in unknown):
             raise UserError(f"{where} says size {dict(size)}; this package shows square pictures of one size")
-        size = sides.pop()
+        size = sides[0]
     if not isinstance(size, int):
         raise UserError(f"{where} says size {shortened(size)}; it needs a number of pixels")
     cut = said.get("crop_size") if said.get("do_center_crop") else None
-    if cut is not None and {size} != set(cut.values() if isinstance(cut, Mapping) else [cut]):
+    cuts = list(cut.values()) if isinstance(cut, Mapping) else [cut]
+    if cut is not None and (not cuts or any(side != size for side in cuts)):
         raise UserError(f"{where} says crop_size {cut} after size {size}; this package cuts once")
     mean, std = _folded(said, where)
+    resample = said.get("resample", 3 if family == "ConvNext" else 2)
     return _protocol(
         where,
         size=size,
@@ -180,7 +182,7 @@ def _transformers_protocol(said: Mapping[str, object], where: str) -> dict[str, 
         halves="first",
         mean=mean,
         std=std,
-        interpolation=HF_FILTERS.get(said.get("resample", 3 if family == "ConvNext" else 2), "?"),
+        interpolation=HF_FILTERS.get(resample, "?") if isinstance(resample, int | float) else "?",
     )
 
 
@@ -212,7 +214,7 @@ def _torchvision(path: Path) -> dict[str, object] | None:
 
 
 def _protocol(where: str, **values: object) -> dict[str, object]:
-    if values["interpolation"] not in FILTERS:
+    if not isinstance(named := values["interpolation"], str) or named not in FILTERS:
         raise UserError(f"{where} asks for another interpolation than this package knows ({', '.join(FILTERS)})")
     try:
         return Preprocess.from_dict(values).to_dict()
@@ -226,7 +228,7 @@ def _indices(values: object, where: str, first: int) -> tuple[int, ...]:
     numbers = cast(Iterable[float], given)  # what is no number raises TypeError where it is compared
     try:
         return tuple(int(value) - first if value >= 0 else int(value) + 4 for value in numbers)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{where} says out_indices {shortened(values)}; they must be numbers of stages") from None
 
 

@@ -12,6 +12,7 @@ from fixture_types import MakeDense
 from PIL import Image
 
 from convnext import UserError
+from convnext.data.learned import learned_from
 from convnext.detection.data import open_detection, open_detection_for_judging, read_coco
 from convnext.detection.transforms import MOST_OBJECTS, AxisAffine, transform_objects
 
@@ -312,6 +313,15 @@ def test_a_test_split_is_for_the_end_alone(annotated: MakeDense) -> None:
     splits = open_detection(root)
     assert splits.test is None
     assert "the test split is not judged: " in splits.note
+
+
+def test_a_broken_train_split_does_not_keep_the_others_from_being_judged(annotated: MakeDense) -> None:
+    """An image without a file name in train ended the evaluation of val with a KeyError."""
+    root = annotated()
+    splits = open_detection(root)
+    changed(root, lambda c: c["images"][0].pop("file_name"))
+    source, _ = open_detection_for_judging(root, known=learned_from(splits.train, splits.train))
+    assert len(source) == 4
 
 
 def test_why_there_is_nothing_to_learn_from(annotated: MakeDense) -> None:

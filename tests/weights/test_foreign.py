@@ -114,7 +114,12 @@ def test_another_network_in_a_folder_of_timm_is_refused(options: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    ("data", "says"), [({"crop_mode": "border"}, "crop_mode 'border'"), ({"input_size": (3, 64, 96)}, "square")]
+    ("data", "says"),
+    [
+        ({"crop_mode": "border"}, "crop_mode 'border'"),
+        ({"input_size": (3, 64, 96)}, "square"),
+        ({"interpolation": ["bicubic"]}, "interpolation"),
+    ],
 )
 def test_a_protocol_that_is_not_known_is_refused(data: dict[str, Any], says: str, tmp_path: Path) -> None:
     timm_folder(tmp_path, data)
@@ -205,6 +210,9 @@ def test_another_network_in_a_folder_of_transformers_is_refused(
         ({"size": 64, "crop_pct": 1.5}, "cannot be used"),
         ({"size": 64, "resample": 9}, "interpolation"),
         ({"image_std": [0, 0, 0]}, "cannot be used"),
+        ({"size": 64, "resample": [3]}, "interpolation"),
+        ({"size": 64, "do_center_crop": True, "crop_size": [64]}, "crop_size"),
+        ({"size": {"height": [64], "width": [64]}}, "number of pixels"),
     ],
 )
 def test_a_processor_that_is_not_known_is_refused(processor: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -267,4 +275,12 @@ def test_a_folder_in_parts_is_put_together(tmp_path: Path) -> None:
         convnext.from_pretrained(tmp_path)
     index.write_text(json.dumps({"weight_map": {"a": "../elsewhere.bin"}}))
     with pytest.raises(UserError, match="lists no files"):
+        convnext.from_pretrained(tmp_path)
+
+
+def test_maps_without_end_are_refused(tmp_path: Path) -> None:
+    timm_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_args": {"out_indices": [float("inf")]}}))
+    with pytest.raises(UserError, match="out_indices"):
         convnext.from_pretrained(tmp_path)
