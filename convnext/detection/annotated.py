@@ -41,7 +41,7 @@ def names_elsewhere(layout: Layout, found: Annotations) -> list[str]:
     for read in layout.splits.values():
         with contextlib.suppress(UserError):  # what is wrong with them is no matter here
             other = read(refuse)
-            own = [row["file_name"] for row in sound_rows(other.content)["images"]]
+            own = [str(row["file_name"]) for row in sound_rows(other.content)["images"]]
             if other.content["images"] != found.content["images"]:
                 folder = image_folder(other.where, own) if other.folder is None else other.folder
                 names += [f"{folder.name}/{name}" for name in own]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +39,20 @@ class Shortcut(nn.Sequential):
         super().__init__(*([conv, *norm] if changes else []))
 
 
+class Widths(NamedTuple):
+    """Channels into a block, of its middle layer, and out of it."""
+
+    before: int
+    hidden: int
+    after: int
+
+
 class Bottleneck(nn.Module):
     """1x1, k x k, 1x1 (paper Figure 3 a and b): the middle layer carries the stride and may be depthwise."""
 
-    def __init__(
-        self, before: int, hidden: int, after: int, stride: int, plan: Design, reading: Reading, drop_path: float
-    ) -> None:
+    def __init__(self, widths: Widths, stride: int, plan: Design, reading: Reading, drop_path: float) -> None:
         super().__init__()
+        before, hidden, after = widths
         groups = hidden if plan.depthwise else 1
         self.conv1 = nn.Conv2d(before, hidden, 1, bias=False)
         self.norm1 = _norm(plan, hidden)
@@ -122,7 +130,9 @@ class RoadmapNet(nn.Module):
             for block in range(depth):
                 strided = block == 0 and i > 0 and not separate
                 start = before if block == 0 and not (separate and i) else after
-                blocks.append(_block(start, dim, after, 2 if strided else 1, plan, reading, next(rates)))
+                hidden = dim if plan.block == "bottleneck" else MLP_RATIO * dim
+                widths = Widths(start, hidden, after)
+                blocks.append(_block(widths, 2 if strided else 1, plan, reading, next(rates)))
             self.stages.append(nn.Sequential(*blocks))
             before = after
         self.norm = LayerNormLast(outputs[-1]) if separate else nn.Identity()
@@ -173,11 +183,10 @@ def build_named(
     )
 
 
-def _block(before: int, dim: int, after: int, stride: int, plan: Design, reading: Reading, rate: float) -> nn.Module:
+def _block(widths: Widths, stride: int, plan: Design, reading: Reading, rate: float) -> nn.Module:
     if plan.block == "moved_up":
-        return MovedUp(before, after, stride, plan, reading, rate)
-    hidden = dim if plan.block == "bottleneck" else MLP_RATIO * dim
-    return Bottleneck(before, hidden, after, stride, plan, reading, rate)
+        return MovedUp(widths.before, widths.after, stride, plan, reading, rate)
+    return Bottleneck(widths, stride, plan, reading, rate)
 
 
 def _stem(plan: Design, reading: Reading) -> nn.Sequential:

@@ -148,25 +148,33 @@ class Clock:
         return max(LEAST_PAGE_S, PAGE_SHARE * (self.called - self.began)) if self.page else 0.0
 
 
+@dataclass(frozen=True)
+class Around:
+    """What the minutes go to besides training: `gone_s` are over, the page takes `page_s` to draw at the end, and
+    judging then as long as `judged_after` evaluations.
+    """
+
+    gone_s: float
+    page_s: float
+    judged_after: float
+
+
 def plan(
     recipe: Recipe,
     speed: Speed,
     per_epoch: int,
+    around: Around,
     *,
-    gone_s: float,
-    page_s: float,
-    judged_after: float,
     relative_cost: Callable[[float], float],
     eval_every: float | None,
 ) -> Plan:
-    """Steps and evaluations for what is left of the recipe's minutes once `gone_s` are over.
+    """Steps and evaluations for what is left of the recipe's minutes.
 
-    At the end the page takes `page_s` to draw, and as long as `judged_after` evaluations to judge for. Training has
-    LEAST_TRAINING of the minutes in any case, and where an evaluation takes long there is one, of one set of weights.
-    `relative_cost` is of the number of epochs.
+    Training has LEAST_TRAINING of the minutes in any case, and where an evaluation takes long there is one, of one set
+    of weights. `relative_cost` is of the number of epochs.
     """
-    whole = (recipe.minutes or 0) * 60
-    reserve = page_s + judged_after * speed.evaluation_s
+    whole, gone_s = (recipe.minutes or 0) * 60, around.gone_s
+    reserve = around.page_s + around.judged_after * speed.evaluation_s
     if speed.evaluation_s > EVALUATION_SHARE * whole:
         recipe = replace(recipe, ema=None)
     minutes = max(whole - gone_s - reserve, 1.0) / 60

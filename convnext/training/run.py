@@ -178,9 +178,7 @@ class TrainingRun:
                 probe,
                 speed,
                 self.task.steps_per_epoch,
-                gone_s=self.clock.gone_s,
-                page_s=self.clock.page_s,
-                judged_after=self._judged_after,
+                budget.Around(self.clock.gone_s, self.clock.page_s, self._judged_after),
                 relative_cost=partial(mean_area, probe),
                 eval_every=probe.eval_every if fixed_evaluations else None,
             )

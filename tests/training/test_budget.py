@@ -17,7 +17,7 @@ from convnext.data import Batch
 from convnext.errors import UserError
 from convnext.recipes.recipe import AdamW, Recipe
 from convnext.training import Metric, Sink, budget
-from convnext.training.budget import Speed, evaluations, largest_micro_batch, measure, plan, steps_within
+from convnext.training.budget import Around, Speed, evaluations, largest_micro_batch, measure, plan, steps_within
 from convnext.training.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -303,16 +303,7 @@ def test_the_first_step_alone_is_not_taken_for_all(monkeypatch: pytest.MonkeyPat
 def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, gone_s: float, page_s: float) -> None:
     recipe = replace(RECIPE, minutes=minutes, ema=0.99)
     again = 1 if page_s else 0
-    found = plan(
-        recipe,
-        speed,
-        60,
-        gone_s=gone_s,
-        page_s=page_s,
-        judged_after=again,
-        relative_cost=lambda _: 1.0,
-        eval_every=None,
-    )
+    found = plan(recipe, speed, 60, Around(gone_s, page_s, again), relative_cost=lambda _: 1.0, eval_every=None)
     after = again * speed.evaluation_s + page_s
     every = replace(recipe, eval_every=found.eval_every)
     spent = gone_s + cost_s(found.steps, speed, every, 60) + after
@@ -323,9 +314,7 @@ def test_a_plan_counts_what_is_over_and_the_page(minutes: float, speed: Speed, g
 
 def test_a_plan_that_cannot_be_kept_tells_what_it_needs() -> None:
     recipe = replace(RECIPE, minutes=1, ema=0.99)
-    found = plan(
-        recipe, Speed(2.0, 90.0), 60, gone_s=50, page_s=15, judged_after=1, relative_cost=lambda _: 1.0, eval_every=None
-    )
+    found = plan(recipe, Speed(2.0, 90.0), 60, Around(50, 15, 1), relative_cost=lambda _: 1.0, eval_every=None)
     assert found.steps == 9  # trained for 0.3 of the minute all the same
     assert found.eval_every * 60 >= 9  # and judged once, as one set of weights
     assert not found.average
@@ -336,16 +325,7 @@ def test_what_is_judged_after_training_is_counted() -> None:
     """A test split is judged for itself and for the page."""
     recipe = replace(RECIPE, minutes=5, ema=None)
     needs = [
-        plan(
-            recipe,
-            Speed(0.1, 5.0),
-            60,
-            gone_s=5,
-            page_s=2,
-            judged_after=after,
-            relative_cost=lambda _: 1.0,
-            eval_every=10,
-        ).steps
+        plan(recipe, Speed(0.1, 5.0), 60, Around(5, 2, after), relative_cost=lambda _: 1.0, eval_every=10).steps
         for after in (0, 8)
     ]
     assert (needs[0] - needs[1]) * 0.1 == pytest.approx(40, abs=12)
