@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from .errors import UserError
 from .models.baselines import is_baseline
 from .models.convnext import Backbone
 from .tasks import all_slices, of_release, slice_of
-from .weights.backbone import HeadRule, baseline_with, build_backbone, load_from, settings_in, stored_protocol
+from .weights.backbone import HeadRule, baseline_with, build_backbone, open_for, settings_in, stored_protocol
 from .weights.checkpoint import FORMAT, Checkpoint, WeightsSource, open_checkpoint, write
 from .weights.class_names import fitting_names
 from .weights.info import ModelInfo, Pretrained, find_info, keep_info
@@ -51,7 +52,9 @@ def load_weights(
     `open_checkpoint`. A stem for other channels or another patch size is adapted. Raises UserError, with the model
     unchanged, when the source cannot be used or, unless `strict` is False, when any entry is left over.
     """
-    return load_from(source, model, slice_of(model).load, head=head, rows=rows, ema=ema, strict=strict)
+    opened = open_for(model, source, ema)
+    report: LoadReport = slice_of(model).load(model, opened, "rows" if rows is not None else head, rows, strict)
+    return replace(report, metadata=opened.metadata)
 
 
 def save_weights(

@@ -162,9 +162,8 @@ def robustness(
         for key, by_name in corrupted.items():
             errors[key], counts[key] = judge.errors(by_name, TITLES[key], partial)
     figures |= _means(errors)
-    size = judge.preprocess.size
+    size, release = judge.preprocess.size, model.info.release
     cost = count(lambda: copy.deepcopy(model).to("meta"), size)
-    release = model.info.release
     data = None if release is None else ("22K" if "22k" in release.tag else "1K")
     gmacs, millions = cost.gmacs, cost.parameters / 1e6
     return Result(str(checkpoint), size, gmacs, millions, data, errors=errors, counts=counts, **figures)

@@ -149,20 +149,15 @@ def network_of(recipe: Recipe, **options: Unpack[_Options]) -> nn.Module:
 Load = Callable[[M, Checkpoint, str, Sequence[int] | None, bool], LoadReport]  # as `load_backbone`
 
 
-def load_from(
-    source: WeightsSource,
-    model: M,
-    load: Load[M],
-    *,
-    head: HeadRule = "auto",
-    rows: Sequence[int] | None = None,
-    ema: bool | None = None,
-    strict: bool = True,
-) -> LoadReport:
-    """Opens a checkpoint and loads it into `model` by its kind's `load`; the arguments are `load_weights`'s."""
-    opened = open_checkpoint(source, variant=getattr(model, "variant", None), ema=ema)
-    report = load(model, opened, "rows" if rows is not None else head, rows, strict)
-    return replace(report, metadata=opened.metadata)
+def open_for(model: nn.Module, source: WeightsSource, ema: bool | None = None) -> Checkpoint:
+    """A checkpoint for a model, whose size a bare tag such as "in1k" is of; `ema` as `open_checkpoint` has it."""
+    return open_checkpoint(source, variant=getattr(model, "variant", None), ema=ema)
+
+
+def load_from(source: WeightsSource, model: M, load: Load[M]) -> LoadReport:
+    """Opens a checkpoint and loads it into `model` by its kind's `load`, a head of as many classes included."""
+    opened = open_for(model, source)
+    return replace(load(model, opened, "auto", None, True), metadata=opened.metadata)
 
 
 def backbone_weights(model: nn.Module, naming: str) -> Weights:

@@ -103,8 +103,7 @@ def build_detector(kind: str, backbone: DenseBackbone, num_classes: int = 80) ->
             backbone.strides,
             num_classes,
             CASCADE if cascade else (Stage(),),
-            convs=4 if cascade else 0,
-            fcs=1 if cascade else 2,
+            box_layers=(4, 1) if cascade else (0, 2),
             masked=kind in WITHOUT_MASKS,
         ),
     )

@@ -103,13 +103,13 @@ class RoIHead(nn.Module):
         num_classes: int,
         stages: Sequence[Stage],
         *,
-        convs: int,
-        fcs: int,
+        box_layers: tuple[int, int],
         masked: bool = True,
     ) -> None:
         super().__init__()
         self.strides, self.num_classes, self.stages = tuple(strides), num_classes, tuple(stages)
         self.test, self.sample = TestSettings(), Sampler(SAMPLES, POSITIVE_SHARE)
+        convs, fcs = box_layers
         boxes = [BoxHead(width, num_classes, convs=convs, fcs=fcs) for _ in stages]
         masks = [MaskHead(width, num_classes) for _ in stages if masked]
         self.masked = masked
