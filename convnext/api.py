@@ -32,7 +32,7 @@ from .training import budget, run_folder, runtime
 from .training.run import TrainingRun, judged_at_the_end
 from .training.run_folder import RunResult
 from .training.runtime import Runtime
-from .training.slice import Answer, AnySlice, EvaluateOptions, PredictOptions, Result
+from .training.slice import Answer, AnySlice, CheckRequest, EvaluateOptions, PredictOptions, Result
 from .weights.checkpoint import find
 from .weights.load_report import require_whole
 
@@ -333,7 +333,7 @@ def check(
     look = look_at(data, labels)
     if not look.understood:
         return FolderReport(readable(str(data)), {}, [Problem("not understood", ".", str(look))])
-    return task_slice(look.task or DEFAULT).check(str(data), look.kind, labels, progress, tell)
+    return task_slice(look.task or DEFAULT).check(CheckRequest(str(data), look.kind, labels, progress, tell))
 
 
 def import_yolo(data: str | Path, out: str | Path | None = None) -> list[str]:

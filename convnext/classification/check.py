@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..data import folders
-from ..data.duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
+from ..data.duplicates import Picture, inspected, levels_of, repeated
 from ..data.images import CONVERTIBLE, left_out, readable, suffix_of, why_left_out
 from ..data.report import ERRORS, NOTES, WARNINGS, Counts, FolderReport, Problem, of_test
 from ..data.source import Source, alike_within, merged_folders
 from ..data.splits import Splits
 from ..errors import UserError
 from ..image_level.table import find_table
+from ..training.slice import CheckRequest
 from .data import open_data
 from .labels_csv import read_table
 
@@ -27,24 +28,18 @@ LEFT_OUT_SHARE = 0.03  # of the files in class folders, from which on leaving th
 STRAY = 3  # … unless they are fewer and no pictures: a note.txt, a Thumbs.db
 
 
-def check(
-    where: str, kind: str, labels: str | Path | None, progress: Progress | None, tell: Tell | None
-) -> FolderReport:
-    """The report on a folder of classes or with a table of labels, a built-in set's name or a file of arrays.
-
-    `kind` is what was seen there (tasks/look.py). `labels` as `api.train` takes it; `tell` is called with each unusable
-    picture as it is found.
-    """
-    if kind in ("built-in", "arrays", "cifar"):
-        return _of_arrays(open_data(where))
-    root = Path(os.path.expanduser(where))
-    table = find_table(root) if labels is None else Path(labels).expanduser()
+def check(asked: CheckRequest) -> FolderReport:
+    """The report on a folder of classes or with a table of labels, a built-in set's name or a file of arrays."""
+    if asked.kind in ("built-in", "arrays", "cifar"):
+        return _of_arrays(open_data(asked.where))
+    root = asked.root
+    table = find_table(root) if asked.labels is None else Path(asked.labels).expanduser()
     if table is not None:
         counts, pictures, problems = _survey_table(root, table)
     else:
         counts, pictures, problems = _survey_folders(root)
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
-    facts = inspected(pictures, progress, tell, levels)
+    facts = inspected(pictures, asked.progress, asked.tell, levels)
     problems += said
     aside = {"test"} if {picture.split for picture in pictures} - {"test"} else set()
     problems += [
@@ -59,7 +54,7 @@ def check(
         *repeated(pictures, facts),
     ]
     order = {kind: i for i, kind in enumerate((*ERRORS, *WARNINGS, *NOTES))}
-    return FolderReport(readable(where), counts, sorted(problems, key=lambda problem: order[problem.kind]))
+    return FolderReport(readable(asked.where), counts, sorted(problems, key=lambda problem: order[problem.kind]))
 
 
 def _of_arrays(splits: Splits[Source]) -> FolderReport:

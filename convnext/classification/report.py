@@ -18,20 +18,7 @@ from torch import nn
 from ..errors import UserError
 from ..reports import figures, sections
 from ..reports.figures import plot_curves
-from ..reports.page import (
-    THIN,
-    Part,
-    RunRecord,
-    escaped,
-    html_table,
-    note,
-    percent,
-    recipe_section,
-    repeat_section,
-    run_tiles,
-    shot,
-    write_page,
-)
+from ..reports.page import THIN, Part, RunRecord, escaped, html_table, note, percent, run_tiles, shot, write_page
 from ..system.shares import accuracy_interval
 from ..training.log import LogRow
 from ..training.run_folder import first_row, result
@@ -111,11 +98,9 @@ def write_report(run: Path, evidence: Evidence) -> Path:
             ("mistakes", "Worst mistakes", _mistakes(evidence)),
             ("calibration", "Calibration", _calibration(evidence)),
             ("maps", "Where the network looks", _maps(evidence)),
-            ("recipe", "Recipe", recipe_section(record)),
-            ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
-    return write_page(run, parts)
+    return write_page(run, evidence.command, parts)
 
 
 def _headline(evidence: Evidence, record: RunRecord) -> str:

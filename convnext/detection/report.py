@@ -15,19 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..reports import figures, sections
-from ..reports.page import (
-    Part,
-    RunRecord,
-    escaped,
-    html_table,
-    note,
-    percent,
-    recipe_section,
-    repeat_section,
-    run_tiles,
-    shot,
-    write_page,
-)
+from ..reports.page import Part, RunRecord, escaped, html_table, note, percent, run_tiles, shot, write_page
 from .coco_format import AnnotationRow, ResultRow, is_crowd
 from .draw import draw_objects
 from .metrics import Details, judge, named
@@ -140,11 +128,9 @@ def write_detection_report(run: Path, evidence: DetectionEvidence) -> Path:
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
             ("worst", "Worst images", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(record)),
-            ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
-    return write_page(run, parts)
+    return write_page(run, evidence.command, parts)
 
 
 def _headline(evidence: DetectionEvidence, record: RunRecord) -> str:

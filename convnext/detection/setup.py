@@ -23,7 +23,6 @@ from .report import DetectionEvidence, write_detection_report
 from .rle import library
 from .source import DetectionSource, DetectionSplits
 from .task import Detect
-from .transforms import protocol
 from .weights import load
 
 
@@ -65,7 +64,7 @@ def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:
 
 
 def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:
-    return Detect(splits.train, splits.val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
+    return Detect.on(splits.train, splits.val, recipe, run)
 
 
 def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:

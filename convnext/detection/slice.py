@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 from ..data.images import readable
 from ..data.layouts import Layout
-from ..data.report import FolderReport, Problem
+from ..data.report import FolderReport
 from ..data.request import DataRequest, require_no_folds
 from ..errors import UserError
 from ..recipes.recipe import CLASSIFIERS_OWN, Recipe, TaskName
 from ..training.runtime import Batching
-from ..training.slice import Attempt
+from ..training.slice import Attempt, CheckRequest
 from . import coco_files, voc, yolo
 from .check import check_annotations
 from .data import open_detection
@@ -79,12 +77,6 @@ def remarks(splits: DetectionSplits) -> list[str]:
     return []
 
 
-def check(
-    where: str,
-    kind: str,
-    labels: str | Path | None,
-    progress: Callable[[int, int], None] | None,
-    tell: Callable[[Problem], None] | None,
-) -> FolderReport:
-    """Whether a folder is fit to train on; annotations name their classes themselves, so `labels` is not read."""
-    return check_annotations(Path(os.path.expanduser(where)), progress, tell)
+def check(asked: CheckRequest) -> FolderReport:
+    """Whether a folder is fit to train on; annotations name their classes themselves, so the labels are not read."""
+    return check_annotations(asked.root, asked.progress, asked.tell)

@@ -5,29 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, TypedDict, cast
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
 from ..data.loader import load
-from ..recipes.recipe import Recipe
+from ..dense.task import Augmented, DenseTask
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
 from .coco_format import ResultRow
 from .metrics import Details, as_coco, judge
 from .model.rcnn import WITHOUT_MASKS, Detector
 from .source import DetectionSource
-from .transforms import (
-    AugmentedDetection,
-    DetectionBatch,
-    DetectionTransform,
-    PlainDetection,
-    ShapeOrder,
-    collated,
-    protocol,
-)
+from .transforms import DetectionBatch, DetectionTransform, PlainDetection, ShapeOrder, collated, protocol
 
 
 class DetectedImage(TypedDict):
@@ -78,27 +70,22 @@ class DetectionEvaluator:
 
 
 @dataclass
-class Detect:
+class Detect(DenseTask[DetectionSource, DetectedImage]):
     """One training and one validation source under a recipe, on this process."""
 
-    train: DetectionSource
-    val: DetectionSource
-    recipe: Recipe
-    preprocess: KeepRatio
-    run: Runtime
-    order: ShapeOrder = field(init=False)
+    evaluator: DetectionEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
+        super().__post_init__()
         recipe = self.recipe
-        self.num_classes = len(self.val.classes)
         self.masks = recipe.detection.detector not in WITHOUT_MASKS.values()
         self.val = replace(self.val, masks=self.val.masks and self.masks)
-        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         wide = tuple(width >= height for width, height in self.train.sizes)
         group = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)  # on any number of processes the same
         self.evaluator = DetectionEvaluator(self.val, self.preprocess, self.run, recipe.workers)
         self.order = ShapeOrder(len(wide), recipe.batch_size, recipe.seed, wide=wide, group=group)
+
+    protocol = staticmethod(protocol)
 
     @property
     def described(self) -> dict[str, str]:
@@ -109,29 +96,15 @@ class Detect:
     def metric(self) -> Metric:
         return Metric("box_ap")
 
-    def under(self, recipe: Recipe) -> Self:
-        """The same pictures under another recipe, shown at its size."""
-        return replace(
-            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.order.steps_per_epoch
-
     def batches(self, start: int, stop: int) -> Iterator[list[DetectionBatch]]:
         """This process's micro-batches of each step; same samples in the same order on any number of them."""
         transform = DetectionTransform(self.recipe.detection, self.preprocess, masks=self.masks)
-        dataset = AugmentedDetection(self.train, transform, self.recipe.seed)
+        dataset = Augmented(self.train, transform, self.recipe.seed)
         return self.run.step_loader(self.order, collated, self._micro(), self.workers)(dataset, start, stop)
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = model(batch.images, batch.targets)
         return found
-
-    def evaluate(self, model: nn.Module, sink: Sink[DetectedImage] | None = None) -> dict[str, float]:
-        """The evaluator's figures."""
-        return self.evaluator.evaluate(model, sink)
 
     def _micro(self) -> int:
         share = -(-self.recipe.batch_size // self.run.world)

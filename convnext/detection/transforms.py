@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.keep_ratio import KeepRatio, pixels_of, resized, size_keeping_ratio
-from ..data.loader import Key, Order
+from ..data.loader import Order
 from ..recipes.recipe import Detection
 from .coco_format import RunLengths
 from .rle import mask_library
@@ -182,22 +182,6 @@ class DetectionBatch:
         images = tuple(image.to(device, non_blocking=True) for image in self.images)
         targets = tuple({k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets)
         return DetectionBatch(images, targets, self.ids)
-
-
-class AugmentedDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
-    """A source seen through the training transform; the randomness follows from seed, epoch and position."""
-
-    def __init__(self, source: DetectionSource, transform: DetectionTransform, seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor], str]:
-        epoch, index = key
-        sample = self.source[index]
-        image, target = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
-        return image, target, sample.id
-
-    def __len__(self) -> int:
-        return len(self.source)
 
 
 class PlainDetection(Dataset[tuple[Tensor, dict[str, Tensor], str]]):

@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..data import folders
-from ..data.duplicates import Picture, Progress, Tell, inspected, levels_of, repeated
+from ..data.duplicates import Picture, inspected, levels_of, repeated
 from ..data.images import readable
 from ..data.report import SEVERITIES, FolderReport, Problem, of_test
 from ..errors import UserError
 from ..image_level.table import TABLE_NAME, find_table
+from ..training.slice import CheckRequest
 from .numbers_csv import NumberTable, read_numbers
 
 FAR_OUT = 6.0  # times the middle half's width from its ends: a slip of the pen rather than a rare thing
 LEAST_ROWS = 20  # of which that can be said
 
 
-def check(
-    where: str, kind: str, labels: str | Path | None, progress: Progress | None, tell: Tell | None
-) -> FolderReport:
+def check(asked: CheckRequest) -> FolderReport:
     """The report on a folder with a table of numbers; the counts are of the numbers that are there."""
-    root = Path(os.path.expanduser(where))
+    root = asked.root
     folders.require_folder(root)
-    path = find_table(root) if labels is None else Path(labels).expanduser()
+    path = find_table(root) if asked.labels is None else Path(asked.labels).expanduser()
     try:
         if path is None:
             raise UserError(f"{readable(root)} has no {TABLE_NAME} that names its pictures")
         table = read_numbers(path, root)
     except UserError as error:
         name = TABLE_NAME if path is None else path.name
-        return FolderReport(readable(where), {}, [Problem("bad table", name, str(error))])
+        return FolderReport(readable(asked.where), {}, [Problem("bad table", name, str(error))])
     splits = table.splits or ("all",) * len(table.paths)
     pictures = [
         Picture(split, _said(table, i), root / name, readable(name))
         for i, (split, name) in enumerate(zip(splits, table.paths, strict=True))
     ]
     levels, said = levels_of([picture for picture in pictures if picture.split in ("train", "all")])
-    facts = inspected(pictures, progress, tell, levels)
+    facts = inspected(pictures, asked.progress, asked.tell, levels)
     read = Problem("reading", ".", f"{path.name}: {table.understood}")
     problems = [read, *said, *_missing_splits(table, path), *_far_out(table)]
     aside = {"test"} if set(splits) - {"test"} else set()
@@ -56,7 +54,7 @@ def check(
         for name, value in zip(table.targets, values, strict=True):
             counts[split][name] += not math.isnan(value)
     return FolderReport(
-        readable(where),
+        readable(asked.where),
         counts,
         sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity)),
         unit="numbers",

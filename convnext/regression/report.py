@@ -16,19 +16,7 @@ from torch import nn
 
 from ..reports import sections
 from ..reports.figures import DIM, RAW, WIDTH, as_svg, figure_of, page_style
-from ..reports.page import (
-    THIN,
-    Part,
-    RunRecord,
-    escaped,
-    html_table,
-    note,
-    recipe_section,
-    repeat_section,
-    run_tiles,
-    shot,
-    write_page,
-)
+from ..reports.page import THIN, Part, RunRecord, escaped, html_table, note, run_tiles, shot, write_page
 from ..training.log import LogRow
 from ..training.run_folder import first_row, result
 from .metrics import TargetRow, intervals_of, result_of, rows_of
@@ -82,11 +70,9 @@ def write_report(run: Path, evidence: Evidence) -> Path:
             ("errors", "Predicted against true", _figures(evidence)),
             ("targets", "Target by target", _table(evidence)),
             ("worst", "Largest errors", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(record)),
-            ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
-    return write_page(run, parts)
+    return write_page(run, evidence.command, parts)
 
 
 def gather(path: Path, task: Regress, model: nn.Module) -> Evidence:

@@ -40,11 +40,16 @@ class RunRecord:
         return cls(rows, start, json.loads((run / "recipe.json").read_text(encoding="utf-8")))
 
 
-def write_page(run: Path, parts_of: Callable[[RunRecord], Sequence[Part]]) -> Path:
-    """Writes `run`/report/index.html; `parts_of` makes its parts of what the folder says."""
+def write_page(run: Path, command: str, parts_of: Callable[[RunRecord], Sequence[Part]]) -> Path:
+    """Writes `run`/report/index.html: the parts that `parts_of` makes of what the folder says, the recipe, and the
+    `command` that trains such a run again.
+    """
     record = RunRecord.of(run)
+    recipe = ("recipe", "Recipe", recipe_section(record))
+    repeat = ("repeat", "Repeat this run", repeat_section(command))
     target = run / "report" / "index.html"
-    files.write_text(target, page(run, record, [part for part in parts_of(record) if part[2]]))
+    parts = [part for part in (*parts_of(record), recipe, repeat) if part[2]]
+    files.write_text(target, page(run, record, parts))
     return target
 
 

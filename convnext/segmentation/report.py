@@ -15,19 +15,7 @@ from PIL import Image
 
 from ..recipes.recipe import TestMode
 from ..reports import figures, sections
-from ..reports.page import (
-    Part,
-    RunRecord,
-    escaped,
-    html_table,
-    note,
-    percent,
-    recipe_section,
-    repeat_section,
-    run_tiles,
-    shot,
-    write_page,
-)
+from ..reports.page import Part, RunRecord, escaped, html_table, note, percent, run_tiles, shot, write_page
 from .data import SegmentationSource, picture_of
 from .draw import draw_labels
 from .metrics import SegmentationCounter
@@ -79,11 +67,9 @@ def write_segmentation_report(run: Path, evidence: SegmentationEvidence) -> Path
             ("classes", "Class by class", _classes(evidence)),
             ("confusion", "What it takes for what", _confusion(evidence)),
             ("worst", "Worst images", _worst(evidence)),
-            ("recipe", "Recipe", recipe_section(record)),
-            ("repeat", "Repeat this run", repeat_section(evidence.command)),
         ]
 
-    return write_page(run, parts)
+    return write_page(run, evidence.command, parts)
 
 
 def _headline(evidence: SegmentationEvidence, record: RunRecord) -> str:

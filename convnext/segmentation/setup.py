@@ -16,7 +16,7 @@ from ..recipes.recipe import Recipe, Settings, micro_batches
 from ..training.run_folder import first_row, result
 from ..training.runtime import Runtime
 from ..weights.backbone import network_of
-from .data import SegmentationSplits, protocol
+from .data import SegmentationSplits
 from .mask_scan import require_sound
 from .model import Segmenter, build_segmenter
 from .report import SegmentationEvidence, write_segmentation_report
@@ -57,7 +57,7 @@ def _batched(recipe: Recipe, world: int, choices: list[Choice]) -> Recipe:
 
 
 def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segment:
-    return Segment(splits.train, splits.val, recipe, replace(protocol(recipe.image_size), levels=recipe.levels), run)
+    return Segment.on(splits.train, splits.val, recipe, run)
 
 
 def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 from ..data.images import readable
 from ..data.layouts import Layout
-from ..data.report import FolderReport, Problem
+from ..data.report import FolderReport
 from ..data.request import DataRequest, require_no_folds
 from ..errors import UserError
 from ..recipes.recipe import CLASSIFIERS_OWN, Recipe, TaskName
 from ..training.runtime import Batching
-from ..training.slice import Attempt
+from ..training.slice import Attempt, CheckRequest
 from . import mask_layouts
 from .check import check_masks
 from .data import SegmentationSplits, open_masks
@@ -79,12 +77,6 @@ def remarks(splits: SegmentationSplits) -> list[str]:
     return []
 
 
-def check(
-    where: str,
-    kind: str,
-    labels: str | Path | None,
-    progress: Callable[[int, int], None] | None,
-    tell: Callable[[Problem], None] | None,
-) -> FolderReport:
-    """Whether a folder is fit to train on; unusable pictures stand in the report alone, so `tell` is not called."""
-    return check_masks(Path(os.path.expanduser(where)), labels, progress)
+def check(asked: CheckRequest) -> FolderReport:
+    """Whether a folder is fit to train on; unusable pictures stand in the report alone, so nothing is told."""
+    return check_masks(asked.root, asked.labels, asked.progress)

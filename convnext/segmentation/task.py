@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Self, TypedDict
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from ..data.keep_ratio import KeepRatio
 from ..data.loader import Order, load
-from ..recipes.recipe import Recipe, TestMode
+from ..dense.task import Augmented, DenseTask
+from ..recipes.recipe import TestMode
 from ..training import Metric, Sink
 from ..training.runtime import Runtime, default_workers
 from .data import SegmentationSource, protocol
 from .loss import pixel_cross_entropy
 from .metrics import SegmentationCounter
 from .sliding import label_map
-from .transforms import AugmentedMasks, PlainMasks, SegmentationBatch, SegmentationTransform, collated, first_only
+from .transforms import PlainMasks, SegmentationBatch, SegmentationTransform, collated, first_only
 
 
 class SegmentedImage(TypedDict):
@@ -67,24 +68,19 @@ class SegmentationEvaluator:
 
 
 @dataclass
-class Segment:
+class Segment(DenseTask[SegmentationSource, SegmentedImage]):
     """One training and one validation source under a recipe, on this process."""
 
-    train: SegmentationSource
-    val: SegmentationSource
-    recipe: Recipe
-    preprocess: KeepRatio
-    run: Runtime
-    order: Order = field(init=False)
+    evaluator: SegmentationEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
+        super().__post_init__()
         recipe = self.recipe
-        self.num_classes = len(self.val.classes)
-        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
         self.order = Order(len(self.train), recipe.batch_size, recipe.seed)
         mode = recipe.segmentation.test
         self.evaluator = SegmentationEvaluator(self.val, self.preprocess, self.run, mode, recipe.workers)
+
+    protocol = staticmethod(protocol)
 
     @property
     def described(self) -> dict[str, str]:
@@ -95,21 +91,11 @@ class Segment:
     def metric(self) -> Metric:
         return Metric("miou")
 
-    def under(self, recipe: Recipe) -> Self:
-        """The same pictures under another recipe, shown at its size."""
-        return replace(
-            self, recipe=recipe, preprocess=replace(protocol(recipe.image_size), levels=self.preprocess.levels)
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.order.steps_per_epoch
-
     def batches(self, start: int, stop: int) -> Iterator[list[SegmentationBatch]]:
         """This process's micro-batches of each step; same samples in the same order on any number of them."""
         micro = self.recipe.micro_batch or self.recipe.batch_size
         transform = SegmentationTransform(self.recipe.segmentation, self.preprocess)
-        dataset = AugmentedMasks(self.train, transform, self.recipe.seed)
+        dataset = Augmented(self.train, transform, self.recipe.seed)
         return self.run.step_loader(self.order, collated, micro, self.workers)(dataset, start, stop)
 
     def losses(self, model: nn.Module, batch: SegmentationBatch) -> dict[str, Tensor]:
@@ -118,10 +104,6 @@ class Segment:
         if auxiliary is not None:
             losses["auxiliary"] = self.recipe.segmentation.auxiliary * pixel_cross_entropy(auxiliary, batch.targets)
         return losses
-
-    def evaluate(self, model: nn.Module, sink: Sink[SegmentedImage] | None = None) -> dict[str, float]:
-        """The evaluator's figures."""
-        return self.evaluator.evaluate(model, sink)
 
 
 def per_class(counter: SegmentationCounter, classes: tuple[str, ...]) -> dict[str, float]:

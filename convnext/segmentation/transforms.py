@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.keep_ratio import KeepRatio, pixels_of, resized, size_keeping_ratio
-from ..data.loader import Key
 from ..recipes.recipe import Segmentation
 from .data import SegmentationSample, SegmentationSource
 from .mask_coding import IGNORED
@@ -90,22 +89,6 @@ class SegmentationBatch:
         layout = torch.channels_last if channels_last else torch.preserve_format
         images = self.images.to(device, non_blocking=True, memory_format=layout)
         return SegmentationBatch(images, self.targets.to(device, non_blocking=True), self.ids)
-
-
-class AugmentedMasks(Dataset[tuple[Tensor, Tensor, str]]):
-    """A source seen through the training transform; the randomness follows from seed, epoch and position."""
-
-    def __init__(self, source: SegmentationSource, transform: SegmentationTransform, seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor, str]:
-        epoch, index = key
-        sample = self.source[index]
-        image, target = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
-        return image, target, sample.id
-
-    def __len__(self) -> int:
-        return len(self.source)
 
 
 class PlainMasks(Dataset[SegmentationSample]):

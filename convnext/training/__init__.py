@@ -33,6 +33,13 @@ class Metric(NamedTuple):
     unit: str = "%"
 
 
+class Evaluator(Protocol[R_co]):
+    """Judges a model on pictures; a record R of each."""
+
+    def evaluate(self, model: nn.Module, sink: Sink[R_co] | None = None) -> dict[str, float]:
+        """Metrics over all pictures, each counted once over all processes."""
+
+
 class Task(Protocol[B, R_co]):
     """Batches B in, losses and metrics out; a record R of each picture that is judged."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
 from pathlib import Path
@@ -58,6 +59,21 @@ class PredictOptions:
     mode: TestMode | None = None
     out: Path | None = None
     say: Say | None = None
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What is to be checked: `kind` is what was seen there (tasks/look.py), `labels` a table or file of names."""
+
+    where: str
+    kind: str
+    labels: str | Path | None = None
+    progress: Callable[[int, int], None] | None = None
+    tell: Callable[[Problem], None] | None = None  # called with each unusable picture as it is found
+
+    @property
+    def root(self) -> Path:
+        return Path(os.path.expanduser(self.where))
 
 
 class Answer(Protocol):
@@ -169,15 +185,8 @@ class TaskSlice(Protocol[P, T, M]):
     def unreadable(self, path: str, error: str) -> Answer:
         """The answer for a file that cannot be read."""
 
-    def check(
-        self,
-        where: str,
-        kind: str,
-        labels: str | Path | None,
-        progress: Callable[[int, int], None] | None,
-        tell: Callable[[Problem], None] | None,
-    ) -> FolderReport:
-        """Whether a folder is fit to train on; `kind` is what was seen there (tasks/look.py)."""
+    def check(self, asked: CheckRequest) -> FolderReport:
+        """Whether a folder is fit to train on."""
 
 
 AnySlice = TaskSlice[Any, Any, Any]  # whichever the look-up finds; its parts fit each other
