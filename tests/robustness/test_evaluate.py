@@ -18,6 +18,7 @@ from convnext.robustness import evaluate as module
 from convnext.robustness import suites
 from convnext.robustness.evaluate import Result, robustness, table
 from convnext.system.tables import render
+from convnext.weights.info import info_of
 
 
 def test_an_untrained_network_is_at_chance(folder: MakeClasses, tmp_path: Path) -> None:
@@ -154,8 +155,8 @@ def test_the_network_must_have_imagenets_classes_in_order(folder: MakeClasses, t
         robustness(few, val=val, partial=True)
     model = convnext.create_model("convnext_atto", **SHAPE)
     for names, fits in ((SYNSETS, True), (SYNSETS[::-1], False)):
-        model.info.classes = names
-        model.info.preprocess = Preprocess.for_size(32).to_dict()
+        info_of(model).classes = names
+        info_of(model).preprocess = Preprocess.for_size(32).to_dict()
         path = convnext.save_weights(model, tmp_path / "named.safetensors")
         if fits:
             assert robustness(path, val=val, partial=True, precision="fp32").counts == {"val": 2}
