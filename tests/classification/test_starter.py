@@ -18,6 +18,7 @@ from safetensors import safe_open
 import convnext
 from convnext import files
 from convnext.catalog.variants import STARTER
+from convnext.classification.predict import Prediction
 from convnext.classification.starter import save_starter
 from convnext.commands import main as cli
 from convnext.errors import UserError
@@ -141,7 +142,7 @@ def test_a_start_is_made_by_a_command(
     assert cli.main(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 0  # finished: as it was
     Image.new("RGB", (40, 40)).save(tmp_path / "picture.png")
     (answer,) = convnext.predict(tmp_path / "run" / "model.safetensors", [tmp_path / "picture.png"], top=583)
-    top = instance_of(convnext.Prediction, answer).top
+    top = instance_of(Prediction, answer).top
     assert sum(p for _, p in top) == pytest.approx(6, abs=1e-3)  # one answer to each question
     with pytest.raises(UserError, match="no run of the recipe pretrain"):
         save_starter(_another_run(tmp_path))

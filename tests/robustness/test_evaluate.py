@@ -13,7 +13,6 @@ import convnext
 from convnext.data.preprocess import Preprocess
 from convnext.data.source import Source
 from convnext.errors import UserError
-from convnext.recipes.recipe import Recipe
 from convnext.robustness import evaluate as module
 from convnext.robustness import suites
 from convnext.robustness.evaluate import Result, robustness, table
@@ -81,15 +80,13 @@ def test_stored_crops_are_shown_whole(
     shown: list[tuple[str, int]] = []
 
     class Noted:
-        def __init__(
-            self, train: Source, val: Source, recipe: Recipe, preprocess: Preprocess, *_: object, **__: object
-        ) -> None:
+        def __init__(self, source: Source, preprocess: Preprocess, *_: object) -> None:
             shown.append((preprocess.mode, preprocess.size))
 
         def evaluate(self, *_: object) -> dict[str, float]:
             return {"top1": 40.0, "count": 1}
 
-    monkeypatch.setattr(module, "Classify", Noted)
+    monkeypatch.setattr(module, "ClassificationEvaluator", Noted)
     model = save(tmp_path / "large.safetensors", size=224)
     val = folder("val", {SYNSETS[0]: 1, SYNSETS[6]: 1})
     robustness(model, val=val, c_bar=corrupted("c_bar", suites.C_BAR), partial=True, precision="fp32")

@@ -21,6 +21,7 @@ from transformers import ConvNextBackbone, ConvNextConfig, ConvNextForImageClass
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 import convnext
+from convnext.classification.predict import Prediction
 from convnext.data.preprocess import Preprocess
 from convnext.errors import UserError
 from convnext.weights.keymaps import from_official
@@ -92,7 +93,7 @@ def test_predictions_for_a_folder_of_timm_are_timms(tmp_path: Path) -> None:
         with torch.inference_mode():
             expected = theirs(transform(picture)[None]).softmax(1)[0]
         [answer] = convnext.predict(tmp_path / "folder", [tmp_path / f"{i}.png"], precision="fp32")
-        assert {int(name): value for name, value in instance_of(convnext.Prediction, answer).top} == pytest.approx(
+        assert {int(name): value for name, value in instance_of(Prediction, answer).top} == pytest.approx(
             dict(enumerate(expected.tolist())), abs=1e-4
         )
 

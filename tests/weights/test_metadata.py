@@ -19,6 +19,7 @@ from small_models import small, state
 import convnext
 from convnext import create_model, from_pretrained, load_weights, save_weights
 from convnext.api import convert
+from convnext.classification.predict import Prediction
 from convnext.data.preprocess import Preprocess
 from convnext.detection.model.rcnn import build_detector
 from convnext.errors import UserError
@@ -191,7 +192,7 @@ def test_a_converted_file_answers_as_its_source(naming: str, suffix: str, tmp_pa
     text = convert(source, target, naming=naming)
     assert ("config.json beside it" in text) == (naming in ("timm", "transformers"))
     answers = [convnext.predict(path, [picture], precision="fp32")[0] for path in (source, target)]
-    before, after = (instance_of(convnext.Prediction, answer).top for answer in answers)
+    before, after = (instance_of(Prediction, answer).top for answer in answers)
     assert before == after
     again = target.read_bytes()
     convert(source, target, naming=naming)
