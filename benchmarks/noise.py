@@ -20,6 +20,7 @@ from PIL import Image
 
 from convnext import api
 from convnext.system.shares import accuracy_interval
+from convnext.training.log import judged, value_of
 
 CLASSES, EACH, SIDE = 3, 60, 24
 TRUTH = 100 / CLASSES
@@ -43,10 +44,10 @@ def measured(folder: Path, seed: int, epochs: float) -> tuple[float, float, tupl
     with contextlib.redirect_stdout(io.StringIO()):
         result = api.train(data, out=folder / f"run-{seed}", settings=settings, report=False)
     row = result.best
-    count = int(row[row["which"]]["count"])
+    count = int(judged(row)["count"])
     hits = round(result.metric * count / 100)
     page = accuracy_interval(hits, count, choices=result.choices)
-    return result.metric, result.evaluations[-1]["value"], page, accuracy_interval(hits, count)
+    return result.metric, value_of(result.evaluations[-1]), page, accuracy_interval(hits, count)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext import api
+from convnext.detection.coco_format import AnnotationRow, CocoContent
 from convnext.detection.data import open_detection
 
 IMAGES, MOST_OBJECTS, SMALLEST = 20, 4, 24
@@ -25,9 +26,9 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def chosen(content: dict[str, Any]) -> list[int]:
+def chosen(content: CocoContent) -> list[int]:
     """Ids of the images to learn by heart."""
-    objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    objects: dict[int, list[AnnotationRow]] = defaultdict(list)
     for row in content["annotations"]:
         objects[row["image_id"]].append(row)
     fit = [
@@ -50,7 +51,9 @@ def main() -> None:
     ids = chosen(source.raw)
     part = source.take([source.image_ids.index(i) for i in ids])
     content = part.raw | {
-        "images": [row | {"file_name": str((part.folder / row["file_name"]).resolve())} for row in part.raw["images"]]
+        "images": [
+            row | {"file_name": str((part.folder / str(row["file_name"])).resolve())} for row in part.raw["images"]
+        ]
     }
     folder = options.out / "data" / "annotations"
     folder.mkdir(parents=True, exist_ok=True)

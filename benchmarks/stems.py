@@ -23,6 +23,7 @@ from torch import nn
 from convnext import api
 from convnext.models import roadmap
 from convnext.models.layers import LayerNormFirst
+from convnext.training.log import value_of
 
 RESULTS = Path(__file__).parent / "results" / "stems.json"
 NETWORK = "roadmap:tiny/16:width=0.25,depth=0.34"
@@ -57,7 +58,7 @@ def measure(data: Path, stem: Stem, seen: int, seed: int, out: Path) -> dict[str
     settings = {"weights": None, "model": NETWORK, "epochs": epochs, "eval_every": max(1, epochs // 5), "workers": 0}
     with mock.patch.object(roadmap, "_stem", lambda plan, reading: stem(plan.width)):
         run = api.train(data, out=out, settings=settings | {"seed": seed}, report=False)
-    values = [round(row["value"], 2) for row in run.history if row["kind"] == "eval"]
+    values = [round(value_of(row), 2) for row in run.history if row["kind"] == "eval"]
     return {"epochs": epochs, "best": max(values), "last": values[-1], "curve": values}
 
 

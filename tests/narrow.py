@@ -1,4 +1,4 @@
-"""Narrower types for what torch declares widely: a model of `create_model`, a module's attribute, a gradient."""
+"""Narrower types for what is declared widely: a model of `create_model`, a module's attribute, an answer, a cell."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ T = TypeVar("T")
 def instance_of(kind: type[T], value: object) -> T:
     """The value, which must be of this class."""
     assert isinstance(value, kind), type(value)
+    return value
+
+
+def number(value: object) -> float:
+    """The value of a table's cell, which must be a number."""
+    assert isinstance(value, int | float), type(value)
     return value
 
 

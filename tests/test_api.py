@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 import torch
 from fixture_types import MakePictures
+from narrow import instance_of
 from PIL import Image
 from small_models import ModelOptions
 
@@ -41,7 +42,7 @@ def test_a_baseline_trains_evaluates_and_predicts_through_the_same_functions(
     assert api.evaluate(model, data, precision="fp32")["top1"] == pytest.approx(result.metric)
     (answer,) = api.predict(model, [next((data / "val").rglob("*.png"))], top=2)
     assert answer.error is None
-    assert {label for label, _ in answer.top} <= {"class 0", "class 1", "class 2"}
+    assert {label for label, _ in instance_of(api.Prediction, answer).top} <= {"class 0", "class 1", "class 2"}
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
@@ -73,9 +74,9 @@ def test_several_labels_an_image(tagged: Path, tiny: dict[str, Any], tmp_path: P
     assert result.best["metric"] == "macro_f1"
     model = result.path / "model.safetensors"
     assert load_checkpoint_metadata(model)["task"] == "multi_label"
-    answers = api.predict(model, [tagged], top=4)
-    sums = [sum(p for _, p in answer.top) for answer in answers]
-    assert all(len(answer.top) == 4 for answer in answers)
+    tops = [instance_of(api.Prediction, answer).top for answer in api.predict(model, [tagged], top=4)]
+    sums = [sum(p for _, p in top) for top in tops]
+    assert all(len(top) == 4 for top in tops)
     assert any(abs(total - 1) > 1e-3 for total in sums)  # each label on its own, not shares of one
     found = api.evaluate(model, tagged, precision="fp32")
     assert found["macro_f1"] == pytest.approx(result.metric)

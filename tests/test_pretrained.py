@@ -7,7 +7,9 @@ from typing import Unpack
 import pytest
 import torch
 import torchvision
+from narrow import backbone_of, instance_of, not_none
 from small_models import SMALL, ModelOptions, Weights, prefixed, same, small, state
+from torch import nn
 
 import convnext
 from convnext import create_model, from_pretrained, list_models, load_weights, save_weights
@@ -15,6 +17,7 @@ from convnext.catalog.variants import VARIANTS
 from convnext.errors import UserError
 from convnext.pretrained import model_for
 from convnext.weights.checkpoint import TAGS, find, load_checkpoint_metadata
+from convnext.weights.info import info_of
 from convnext.weights.keymaps import from_official
 
 
@@ -92,7 +95,7 @@ def test_dense_files_come_back_dense(options: ModelOptions, tmp_path: Path) -> N
     for path in (tmp_path / "det.pth", save_weights(model, tmp_path / "ours.safetensors")):
         back = from_pretrained(path)
         assert same(back, dict(model.state_dict()))
-        assert (back.channels, back.out_norms) == (model.channels, model.out_norms)
+        assert (backbone_of(back).channels, backbone_of(back).out_norms) == (model.channels, model.out_norms)
 
 
 def test_an_isotropic_file_is_read_from_its_shapes() -> None:
@@ -111,11 +114,12 @@ def test_model_for_checks_the_name() -> None:
 
 def test_create_model_takes_a_path(tmp_path: Path) -> None:
     path = str(save_weights(small(in_chans=1), tmp_path / "model.safetensors"))
-    model = create_model(path, drop_path_rate=0.3)
-    assert (model.num_classes, model.in_chans, model.info.load_report.head) == (5, 1, "loaded")
+    model = backbone_of(create_model(path, drop_path_rate=0.3))
+    assert (model.num_classes, model.in_chans, not_none(info_of(model).load_report).head) == (5, 1, "loaded")
     assert same(model, state(in_chans=1))
     fresh = create_model(path, num_classes=9)
-    assert (fresh.head.out_features, fresh.info.load_report.head) == (9, "reinitialised")
+    head = instance_of(nn.Linear, fresh.get_submodule("head"))
+    assert (head.out_features, not_none(info_of(fresh).load_report).head) == (9, "reinitialised")
     dense = create_model(path, out_norms=True, out_indices=(3,))
     assert dense.channels == (32,)
     assert same(create_model(str(tmp_path)), state(in_chans=1))  # the folder of a run
@@ -123,7 +127,7 @@ def test_create_model_takes_a_path(tmp_path: Path) -> None:
 
 def test_create_model_takes_weights() -> None:
     model = create_model("convnext_atto", **SMALL, weights=state())
-    assert model.info.load_report.ok
+    assert not_none(info_of(model).load_report).ok
     assert same(model, state())
 
 
@@ -186,8 +190,8 @@ def test_a_released_tag_is_the_file_of_the_models_size(monkeypatch: pytest.Monke
     weights = released(monkeypatch, tmp_path, "convnext_tiny", "convnext_tiny_1k_224_ema.pth")
     model = create_model("convnext_tiny", weights="in1k")
     assert same(model, weights)
-    assert "licence MIT" in str(model.info.load_report)
-    assert "convnext_tiny in1k (convnext_tiny_1k_224_ema.pth)" in str(model.info.load_report)
+    assert "licence MIT" in str(info_of(model).load_report)
+    assert "convnext_tiny in1k (convnext_tiny_1k_224_ema.pth)" in str(info_of(model).load_report)
     assert same(from_pretrained("convnext_tiny.fb_in1k"), weights)
     with torch.device("meta"):
         base = create_model("convnext_base")
@@ -204,7 +208,7 @@ def test_released_weights_carry_their_protocol(monkeypatch: pytest.MonkeyPatch, 
         "bicubic",
     )
     assert model.info.preprocess["mean"] == (0.485, 0.456, 0.406)
-    assert model.info.classes[0] == "tench, Tinca tinca"
+    assert not_none(model.info.classes)[0] == "tench, Tinca tinca"
 
 
 @pytest.mark.parametrize(("source", "says"), [

@@ -28,7 +28,7 @@ TABLES = {"1": V100, "2": V100, "12": A100}  # of the paper, that state what net
 FLOPS_PER_MULTIPLY_ADD = 2  # torch's counter has both; the paper's FLOPs are multiply-adds
 
 
-# A row of Table 1, 2 or 12 by the columns that figures read; it has the table's others as well.
+# A row of Table 1, 2 or 12 by the columns that somebody reads; it has the table's others as well.
 NetworkRow = TypedDict(
     "NetworkRow",
     {
@@ -37,6 +37,11 @@ NetworkRow = TypedDict(
         "data": NotRequired[str],  # "1K" or "22K", of Table 1
         "GFLOPs (paper)": float,
         "top1": NotRequired[float],  # of Tables 1 and 2
+        "M parameters (paper)": float | None,
+        "images/s (paper)": float | None,
+        "GFLOPs": NotRequired[float],  # of the networks that can be built here
+        "M parameters": NotRequired[float],
+        "note": NotRequired[str],
     },
 )
 

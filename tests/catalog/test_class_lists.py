@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from fixture_types import MakePictures
+from narrow import instance_of, not_none
 from small_models import ModelOptions
 
 from convnext import api
@@ -38,11 +39,11 @@ def test_bare_weights_predict_names_and_are_judged_on_folders_of_synsets(
     torch.manual_seed(0)
     bare = tmp_path / "bare.pth"
     torch.save(create_model("convnext_atto").state_dict(), bare)
-    assert from_pretrained(bare).classes[207] == "golden retriever"
+    assert not_none(from_pretrained(bare).info.classes)[207] == "golden retriever"
     data = pictures(classes=2, size=32)
     for split in ("train", "val"):
         for i, synset in enumerate(("n02099601", "n15075141")):
             (data / split / f"class {i}").rename(data / split / synset)
     assert api.evaluate(bare, data, precision="fp32")["count"] == 7
     (answer,) = api.predict(bare, [next(data.rglob("*.png"))], top=1)
-    assert answer.top[0][0] in {words for _, words in imagenet1k()}
+    assert instance_of(api.Prediction, answer).top[0][0] in {words for _, words in imagenet1k()}

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,31 +21,34 @@ from convnext.errors import UserError
 from convnext.recipes.recipe import Recipe, to_json
 from convnext.reports import figures
 from convnext.reports.figures import plot_curves
+from convnext.training.log import Figures, LogRow
 
 VOID = {"meta", "img", "br"}
 
 
-def eval_row(step: int, raw: float, ema: float | None, best: bool) -> dict[str, Any]:
-    parts = [None if v is None else {"top1": v, "macro_f1": v, "loss": 2 - v / 100} for v in (raw, ema)]
-    which = "raw" if ema is None or raw >= ema else "ema"
+def scores(value: float) -> Figures:
+    return {"top1": value, "macro_f1": value, "loss": 2 - value / 100}
+
+
+def eval_row(step: int, raw: float, ema: float | None, best: bool) -> LogRow:
     return {
         "kind": "eval",
         "step": step,
         "epoch": step / 10,
-        "raw": parts[0],
-        "ema": parts[1],
-        "which": which,
+        "raw": scores(raw),
+        "ema": None if ema is None else scores(ema),
+        "which": "raw" if ema is None or raw >= ema else "ema",
         "best": best,
         "time_s": 6.0 * step,
     }
 
 
-def log_rows() -> list[dict[str, Any]]:
-    fixed = {"kind": "train", "lr": 1e-3, "images_per_s": 81.0}
-    train = [{**fixed, "step": s, "epoch": s / 10, "loss": 2 / s, "time_s": 6.0 * s} for s in (5, 10, 15, 20)]
+def log_rows() -> list[LogRow]:
+    fixed: LogRow = {"kind": "train", "lr": 1e-3, "images_per_s": 81.0, "step": 0}
+    train = [fixed | {"step": s, "epoch": s / 10, "loss": 2 / s, "time_s": 6.0 * s} for s in (5, 10, 15, 20)]
     machine = {"cpu": "Some CPU, 2 cores", "gpu": "none", "torch": "2.11"}
-    choice = {"field": "optim.lr", "value": 0.001, "why": "because <it> fits"}
-    start = {"kind": "start", "step": 0, "data": "/some/where/pets", "machine": machine, "choices": [choice]}
+    choice: dict[str, object] = {"field": "optim.lr", "value": 0.001, "why": "because <it> fits"}
+    start: LogRow = {"kind": "start", "step": 0, "data": "/some/where/pets", "machine": machine, "choices": [choice]}
     return [
         start,
         *train[:2],
@@ -55,7 +59,7 @@ def log_rows() -> list[dict[str, Any]]:
     ]
 
 
-def make_run(folder: Path, rows: list[dict[str, Any]] | None = None) -> Path:
+def make_run(folder: Path, rows: Sequence[LogRow] | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "recipe.json").write_text(to_json(Recipe(model="convnext_atto")))
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows or log_rows()))
@@ -281,7 +285,8 @@ def test_matplotlib_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_clock_of_a_resumed_run_goes_on() -> None:
-    rows = [{}, {"time_s": 60}, {"time_s": 120}, {"time_s": 30}, {"time_s": 90}, {"time_s": 6}]
+    rows: list[LogRow] = [{"kind": "start", "step": 0}]
+    rows += [{"kind": "train", "step": 0, "time_s": seconds} for seconds in (60, 120, 30, 90, 6)]
     assert figures.elapsed_minutes(rows) == pytest.approx([0, 1, 2, 2.5, 3.5, 3.6])
 
 

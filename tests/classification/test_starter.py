@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from fixture_types import MakePictures
+from narrow import instance_of, not_none
 from PIL import Image
 from safetensors import safe_open
 
 import convnext
 from convnext import files
 from convnext.catalog.variants import STARTER
+from convnext.classification.predict import Prediction
 from convnext.classification.starter import save_starter
 from convnext.commands import main as cli
 from convnext.errors import UserError
@@ -26,6 +28,7 @@ from convnext.recipes import RECIPES
 from convnext.recipes.everyday import KNOWS_FROM, STARTER_SIDE, STARTS_UP_TO, TINY_SIDE, Facts, derive, suited
 from convnext.recipes.recipe import Recipe
 from convnext.weights.backbone import create_model, starting_point
+from convnext.weights.info import info_of
 from convnext.weights.metadata import groups_of
 
 FACTS = Facts(images=500, classes=5, size=100, smallest_class=100, largest_class=100, no_accelerator=True)
@@ -52,8 +55,8 @@ def test_what_ships_is_a_network_without_a_head_and_small() -> None:
     assert metadata["variant"] == "convnext_atto"
     assert "no photograph" in metadata["licence"]
     assert starting_point(STARTER).pictures == 0  # nobody's
-    report = create_model("convnext_atto", num_classes=3, weights=STARTER, layer_scale_init_value=1.0).info.load_report
-    assert report.head == "reinitialised"
+    started = create_model("convnext_atto", num_classes=3, weights=STARTER, layer_scale_init_value=1.0)
+    assert not_none(info_of(started).load_report).head == "reinitialised"
     with pytest.raises(UserError, match="no head"):
         from_pretrained(STARTER)
 
@@ -139,7 +142,8 @@ def test_a_start_is_made_by_a_command(
     assert cli.main(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 0  # finished: as it was
     Image.new("RGB", (40, 40)).save(tmp_path / "picture.png")
     (answer,) = convnext.predict(tmp_path / "run" / "model.safetensors", [tmp_path / "picture.png"], top=583)
-    assert sum(p for _, p in answer.top) == pytest.approx(6, abs=1e-3)  # one answer to each question
+    top = instance_of(Prediction, answer).top
+    assert sum(p for _, p in top) == pytest.approx(6, abs=1e-3)  # one answer to each question
     with pytest.raises(UserError, match="no run of the recipe pretrain"):
         save_starter(_another_run(tmp_path))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convnext.classification import data as sources
 from convnext.classification.mixing import smoothed_one_hot
-from convnext.classification.task import Classify, class_probabilities
+from convnext.classification.task import ClassifiedImage, Classify, class_probabilities
 from convnext.data.preprocess import Preprocess
 from convnext.data.source import Source
 from convnext.data.splits import Splits
@@ -129,7 +129,7 @@ def test_every_validation_image_counts_once_whatever_the_batch(
     task = Classify(
         splits.train, splits.val, override(Recipe(), tiny | {"eval_batch": batch}), Preprocess.for_size(16), CPU
     )
-    rows: list[dict[str, Any]] = []
+    rows: list[ClassifiedImage] = []
     result = task.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)), rows.append)
     assert result["count"] == 7
     assert sorted(row["id"] for row in rows) == sorted(splits.val.ids)

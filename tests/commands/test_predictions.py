@@ -18,11 +18,12 @@ from convnext.api import predictions
 from convnext.classification.predict import Prediction
 from convnext.commands.predictions import write
 from convnext.data.find_images import list_images
+from convnext.detection.coco_format import NamedRow
 from convnext.detection.predict import DetectionPrediction
 from convnext.segmentation.predict import SegmentationPrediction
 from convnext.training.slice import Answer, PredictOptions
 
-BOX = {"class": "=cat", "category_id": 3, "bbox": [1.0, 2.0, 3.5, 4.0], "score": 0.75}
+BOX: NamedRow = {"class": "=cat", "category_id": 3, "bbox": [1.0, 2.0, 3.5, 4.0], "score": 0.75}
 KINDS: dict[str, list[Answer]] = {
     "classes": [Prediction("-a.png", (("=cat", 0.75), ("dog", 0.25))), Prediction("b.png", (), "b.png is empty")],
     "objects": [DetectionPrediction("-a.png", (BOX, BOX)), DetectionPrediction("b.png", (), "b.png is empty")],

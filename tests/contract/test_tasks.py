@@ -79,7 +79,7 @@ def test_a_run_goes_on_bit_for_bit(
     kind = type(_task_of(case, tmp_path, settings))
     plain = kind.losses
 
-    def failing(task: Task, model: nn.Module, batch: object) -> dict[str, Tensor]:
+    def failing(task: Task[object, object], model: nn.Module, batch: object) -> dict[str, Tensor]:
         if next(calls) == wanted:
             raise KeyboardInterrupt
         return plain(task, model, batch)
@@ -92,7 +92,7 @@ def test_a_run_goes_on_bit_for_bit(
     same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Task:
+def _task_of(case: Case, tmp_path: Path, settings: dict[str, Any]) -> Task[object, object]:
     """The task that a run of the case learns."""
     from convnext.data.request import DataRequest
     from convnext.recipes import get_recipe

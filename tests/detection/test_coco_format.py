@@ -13,7 +13,7 @@ from fixture_types import MakeDense
 
 from convnext import UserError
 from convnext.detection.check import check_annotations
-from convnext.detection.coco_format import outline_fault
+from convnext.detection.coco_format import ResultRow, outline_fault
 from convnext.detection.data import read_coco
 from convnext.detection.metrics import evaluate
 from convnext.detection.rle import run_lengths
@@ -41,7 +41,9 @@ def test_any_value_is_used_or_refused_in_a_sentence(annotated: MakeDense, part: 
     path = annotated(train=3) / "annotations" / "instances_train2017.json"
     sound = json.loads(path.read_text())
     mask = run_lengths(np.ones((1, 64, 48), bool))[0]
-    found = [{"image_id": 100, "category_id": 3, "bbox": [1, 1, 20, 20], "score": 0.5, "segmentation": mask}]
+    found: list[ResultRow] = [
+        {"image_id": 100, "category_id": 3, "bbox": [1, 1, 20, 20], "score": 0.5, "segmentation": mask}
+    ]
     refused: list[str] = []
     for value in WRONG:
         content = copy.deepcopy(sound)

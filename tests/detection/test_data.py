@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fixture_types import MakeDense
+from narrow import not_none
 from PIL import Image
 
 from convnext import UserError
@@ -164,7 +165,10 @@ def test_crowds_are_not_learned_from_but_judged_by(annotated: MakeDense) -> None
     source = open_detection(root).train
     assert sum(len(o.labels) for o in source.objects) == 11
     assert (
-        sum(row["iscrowd"] for row in read_coco(root / "annotations" / "instances_train2017.json").raw["annotations"])
+        sum(
+            not_none(row["iscrowd"])
+            for row in read_coco(root / "annotations" / "instances_train2017.json").raw["annotations"]
+        )
         == 1
     )
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from convnext import UserError
 from convnext.data.output_paths import targets
+from convnext.detection.coco_format import NamedRow
 from convnext.detection.draw import MASK_SHARE, draw_objects
 from convnext.segmentation.draw import LABEL_SHARE, draw_labels
 from convnext.segmentation.mask_coding import IGNORED, coding_of
@@ -47,7 +48,13 @@ def test_an_objects_mask_has_its_classs_colour() -> None:
 
     inside = np.zeros((1, 60, 80), bool)
     inside[0, 30:50, 20:60] = True
-    row = {"class": "box", "bbox": [20, 30, 40, 20], "score": 0.9, "segmentation": run_lengths(inside)[0]}
+    row: NamedRow = {
+        "class": "box",
+        "category_id": 1,
+        "bbox": [20, 30, 40, 20],
+        "score": 0.9,
+        "segmentation": run_lengths(inside)[0],
+    }
     pixels = np.array(draw_objects(Image.new("RGB", (80, 60), (100, 100, 100)), [row]))
     expected = (1 - MASK_SHARE) * 100 + MASK_SHARE * np.array((230, 159, 0))
     assert np.abs(pixels[40, 40] - expected).max() <= 1
@@ -59,7 +66,8 @@ def test_the_name_of_an_object_at_the_border_is_whole(box: list[float]) -> None:
     """It ran off the right edge."""
 
     def letters(place: list[float], size: tuple[int, int]) -> int:
-        picture = draw_objects(Image.new("RGB", size, (255, 255, 255)), [{"class": "mug", "bbox": place, "score": 0.5}])
+        row: NamedRow = {"class": "mug", "category_id": 1, "bbox": place, "score": 0.5}
+        picture = draw_objects(Image.new("RGB", size, (255, 255, 255)), [row])
         return int((np.array(picture)[..., 0] < 115).sum())  # of the letters: half black on orange
 
     assert letters(box, (90, 60)) == letters([100, 100, 5, 10], (300, 300)) > 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,31 +17,33 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from convnext.detection.coco_format import CocoContent, ResultRow
 from convnext.detection.metrics import as_coco, by_class, complete, details, evaluate, judge
 
 MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini" / "annotations" / "instances_val2017.json"
 
 
-def truth_of(annotated: MakeDense) -> dict[str, Any]:
+def truth_of(annotated: MakeDense) -> CocoContent:
     path = annotated(val=12) / "annotations" / "instances_val2017.json"
-    content: dict[str, Any] = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     content["annotations"][0]["iscrowd"] = 1
     height, width = content["images"][0]["height"], content["images"][0]["width"]
     content["annotations"][0]["segmentation"] = {"size": [height, width], "counts": [100, 300, height * width - 400]}
     return content
 
 
-def perturbed(truth: dict[str, Any], seed: int = 0) -> list[dict[str, Any]]:
+def perturbed(truth: CocoContent, seed: int = 0) -> list[ResultRow]:
     """Detections near the annotations: some missing, some twice, some of another class."""
     rng = np.random.default_rng(seed)
-    size = {row["id"]: (row["height"], row["width"]) for row in truth["images"]}
+    size = {row["id"]: (int(row["height"]), int(row["width"])) for row in truth["images"]}
     categories = [row["id"] for row in truth["categories"]]
-    rows = []
+    rows: list[ResultRow] = []
     for row in truth["annotations"]:
         for _ in range(int(rng.integers(0, 3))):
             height, width = size[row["image_id"]]
             shift = rng.normal(0, 4, 2)
             outline = row["segmentation"]
+            assert outline is not None
             if isinstance(outline, list):
                 moved = [(np.reshape(part, (-1, 2)) + shift).ravel().tolist() for part in outline]
                 runs = mask.merge(mask.frPyObjects(moved, height, width))
@@ -50,13 +52,19 @@ def perturbed(truth: dict[str, Any], seed: int = 0) -> list[dict[str, Any]]:
             counts = runs["counts"].decode() if isinstance(runs["counts"], bytes) else runs["counts"]
             box = np.array(row["bbox"], dtype=float) + np.concatenate((shift, rng.normal(0, 3, 2)))
             label = row["category_id"] if rng.random() < 0.9 else int(rng.choice(categories))
-            runs = {"size": [height, width], "counts": counts}
-            found = {"image_id": row["image_id"], "category_id": label, "score": float(rng.random())}
-            rows.append(found | {"bbox": box.clip(1).tolist(), "segmentation": runs})
+            rows.append(
+                {
+                    "image_id": row["image_id"],
+                    "category_id": label,
+                    "score": float(rng.random()),
+                    "bbox": box.clip(1).tolist(),
+                    "segmentation": {"size": [height, width], "counts": counts},
+                }
+            )
     return rows
 
 
-def oracle(truth: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> np.ndarray:
+def oracle(truth: CocoContent, rows: Sequence[ResultRow], kind: str) -> np.ndarray:
     other = "segmentation" if kind == "bbox" else "bbox"
     with contextlib.redirect_stdout(io.StringIO()):
         known = COCO()
@@ -71,7 +79,7 @@ def oracle(truth: dict[str, Any], rows: list[dict[str, Any]], kind: str) -> np.n
 
 
 def test_all_twelve_figures_are_pycocotools(annotated: MakeDense) -> None:
-    truth = json.loads(MINI.read_text()) if MINI.exists() else truth_of(annotated)
+    truth: CocoContent = json.loads(MINI.read_text()) if MINI.exists() else truth_of(annotated)
     rows = perturbed(truth)
     ours = evaluate(truth, rows)
     for name, kind in (("box", "bbox"), ("mask", "segm")):
@@ -98,7 +106,7 @@ def test_nothing_found_is_zero_and_the_truth_itself_is_all(annotated: MakeDense)
     assert set(evaluate(truth, []).values()) == {0.0}
     assert set(details(truth, []).ap.values()) == {0.0}
     size = {row["id"]: (row["height"], row["width"]) for row in truth["images"]}
-    exact = []
+    exact: list[ResultRow] = []
     for row in truth["annotations"]:
         runs = mask.merge(mask.frPyObjects(row["segmentation"], *size[row["image_id"]]))
         exact.append(
@@ -121,7 +129,11 @@ def test_what_exports_leave_out_is_filled_in(annotated: MakeDense) -> None:
     truth = truth_of(annotated)
     rows = perturbed(truth)
     kept = [row for row in truth["annotations"] if not row["iscrowd"]]
-    bare = truth | {"annotations": [{k: row[k] for k in ("image_id", "category_id", "bbox")} for row in kept]}
+    bare = truth | {
+        "annotations": [
+            {"image_id": row["image_id"], "category_id": row["category_id"], "bbox": row["bbox"]} for row in kept
+        ]
+    }
     assert evaluate(bare, rows, masks=False).keys() == {k for k in evaluate(truth, rows) if k.startswith("box")}
 
 

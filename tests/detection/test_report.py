@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from fixture_types import MakeDense
 
+from convnext.detection.coco_format import ResultRow
 from convnext.detection.data import open_detection
 from convnext.detection.report import DetectionEvidence, Truth, _matched
 
 PLACE = {3: 0, 17: 1}
 
 
-def row(category: int, box: Sequence[float], score: float) -> dict[str, Any]:
-    return {"category_id": category, "bbox": box, "score": score}
+def row(category: int, box: Sequence[float], score: float) -> ResultRow:
+    return {"image_id": 100, "category_id": category, "bbox": list(box), "score": score}
 
 
 def truth_of(*annotations: tuple[int, Sequence[float], int]) -> Truth:
-    return Truth.of([{"category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in annotations], PLACE)
+    return Truth.of(
+        [{"image_id": 100, "category_id": c, "bbox": box, "iscrowd": crowd} for c, box, crowd in annotations], PLACE
+    )
 
 
 def test_each_object_is_found_once_by_the_surest() -> None:
@@ -57,20 +59,23 @@ def test_what_is_too_thin_to_learn_from_is_missed_as_in_average_precision(annota
 def test_the_truth_itself_makes_no_errors(annotated: MakeDense) -> None:
     source = open_detection(annotated()).val
     names = dict(zip(source.image_ids, source.ids, strict=True))
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in source.ids}
-    for one in source.raw["annotations"]:
-        found[names[one["image_id"]]].append(
-            {"image_id": one["image_id"], "score": 0.9, **{k: one[k] for k in ("category_id", "bbox", "segmentation")}}
-        )
+    found: dict[str, list[ResultRow]] = {name: [] for name in source.ids}
     from convnext.detection.rle import mask_library
 
     rle = mask_library()
     size = dict(zip(source.image_ids, source.sizes, strict=True))
-    for rows in found.values():
-        for one in rows:
-            width, height = size[one["image_id"]]
-            runs = rle.merge(rle.frPyObjects(one["segmentation"], height, width))
-            one["segmentation"] = {"size": [height, width], "counts": bytes(runs["counts"]).decode()}
+    for one in source.raw["annotations"]:
+        width, height = size[one["image_id"]]
+        runs = rle.merge(rle.frPyObjects(one["segmentation"], height, width))
+        found[names[one["image_id"]]].append(
+            {
+                "image_id": one["image_id"],
+                "score": 0.9,
+                "category_id": one["category_id"],
+                "bbox": list(one["bbox"]),
+                "segmentation": {"size": [height, width], "counts": bytes(runs["counts"]).decode()},
+            }
+        )
     evidence = DetectionEvidence(source, json.loads(json.dumps(found)), "convnext train")
     assert all(errors.wrong == 0 for errors in evidence.errors)
     assert evidence.result["box_ap"] > 99.9

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fixture_types import MakeDense
+from narrow import instance_of
 from PIL import Image
 
 from convnext import UserError, api
 from convnext.commands.main import main
 from convnext.data.images import read_header
 from convnext.detection.data import open_detection
-from convnext.detection.predict import image_ids
+from convnext.detection.predict import DetectionPrediction, image_ids
 from convnext.detection.task import Detect
 from convnext.detection.transforms import protocol
 from convnext.recipes.recipe import Recipe
@@ -195,8 +196,9 @@ def test_boxes_alone_train_no_masks(boxes_alone: Path, tiny_detection: dict[str,
     } in run.history[0]["choices"]
     model = tmp_path / "run" / "model.safetensors"
     (found,) = api.predict(model, [data / "val2017" / "000.png"], least_score=0.0)
-    assert found.rows
-    assert not any("segmentation" in row for row in found.rows)
+    rows = instance_of(DetectionPrediction, found).rows
+    assert rows
+    assert not any("segmentation" in row for row in rows)
     assert not any(name.startswith("mask") for name in api.evaluate(model, data))
     assert "Mask AP" not in (tmp_path / "run" / "report" / "index.html").read_text()
     again = api.train(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 from convnext import UserError
 from convnext.data.keep_ratio import KeepRatio, pixels_of, resized, size_keeping_ratio
 from convnext.detection import transforms as detection
+from convnext.detection.coco_format import RunLengths
 from convnext.detection.data import open_detection
 from convnext.detection.rle import mask_library
 from convnext.detection.source import DetectionSample, Objects, Outline
@@ -117,7 +117,7 @@ def test_run_lengths_are_drawn_as_pycocotools_decodes_them(compressed: bool, mon
         for share in (0.02, 0.5, 1.0):
             whole = np.asfortranarray(rng.random(shape) < share, dtype=np.uint8)
             whole[: shape[0] // 2] = whole[0]  # long runs, too
-            runs: dict[str, Any] = mask_library().encode(whole)
+            runs: RunLengths = mask_library().encode(whole)
             if not compressed:
                 flat = np.concatenate(([0], whole.ravel("F"), [1 - whole.ravel("F")[-1]]))
                 edges = np.flatnonzero(np.diff(flat))
@@ -131,7 +131,7 @@ def test_run_lengths_are_drawn_as_pycocotools_decodes_them(compressed: bool, mon
 def test_run_lengths_of_a_large_picture_take_no_picture_of_their_own() -> None:
     """A photograph of 100 megapixels took 100 MB for each of its objects."""
     side = 10_000
-    runs = {"size": [side, side], "counts": [side * side // 2, side, side * side // 2 - side]}
+    runs: RunLengths = {"size": [side, side], "counts": [side * side // 2, side, side * side // 2 - side]}
     tracemalloc.start()
     found = rasterize(Outline(runs=runs), np.zeros(4), AxisAffine((0.01, 0.01)), (100, 100))
     assert tracemalloc.get_traced_memory()[1] < 2e6

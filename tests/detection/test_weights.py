@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from detector_cases import ARCH, CLASSES, drawn_weights
-from narrow import backbone_of, instance_of
+from narrow import backbone_of, instance_of, not_none
 from small_models import ModelOptions
 
 import convnext
@@ -19,6 +19,7 @@ from convnext.detection.weights import kind_of
 from convnext.models.convnext import ConvNeXt
 from convnext.pretrained import load_weights, save_weights
 from convnext.recipes import RECIPES
+from convnext.weights.info import info_of
 
 Weights = dict[str, torch.Tensor]
 
@@ -70,9 +71,9 @@ def test_a_file_says_what_it_holds(weights: Weights, tmp_path: Path) -> None:
     model = detector()
     model.load_state_dict(weights)
     path = save_weights(model, tmp_path / "ours.safetensors", metadata={"classes": '["a", "b", "c", "d", "e"]'})
-    found = convnext.from_pretrained(path)
-    assert (found.kind, found.num_classes, found.info.classes) == ("mask_rcnn", CLASSES, list("abcde"))
-    assert found.info.preprocess["size"] == 800
+    found = instance_of(Detector, convnext.from_pretrained(path))
+    assert (found.kind, found.num_classes, info_of(found).classes) == ("mask_rcnn", CLASSES, list("abcde"))
+    assert info_of(found).preprocess["size"] == 800
     assert same(found, weights)
 
 
@@ -85,8 +86,8 @@ def test_a_pth_has_the_container_of_the_released_files(weights: Weights, tmp_pat
     assert content["state_dict"].keys() == weights.keys()
     assert content["meta"]["CLASSES"] == tuple("abcde")
     assert content["meta"]["dataset_meta"]["classes"] == tuple("abcde")
-    found = convnext.from_pretrained(path)
-    assert (found.kind, found.info.classes, found.info.metadata["metric"]) == ("mask_rcnn", list("abcde"), "1")
+    found = instance_of(Detector, convnext.from_pretrained(path))
+    assert (found.kind, info_of(found).classes, info_of(found).metadata["metric"]) == ("mask_rcnn", list("abcde"), "1")
     assert same(found, weights)
 
 
@@ -99,9 +100,10 @@ def test_the_kind_is_read_from_the_names() -> None:
 
 def test_eighty_classes_without_names_are_cocos(tmp_path: Path) -> None:
     path = save_weights(detector(classes=80), tmp_path / "coco.safetensors")
-    found = convnext.from_pretrained(path)
-    assert (found.info.classes[0], found.info.classes[-1]) == ("person", "toothbrush")
-    assert (found.info.category_ids[0], found.info.category_ids[-1]) == (1, 90)
+    info = convnext.from_pretrained(path).info
+    classes, ids = not_none(info.classes), not_none(info.category_ids)
+    assert (classes[0], classes[-1]) == ("person", "toothbrush")
+    assert (ids[0], ids[-1]) == (1, 90)
 
 
 def test_a_classifiers_weights_go_into_the_backbone() -> None:

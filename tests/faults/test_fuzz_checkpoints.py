@@ -13,9 +13,9 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 import convnext
+from convnext.classification.predict import Prediction
 from convnext.data.preprocess import Preprocess
 from convnext.system.machine import peak_memory
 from convnext.training.run_folder import learned_by
@@ -75,11 +76,20 @@ def written(model: nn.Module, path: Path) -> Path:
     return convnext.save_weights(model, path, metadata=said)
 
 
-def changed_metadata(draw: Draw, path: Path) -> None:
-    from convnext.weights.checkpoint import read, write
+def content_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The weights of a file of `written`, and its metadata."""
+    from convnext.weights.checkpoint import read
 
-    weights, metadata = read(path)
-    weights = dict(weights.get("model", weights))
+    content, metadata = read(path)
+    weights = content.get("model", content)
+    assert isinstance(weights, Mapping)
+    return dict(weights), metadata
+
+
+def changed_metadata(draw: Draw, path: Path) -> None:
+    from convnext.weights.checkpoint import write
+
+    weights, metadata = content_of(path)
     entry = draw(st.sampled_from(ENTRIES))
     if entry in FIELDS and draw(st.booleans()):
         values = json.loads(metadata[entry])
@@ -96,17 +106,17 @@ def changed_metadata(draw: Draw, path: Path) -> None:
 
 
 def changed_tensors(draw: Draw, path: Path) -> None:
-    from convnext.weights.checkpoint import read, write
+    from convnext.weights.checkpoint import write
 
-    weights, metadata = read(path)
-    weights = dict(weights.get("model", weights))
+    content, metadata = content_of(path)
+    weights: dict[str, object] = dict(content)
     names = sorted(weights)
     for _ in range(draw(st.integers(1, 3))):
         name = draw(st.sampled_from(names))
         names.remove(name)
         value = weights.pop(name)
         make = draw(st.sampled_from(sorted(CHANGES)))
-        changed = CHANGES[make](value)
+        changed = CHANGES[make](cast(torch.Tensor, value))
         if make == "renamed":
             weights[draw(st.sampled_from([f"module.{name}", f"x.{name}", name + "s", name.replace("0", "7")]))] = value
         elif make == "dropped head":
@@ -153,7 +163,7 @@ CHANGES: dict[str, Callable[[torch.Tensor], object]] = {
 }
 
 
-def savable(value: object) -> bool:
+def savable(value: object) -> TypeGuard[torch.Tensor]:
     return (
         isinstance(value, torch.Tensor) and value.layout is torch.strided and not (value.is_quantized or value.is_meta)
     )
@@ -188,6 +198,7 @@ def main(count: int) -> None:
     Image.fromarray(rng.integers(0, 255, (40, 36, 3), dtype=np.uint8)).save(folder / "picture.png")
     model = sound()
     [right] = convnext.predict(written(model, folder / "sound.safetensors"), [folder / "picture.png"], precision="fp32")
+    assert isinstance(right, Prediction)
 
     @settings(
         max_examples=count,
@@ -212,6 +223,7 @@ def main(count: int) -> None:
             sentences[str(error).replace(str(folder), "")] += 1
             return
         assert answer.error is None
+        assert isinstance(answer, Prediction)
         assert all(np.isfinite(share) for _, share in answer.top)
         same_protocol = loaded.info.preprocess == Preprocess.for_size(32).to_dict() or json.loads(
             json.dumps(loaded.info.preprocess)

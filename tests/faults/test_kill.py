@@ -190,7 +190,7 @@ def test_a_run_whose_checkpoints_were_saved_after_their_evaluation_goes_on(
         manifest["sha256"]["state"] = files.sha256(folder / "state")
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
-    def stops(task: Task, model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
+    def stops(task: Task[object, object], model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
         if now.step == 7:
             raise KeyboardInterrupt
         return real(task, model, now, *rest)

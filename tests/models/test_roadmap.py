@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from narrow import instance_of
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
@@ -43,7 +44,7 @@ M = TypeVar("M", bound=nn.Module)
 @pytest.fixture(scope="module")
 def rows() -> Rows:
     made = bench.roadmap_rows(reading=LISTED)
-    return {(row["regime"], row["step"]): row for row in made if "step" in row}
+    return {(instance_of(str, row["regime"]), instance_of(int, row["step"])): row for row in made if "step" in row}
 
 
 @pytest.mark.parametrize(("regime", "step"), [(r, i) for r in COUNTED for i in range(17)])

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from narrow import instance_of, number
 
 from convnext.catalog.variants import VARIANTS
 from convnext.errors import UserError
@@ -44,9 +45,9 @@ def test_speed_is_of_the_forwards_that_were_timed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(timing, "CPU_SECONDS", 0.0)
     said: list[str] = []
     (row,) = bench.network_rows(["convnext_atto"], 32, say=said.append)
-    assert row["images/s"] > 0
-    assert row["spread"].endswith(f"n = {timing.LEAST_FORWARDS}")
-    assert "batch 1, fp32" in row["measured on"]
+    assert number(row["images/s"]) > 0
+    assert instance_of(str, row["spread"]).endswith(f"n = {timing.LEAST_FORWARDS}")
+    assert "batch 1, fp32" in instance_of(str, row["measured on"])
     assert said == [f"convnext_atto at 32 pixels on {bench.runtime.default_device()} …"]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from narrow import not_none
+
 from convnext.paper.layer_table import architecture_rows
 
 # As printed: kernel and channels of each layer of a block, and how many of them; "d" is a depthwise kernel.
@@ -27,10 +29,10 @@ def test_table_9_is_what_was_printed() -> None:
         "Swin-T": "4 x 4, 96, stride 4",
     }
     for stage in CONVNEXT:
-        assert compact(rows[stage]["ConvNeXt-T"]) == CONVNEXT[stage]
-        assert compact(rows[stage]["ResNet-50"]) == RESNET[stage]
+        assert compact(not_none(rows[stage]["ConvNeXt-T"])) == CONVNEXT[stage]
+        assert compact(not_none(rows[stage]["ResNet-50"])) == RESNET[stage]
         width, heads, blocks = SWIN[stage]
-        assert compact(rows[stage]["Swin-T"]) == (
+        assert compact(not_none(rows[stage]["Swin-T"])) == (
             f"1x1,{width}x3;attention,window7x7,{heads}heads,relativeposition;1x1,{width};"
             f"1x1,{4 * width};1x1,{width} x{blocks}"
         )

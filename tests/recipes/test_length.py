@@ -27,7 +27,7 @@ from convnext.recipes.length import (
     require_one,
     settle,
 )
-from convnext.recipes.recipe import Recipe, field_names, from_json, override, to_json
+from convnext.recipes.recipe import Recipe, Settings, field_names, from_json, override, to_json
 from convnext.training.schedule import schedule_of
 
 RULES = ("scratch", "classify", "finetune", "probe")
@@ -153,7 +153,7 @@ def test_a_rate_that_somebody_else_has_adapted_is_left_alone() -> None:
 
 @pytest.mark.parametrize("name", ["imagenet1k/tiny", "scratch", "finetune", "ade20k/upernet/tiny"])
 def test_what_the_user_set_stays(name: str) -> None:
-    mine = {"ema": 0.99999, "schedule.warmup_epochs": 7.0, "schedule.warmup_steps": 77, "augment.cutmix": 0.3}
+    mine: Settings = {"ema": 0.99999, "schedule.warmup_epochs": 7.0, "schedule.warmup_steps": 77, "augment.cutmix": 0.3}
     given = get_recipe(name)
     settled, choices = settle(override(given, mine), given, 3500, 100, mine)
     assert {field: value_of(settled, field) for field in mine} == mine
@@ -192,7 +192,8 @@ def test_a_replay_counts_steps_on_the_same_pictures_and_epochs_on_others() -> No
     found, choices = replayed(recipe, {}, same_data=False)
     assert (found.steps, found.minutes, found.epochs) == (None, None, 4.0)
     assert [(choice.field, choice.value) for choice in choices] == [("epochs", 4.0)]
-    for length in ({"steps": 5}, {"epochs": 1}, {"minutes": 1}):
+    lengths: list[Settings] = [{"steps": 5}, {"epochs": 1}, {"minutes": 1}]
+    for length in lengths:
         assert replayed(recipe, length, same_data=False) == (recipe, [])
 
 

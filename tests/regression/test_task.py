@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fixture_types import AsArguments, MakeMeasured
+from narrow import instance_of
 
 from convnext import api, from_pretrained
 from convnext.commands.main import main
@@ -23,6 +24,7 @@ from convnext.recipes import get_recipe
 from convnext.recipes.everyday import suited
 from convnext.regression.data import open_data
 from convnext.regression.pixel_baselines import pixel_baselines, ridge
+from convnext.regression.predict import RegressionPrediction
 
 
 def test_it_learns_what_there_is_to_learn_and_beats_the_mean(
@@ -42,7 +44,7 @@ def test_it_learns_what_there_is_to_learn_and_beats_the_mean(
     assert [row["target"] for row in found["targets"]] == ["brightness", "redness"]
     assert found["targets"][0]["count"] > found["targets"][1]["count"]  # of some pictures the second is missing
     (answer,) = api.predict(run.path / "model.safetensors", [tmp_path / "numbers" / "000.png"])
-    (name, bright), _ = answer.values
+    (name, bright), _ = instance_of(RegressionPrediction, answer).values
     row = (tmp_path / "numbers" / "labels.csv").read_text().splitlines()[1].split(",")
     assert name == "brightness"
     assert bright == pytest.approx(float(row[1]), abs=0.15)
@@ -55,7 +57,7 @@ def test_the_columns_and_the_loss_can_be_chosen(
     run = api.train(measured(), out=tmp_path / "run", settings=settings, report=False)
     model = from_pretrained(run.path / "model.safetensors")
     assert model.info.classes == ["redness"]
-    assert model.target_std.item() > 10  # in the table's own units
+    assert model.get_buffer("target_std").item() > 10  # in the table's own units
     assert {"r2", "mae", "rmse", "spearman", "loss", "count"} == run.best["raw"].keys()
     with pytest.raises(UserError, match=r"regression.loss='l3' is not one of huber, l1, mse"):
         api.train(measured("again"), out=tmp_path / "no", settings=tiny_numbers | {"regression.loss": "l3"})
@@ -85,7 +87,7 @@ def test_two_processes_learn_and_judge_as_one(
 def test_every_picture_is_judged_in_its_place(measured: MakeMeasured) -> None:
     """Whatever the batch and the process, a prediction stands beside its own picture's number."""
     from convnext.data.preprocess import Preprocess
-    from convnext.regression.task import Regress
+    from convnext.regression.task import Regress, RegressedImage
     from convnext.training import runtime
 
     splits = open_data(DataRequest(str(measured(count=23)), val_fraction=0.5))
@@ -100,7 +102,7 @@ def test_every_picture_is_judged_in_its_place(measured: MakeMeasured) -> None:
         with runtime.start("fp32") as run:
             own = replace(recipe, eval_batch=size)
             task = Regress(splits.train, splits.val, own, Preprocess.for_size(16), run)
-            records: list[dict[str, Any]] = []
+            records: list[RegressedImage] = []
             figures = task.evaluate(Brightness(), records.append)
             predicted, true = task.evaluator.compared(Brightness())
         assert [row["id"] for row in records] == list(splits.val.ids)

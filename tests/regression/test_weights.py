@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import timm
 import torch
+from narrow import not_none
 
 from convnext import api, from_pretrained, load_weights, save_weights
 from convnext.errors import UserError
 from convnext.models.convnext import ConvNeXt
 from convnext.regression.model import Regressor
 from convnext.weights.backbone import create_model
-from convnext.weights.info import ModelInfo, keep_info
+from convnext.weights.info import ModelInfo, info_of, keep_info
 
 SHAPE: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}
 
@@ -94,7 +95,7 @@ def test_a_regressors_network_goes_on_as_a_classifiers(tmp_path: Path) -> None:
     for count in (5, 1):  # and of as many outputs
         classifier = create_model("convnext_atto", num_classes=count, weights=path, **SHAPE)
         assert isinstance(classifier, ConvNeXt)
-        assert classifier.info.load_report.head == "reinitialised"
+        assert not_none(info_of(classifier).load_report).head == "reinitialised"
 
 
 def test_a_damaged_scale_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from convnext.data.preprocess import Preprocess
 from convnext.errors import UserError
 from convnext.robustness.corrupt_folder import corrupt_folder
 from convnext.robustness.evaluate import learned_from, robustness_on_own
+from convnext.weights.info import info_of
 
 
 def test_a_folder_is_corrupted_and_judged(folder: MakeClasses, tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_folder_is_corrupted_and_judged(folder: MakeClasses, tmp_path: Path) -
     assert notes[0].startswith("5 images")
     assert ": 20 files" in notes[0]
     model = convnext.create_model("convnext_atto", **SHAPE | {"num_classes": 3})
-    model.info.classes, model.info.preprocess = ["bird", "cat", "dog"], Preprocess.for_size(32).to_dict()
+    info_of(model).classes, info_of(model).preprocess = ["bird", "cat", "dog"], Preprocess.for_size(32).to_dict()
     with torch.no_grad():
         model.get_parameter("head.weight").zero_()
         model.get_parameter("head.bias").copy_(torch.tensor([0.0, 1.0, 0.0]))

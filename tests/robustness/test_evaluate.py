@@ -13,11 +13,11 @@ import convnext
 from convnext.data.preprocess import Preprocess
 from convnext.data.source import Source
 from convnext.errors import UserError
-from convnext.recipes.recipe import Recipe
 from convnext.robustness import evaluate as module
 from convnext.robustness import suites
 from convnext.robustness.evaluate import Result, robustness, table
 from convnext.system.tables import render
+from convnext.weights.info import info_of
 
 
 def test_an_untrained_network_is_at_chance(folder: MakeClasses, tmp_path: Path) -> None:
@@ -80,15 +80,13 @@ def test_stored_crops_are_shown_whole(
     shown: list[tuple[str, int]] = []
 
     class Noted:
-        def __init__(
-            self, train: Source, val: Source, recipe: Recipe, preprocess: Preprocess, *_: object, **__: object
-        ) -> None:
+        def __init__(self, source: Source, preprocess: Preprocess, *_: object) -> None:
             shown.append((preprocess.mode, preprocess.size))
 
         def evaluate(self, *_: object) -> dict[str, float]:
             return {"top1": 40.0, "count": 1}
 
-    monkeypatch.setattr(module, "Classify", Noted)
+    monkeypatch.setattr(module, "ClassificationEvaluator", Noted)
     model = save(tmp_path / "large.safetensors", size=224)
     val = folder("val", {SYNSETS[0]: 1, SYNSETS[6]: 1})
     robustness(model, val=val, c_bar=corrupted("c_bar", suites.C_BAR), partial=True, precision="fp32")
@@ -154,8 +152,8 @@ def test_the_network_must_have_imagenets_classes_in_order(folder: MakeClasses, t
         robustness(few, val=val, partial=True)
     model = convnext.create_model("convnext_atto", **SHAPE)
     for names, fits in ((SYNSETS, True), (SYNSETS[::-1], False)):
-        model.info.classes = names
-        model.info.preprocess = Preprocess.for_size(32).to_dict()
+        info_of(model).classes = names
+        info_of(model).preprocess = Preprocess.for_size(32).to_dict()
         path = convnext.save_weights(model, tmp_path / "named.safetensors")
         if fits:
             assert robustness(path, val=val, partial=True, precision="fp32").counts == {"val": 2}

@@ -166,13 +166,13 @@ def test_a_pth_has_the_container_of_the_released_files(naming: str, tmp_path: Pa
     if naming == "official":
         assert content["state_dict"].keys() == model.state_dict().keys()
     opened = convnext.from_pretrained(path)
-    assert opened.metadata["which"] == "ema"
-    assert opened.classes == list(coding.classes)
-    assert MaskCoding.from_dict(opened.mask_coding) == coding
+    assert opened.info.metadata["which"] == "ema"
+    assert opened.info.classes == list(coding.classes)
+    assert MaskCoding.from_dict(not_none(opened.info.mask_coding)) == coding
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(model(x), opened(x))
     again = convnext.from_pretrained(save_weights(opened, tmp_path / "again.safetensors"))
-    assert (again.classes, again.mask_coding) == (opened.classes, json.loads(metadata["mask_coding"]))
+    assert (again.info.classes, again.info.mask_coding) == (opened.info.classes, json.loads(metadata["mask_coding"]))
 
 
 def test_what_transformers_reads_of_ours(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fixture_types import MakePictures
@@ -22,7 +22,7 @@ SMALL = {"model": "roadmap:tiny/16:width=0.1,depth=0.3", "image_size": 32, "batc
          "precision": "fp32", "eval_every": 100, "save_every": 1}  # fmt: skip
 
 
-def ablate(data: Path, out: Path, seeds: int = 2) -> list[dict[str, Any]]:
+def ablate(data: Path, out: Path, seeds: int = 2) -> list[sweep.StepRow]:
     return api.ablate(data, steps=[7, 8, 9], out=out, settings=SMALL, seeds=seeds)
 
 
@@ -43,7 +43,7 @@ def test_differences_are_paired_with_the_base_step(pictures: MakePictures, tmp_p
 def test_the_smallest_difference_pools_the_spread_of_the_steps() -> None:
     # sqrt((2 * 1 + 2 * 4) / 4) = 1.5811 pooled over 4 degrees of freedom, t(97.5 %, 4) = 2.7764, 3 seeds
     found = ((3, 1.0), (3, 2.0), (1, None))
-    rows: list[dict[str, Any]] = [{"pairs": pairs, "std of pairs": spread} for pairs, spread in found]
+    rows = [cast(sweep.StepRow, {"pairs": pairs, "std of pairs": spread}) for pairs, spread in found]
     assert sweep.smallest_difference(rows) == pytest.approx(2.7764 * 1.5811 / 3**0.5, rel=1e-4)
     assert sweep.smallest_difference(rows[2:]) is None
 
@@ -157,7 +157,7 @@ def test_the_figure_shows_what_the_misprinted_steps_cost() -> None:
 
 
 def test_a_wide_spread_stays_in_the_picture(tmp_path: Path) -> None:
-    rows = [
+    rows: list[figures.Bar] = [
         {"step": 0, "change": "a", "top-1": 50.0, "std": 30.0, "MMACs": 1.0},
         {"step": 1, "change": "b", "top-1": 51.0, "std": 25.0, "MMACs": 2.0},
     ]

@@ -13,6 +13,7 @@ from convnext.classification.data import open_fold
 from convnext.commands.main import main
 from convnext.errors import UserError
 from convnext.studies import folds
+from convnext.system.tables import Row
 from convnext.training.log import read
 
 
@@ -173,6 +174,6 @@ def test_there_is_no_fold_beyond_the_last(fold: int, pictures: MakePictures) -> 
 
 
 def test_two_folds_are_called_few() -> None:
-    rows = [{"fold": i, "judged": 40, "top1": 40.0 + i, "run": f"fold-{i}"} for i in (1, 2)]
-    found = {"metric": "top1", "folds": rows, "mean": 41.5, "interval": (0.0, 100.0)}
+    rows: list[Row] = [{"fold": i, "judged": 40, "top1": 40.0 + i, "run": f"fold-{i}"} for i in (1, 2)]
+    found: folds.Summary = {"metric": "top1", "folds": rows, "mean": 41.5, "interval": (0.0, 100.0)}
     assert "take --folds 5 for a narrower interval" in folds.as_text(found, "data")

@@ -203,7 +203,7 @@ class FakeTask:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"loss": model(batch.images).square().mean()}
 
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, sink: Sink[object] | None = None) -> dict[str, float]:
         self.evaluated.append(model.training)
         self.clock.now += 5
         return {"top1": 0.0}
@@ -260,7 +260,7 @@ def test_a_task_of_fewer_steps_than_the_warm_ones_is_measured_all_the_same() -> 
 class Judged(FakeTask):
     """Evaluations of 100 pictures in batches of ten, a second each."""
 
-    def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, sink: Sink[object] | None = None) -> dict[str, float]:
         assert sink is not None
         for _ in range(10):
             self.clock.now += 1

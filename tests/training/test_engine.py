@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 import torch
 from fixture_types import MakePictures, SameRun
+from narrow import not_none
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ def test_best_is_the_better_of_raw_and_averaged_weights(
 ) -> None:
     result = api.train(pictures(), out=tmp_path / "run", settings=tiny, report=False)
     evaluations = [row for row in result.history if row["kind"] == "eval"]
-    assert result.metric == max(max(row["raw"]["top1"], row["ema"]["top1"]) for row in evaluations)
+    assert result.metric == max(max(row["raw"]["top1"], not_none(row["ema"])["top1"]) for row in evaluations)
     assert result.best["value"] == result.metric
     best = (tmp_path / "run" / "best").read_text().strip()
     assert best == f"step-{result.best['step']}"
@@ -177,7 +178,7 @@ def test_gradient_accumulation_equals_the_whole_batch() -> None:
         def batches(self, start: int, stop: int) -> Iterator[list[_Rows]]:
             raise NotImplementedError
 
-        def evaluate(self, model: nn.Module, sink: Sink | None = None) -> dict[str, float]:
+        def evaluate(self, model: nn.Module, sink: Sink[object] | None = None) -> dict[str, float]:
             raise NotImplementedError
 
         def losses(self, model: nn.Module, batch: _Rows) -> dict[str, Tensor]:
@@ -223,7 +224,7 @@ def _dies_at(stop: int, real: Callable[P, T]) -> Callable[P, T]:
 def test_weights_that_are_no_longer_numbers_are_never_saved(
     pictures: MakePictures, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(task: Task, model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
+    def poisoned(task: Task[object, object], model: nn.Module, now: state.TrainState, *rest: Any) -> dict[str, Tensor]:
         loss = real(task, model, now, *rest)
         if now.step == 6:
             next(now.model.parameters()).data.fill_(float("nan"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_time(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     return [{key: value for key, value in row.items() if key not in TIME_FIELDS} for row in rows]
 
 

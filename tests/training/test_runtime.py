@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from fixture_types import AsArguments, MakePictures
+from torch import nn
 
 import convnext
 from convnext.errors import UserError
@@ -24,6 +24,7 @@ from convnext.recipes.recipe import from_json
 from convnext.system import machine
 from convnext.training import runtime
 from convnext.weights.checkpoint import load_checkpoint_metadata
+from convnext.weights.info import ModelInfo, keep_info
 
 COMMAND = [sys.executable, "-m", "convnext"]
 
@@ -35,7 +36,9 @@ def has(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def chosen(metadata: dict[str, str], precision: str = "auto") -> tuple[str, list[str]]:
     said: list[str] = []
-    with runtime.start_judging(SimpleNamespace(metadata=metadata), precision, said.append) as run:
+    model = nn.Linear(1, 1)
+    keep_info(model, ModelInfo(metadata=metadata))
+    with runtime.start_judging(model, precision, said.append) as run:
         return run.precision, said
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fixture_types import AsArguments, MakeDense, MakePictures
+from narrow import not_none
 from safetensors.torch import load_file
 
 import convnext
@@ -26,7 +27,7 @@ from convnext.detection.data import open_detection
 from convnext.detection.task import Detect
 from convnext.detection.transforms import protocol
 from convnext.recipes.recipe import Recipe, override
-from convnext.training.log import read
+from convnext.training.log import LogRow, read
 from convnext.training.runtime import Runtime
 
 STEPS = 50
@@ -42,7 +43,7 @@ def spread(words: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rows(run: Path, kind: str) -> list[dict[str, Any]]:
+def rows(run: Path, kind: str) -> list[LogRow]:
     return [row for row in read(run / "log.jsonl") if row["kind"] == kind]
 
 
@@ -59,7 +60,7 @@ def test_losses_and_evaluation_are_those_of_one_process(
     for a, b in zip(rows(tmp_path / "one", "eval"), rows(tmp_path / "two", "eval"), strict=True):
         assert a["raw"]["count"] == b["raw"]["count"] == 7
         assert a["raw"]["top1"] == b["raw"]["top1"]
-        assert a["ema"]["loss"] == pytest.approx(b["ema"]["loss"], abs=1e-4)
+        assert not_none(a["ema"])["loss"] == pytest.approx(not_none(b["ema"])["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("micro", [None, 3])

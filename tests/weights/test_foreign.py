@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from narrow import instance_of
 from PIL import Image
 from small_models import small
 from timm.data import create_transform, resolve_data_config
@@ -20,6 +21,7 @@ from transformers import ConvNextBackbone, ConvNextConfig, ConvNextForImageClass
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 import convnext
+from convnext.classification.predict import Prediction
 from convnext.data.preprocess import Preprocess
 from convnext.errors import UserError
 from convnext.weights.keymaps import from_official
@@ -71,14 +73,14 @@ def test_a_folder_of_timm_is_shown_pictures_as_timm_shows_them(data: dict[str, A
     config = json.loads((tmp_path / "folder" / "config.json").read_text())
     transform = create_transform(**resolve_data_config(pretrained_cfg=config["pretrained_cfg"]))
     ours = convnext.from_pretrained(tmp_path / "folder")
-    preprocess = Preprocess.from_dict(ours.preprocess)
+    preprocess = Preprocess.from_dict(ours.info.preprocess)
     for picture in pictures():
         expected = transform(picture)
         assert torch.allclose(preprocess(picture), expected, atol=1e-6)
         with torch.inference_mode():
             assert torch.allclose(ours(expected[None]), theirs(expected[None]), atol=1e-4, rtol=1e-4)
     convnext.convert(tmp_path / "folder", tmp_path / "ours.safetensors", naming="official")
-    assert Preprocess.from_dict(convnext.from_pretrained(tmp_path / "ours.safetensors").preprocess) == preprocess
+    assert Preprocess.from_dict(convnext.from_pretrained(tmp_path / "ours.safetensors").info.preprocess) == preprocess
 
 
 def test_predictions_for_a_folder_of_timm_are_timms(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_predictions_for_a_folder_of_timm_are_timms(tmp_path: Path) -> None:
         with torch.inference_mode():
             expected = theirs(transform(picture)[None]).softmax(1)[0]
         [answer] = convnext.predict(tmp_path / "folder", [tmp_path / f"{i}.png"], precision="fp32")
-        assert {int(name): value for name, value in answer.top} == pytest.approx(
+        assert {int(name): value for name, value in instance_of(Prediction, answer).top} == pytest.approx(
             dict(enumerate(expected.tolist())), abs=1e-4
         )
 
@@ -177,7 +179,7 @@ def test_a_folder_of_transformers_is_shown_pictures_as_transformers_shows_them(
     theirs = hf_folder(tmp_path, options)
     processor = ConvNextImageProcessorPil(**options)
     ours = convnext.from_pretrained(tmp_path)
-    preprocess = Preprocess.from_dict(ours.preprocess)
+    preprocess = Preprocess.from_dict(ours.info.preprocess)
     for picture in pictures():
         expected = processor(picture, return_tensors="pt")["pixel_values"]
         assert torch.allclose(preprocess(picture), expected[0], atol=2e-6)
@@ -228,7 +230,7 @@ def test_the_released_classifiers_processor_of_old_is_read(tmp_path: Path) -> No
     old |= {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
     old["feature_extractor_type"] = "ConvNextFeatureExtractor"
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
-    found = Preprocess.from_dict(convnext.from_pretrained(tmp_path).preprocess)
+    found = Preprocess.from_dict(convnext.from_pretrained(tmp_path).info.preprocess)
     assert found == Preprocess(224, "crop", halves="first")
 
 
@@ -252,7 +254,7 @@ def test_torchvisions_released_files_are_shown_pictures_as_torchvision_shows_the
     theirs = weights.DEFAULT
     path = tmp_path / theirs.url.rpartition("/")[2]
     torch.save(from_official(dict(model.state_dict()), "torchvision", model.arch, dense=False), path)
-    preprocess = Preprocess.from_dict(convnext.from_pretrained(path).preprocess)
+    preprocess = Preprocess.from_dict(convnext.from_pretrained(path).info.preprocess)
     transform = theirs.transforms(antialias=True)
     for picture in pictures():
         assert torch.allclose(preprocess(picture), transform(picture), atol=1e-6)

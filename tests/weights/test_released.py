@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from narrow import backbone_of
+from narrow import backbone_of, instance_of, not_none
 from small_models import small
 
 from convnext import UserError, create_model, from_pretrained
-from convnext.catalog.releases import DETECTORS, RELEASES, SEGMENTERS, AnyRelease, DetectorRelease
+from convnext.catalog.releases import DETECTORS, RELEASES, SEGMENTERS, AnyRelease, DetectorRelease, Release
 from convnext.pretrained import carried
 from convnext.segmentation.model import build_segmenter
 from convnext.weights.backbone import starting_point
@@ -69,8 +69,8 @@ def test_a_released_classifier_on_disk_has_its_protocol(tmp_path: Path) -> None:
     torch.save({"model": classifier("convnext_tiny")}, path)
     model = from_pretrained(path)
     assert (model.info.preprocess["size"], model.info.preprocess["mode"]) == (384, "warp")
-    assert model.info.release.tag == "in22k_ft_in1k_384"
-    assert any("licence MIT" in note for note in model.info.load_report.notes)
+    assert instance_of(Release, model.info.release).tag == "in22k_ft_in1k_384"
+    assert any("licence MIT" in note for note in not_none(model.info.load_report).notes)
 
 
 @pytest.mark.parametrize(

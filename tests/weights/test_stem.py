@@ -60,7 +60,7 @@ def test_a_file_of_it_is_opened_as_it_is(pooled: Backbone, tmp_path: Path) -> No
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(again.eval()(x), pooled(x))
-    assert again.arch.stem == "pool"
+    assert backbone_of(again).arch.stem == "pool"
 
 
 def test_weights_of_the_other_stem_are_refused(pooled: Backbone, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_run_of_it_goes_on_and_is_fine_tuned(pictures: MakePictures, tiny: dic
         report=False,
         settings={"weights": str(model), "steps": 2, "workers": 0, "image_size": 32},
     )
-    assert from_pretrained(tuned.path / "model.safetensors").arch.stem == "pool"
+    assert backbone_of(from_pretrained(tuned.path / "model.safetensors")).arch.stem == "pool"
 
 
 def test_the_start_that_ships_is_not_asked_for(

@@ -343,7 +343,7 @@ def test_images_without_objects_and_of_one_pixel_can_be_learned_from(kind: Kind)
 def test_nothing_is_found_where_nothing_is_likely() -> None:
     detector = tiny_detector().eval()
     with torch.no_grad():
-        detector.roi_head.bbox_head.fc_cls.bias[CLASSES] = 50  # background
+        detector.get_parameter("roi_head.bbox_head.fc_cls.bias")[CLASSES] = 50  # background
         found = detector([torch.zeros(3, 40, 50), torch.zeros(3, 33, 64)], originals=[(80, 100), (33, 64)])
     for result, size in zip(found, ((80, 100), (33, 64)), strict=True):
         assert {name: tuple(value.shape) for name, value in result.items()} == {
