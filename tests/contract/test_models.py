@@ -24,10 +24,10 @@ FORMS: dict[str, tuple[str, ModelOptions]] = {
 }
 
 
-def made(form: str, **more: bool) -> Backbone:
+def made(form: str, maps: ModelOptions | None = None) -> Backbone:
     name, options = FORMS[form]
     torch.manual_seed(0)
-    model = backbone_of(create_model(name, **{**options, **more})).eval()
+    model = backbone_of(create_model(name, **options | (maps or {}))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2)
@@ -86,8 +86,8 @@ def test_recomputed_activations_change_neither_loss_nor_gradients(form: str) -> 
 
 @pytest.mark.parametrize("maps", [{}, {"features_only": True}, {"out_norms": True}], ids=["logits", "maps", "normed"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_file_holds_the_network(form: str, maps: dict[str, bool], tmp_path: Path) -> None:
-    model = made(form, **maps)
+def test_a_file_holds_the_network(form: str, maps: ModelOptions, tmp_path: Path) -> None:
+    model = made(form, maps)
     again = backbone_of(from_pretrained(save_weights(model, tmp_path / "model.safetensors")))
     x = pictures(model)
     with torch.no_grad():
