@@ -14,7 +14,7 @@ from pathlib import Path
 from ..data import folders
 from ..data.folders import scan
 from ..data.images import readable
-from ..data.learned import UNTOLD, Learned, to_judge
+from ..data.learned import NOTHING_LEARNED, UNTOLD, LearnedBy, to_judge
 from ..data.source import FileReader, Label, Source, as_given, kept_for_the_end, listed, relabelled, remarks_on
 from ..data.splits import Split, Splits, fingerprint
 from ..errors import UserError
@@ -121,19 +121,17 @@ def open_for_judging(
     where: str | Path | None = None,
     *,
     split: Split = "val",
-    val_fraction: float = 0.2,
-    trained_on: str | None = None,
-    known: Learned | None = None,
+    learned: LearnedBy = NOTHING_LEARNED,
     multi_label_csv: str | Path | None = None,
 ) -> tuple[Source, str]:
     """The pictures to judge a model on, and a sentence that says which they are.
 
     A folder with a split of its own, and whatever is not a folder, is taken as `open_data` does; a lone val folder is
     enough, and test stands in for it where there is none. Of a folder of class folders all pictures count. Of files,
-    those are left out that the model learned from: the `known` ones, whatever has happened to the folder since. Older
-    models have only `trained_on`, the fingerprint of what they learned from: it tells as long as the folder is the
-    same. Raises UserError when there is no such split or no picture is left.
+    those are left out that the model has `learned` from, whatever has happened to the folder since, as far as its file
+    knows them. Raises UserError when there is no such split or no picture is left.
     """
+    known, trained_on, val_fraction = learned.known, learned.trained_on, learned.val_fraction
     whole, place, note, everywhere = _judged(where, split, val_fraction, multi_label_csv, known is not None)
     if split == "all" or not isinstance(whole.read, FileReader) or whole.native is not None:
         return whole, note

@@ -122,7 +122,7 @@ def matched(
 
     Their labels are the model's positions, matched by class name. Raises UserError as `evaluate`.
     """
-    source, note = open_for_judging(data, split=split, multi_label_csv=labels, **learned_by(model))
+    source, note = open_for_judging(data, split=split, multi_label_csv=labels, learned=learned_by(model))
     names, count = info_of(model).classes, classes_of(model)
     if names is None and len(source.classes) != count:
         raise UserError(

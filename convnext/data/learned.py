@@ -100,6 +100,22 @@ class Recognised:
     blind: bool  # whether a copy that was both renamed and re-encoded would have gone unnoticed
 
 
+@dataclass(frozen=True)
+class LearnedBy:
+    """What a model's file says of the pictures that it learned from, which it is not to be judged on.
+
+    `known`: the pictures themselves. Older files have only `trained_on`, their fingerprint, which tells them as long as
+    the folder is the same and `val_fraction` of it was held out.
+    """
+
+    known: Learned | None = None
+    trained_on: str | None = None
+    val_fraction: float = 0.2
+
+
+NOTHING_LEARNED = LearnedBy()
+
+
 def learned_from(source: Pictures, decoded: Pictures | None = None) -> Learned | None:
     """What a checkpoint keeps of the pictures of `source`; None when they are too many even for their names.
 

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 
 from ..data.images import Header, read_header, readable
-from ..data.learned import UNTOLD, Learned, to_judge
+from ..data.learned import NOTHING_LEARNED, UNTOLD, LearnedBy, to_judge
 from ..data.source import held_out, listed
 from ..data.splits import Split, fingerprint
 from ..errors import UserError
@@ -140,20 +140,15 @@ def renumbered(source: DetectionSource, like: DetectionSource) -> DetectionSourc
 
 
 def open_detection_for_judging(
-    where: str | Path,
-    split: Split = "val",
-    *,
-    val_fraction: float = 0.2,
-    trained_on: str | None = None,
-    known: Learned | None = None,
+    where: str | Path, split: Split = "val", *, learned: LearnedBy = NOTHING_LEARNED
 ) -> tuple[DetectionSource, str]:
     """The annotated pictures to judge a detector on, and a sentence that says which they are.
 
-    They are those of one split of a folder or of one annotation file, but for those that the detector learned from: the
-    `known` ones. Of older detectors only `trained_on` is known, the fingerprint of what they learned from, which tells
-    them in one annotation file as long as that is the same. Raises UserError as `open_detection`, when a folder is
+    They are those of one split of a folder or of one annotation file, but for those that the detector has
+    `learned` from, as far as its file knows them. Raises UserError as `open_detection`, when a folder is
     asked for all, or when no picture is left.
     """
+    known, trained_on = learned.known, learned.trained_on
     root = Path(where).expanduser()
     layout = layout_of(root)
     alone = layout.splits.keys() == {"train"}
@@ -172,7 +167,7 @@ def open_detection_for_judging(
         chosen, said = to_judge(known, source, split, readable(path), note, names_elsewhere(layout, found))
         return source.take(chosen), said
     if "val" not in layout.splits and split != "test" and len(source) > 1:
-        held = held_out(source.ids, val_fraction)
+        held = held_out(source.ids, learned.val_fraction)
         train = source.take([i for i in range(len(source)) if i not in held])
         seen = train.take([i for i, o in enumerate(train.objects) if len(o.labels)])  # as `keep_empty` has it
         if trained_on in (fingerprint(train), fingerprint(seen)):

@@ -75,7 +75,7 @@ def evaluate(model: Detector, checkpoint: str | Path, data: str | Path | None, o
     """
     if data is None:
         raise UserError(f"{checkpoint} is a detector: pass a folder with COCO annotations to judge it on")
-    found, note = open_detection_for_judging(data, options.split, **learned_by(model))
+    found, note = open_detection_for_judging(data, options.split, learned=learned_by(model))
     source = matched(model, checkpoint, replace(found, masks=found.masks and model.masked))
     if options.say is not None:
         options.say(f"{note}: {source.judged:,} objects; no interval is given for average precision")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data import folders
 from ..data.images import readable
-from ..data.learned import Learned, to_judge
+from ..data.learned import NOTHING_LEARNED, LearnedBy, to_judge
 from ..data.request import DataRequest
 from ..data.source import Source, kept_for_the_end
 from ..data.splits import Split, Splits
@@ -99,15 +99,14 @@ def open_for_judging(
     *,
     split: Split = "val",
     labels: str | Path | None = None,
-    val_fraction: float = 0.2,
-    trained_on: str | None = None,
-    known: Learned | None = None,
+    learned: LearnedBy = NOTHING_LEARNED,
 ) -> tuple[Source, str]:
     """The pictures to judge a model of these `targets` on, and a sentence that says which they are.
 
-    Of a table without a split all that the model is not `known` to have learned from count. Raises UserError when there
+    Of a table without a split all count that the model has not `learned` from. Raises UserError when there
     is no such split, no picture is left, or the table lacks a target.
     """
+    known = learned.known
     root, path, whole, table = _opened(where, labels, targets, judged=True)
     place = f"{readable(root)} ({path.name})"
     if table.splits is None:

@@ -60,7 +60,7 @@ def evaluate(model: Regressor, checkpoint: str | Path, data: str | Path | None, 
     require_pictures(model, checkpoint)
     preprocess = Preprocess.from_dict(info_of(model).preprocess)
     source, note = open_for_judging(
-        data, names_of(model), split=options.split, labels=options.labels, **learned_by(model)
+        data, names_of(model), split=options.split, labels=options.labels, learned=learned_by(model)
     )
     if options.say is not None:
         options.say(note)

@@ -6,13 +6,12 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,7 +19,7 @@ from PIL import Image
 from ..classification.data import open_for_judging
 from ..data import folders
 from ..data.images import read_header, readable
-from ..data.learned import Learned
+from ..data.learned import NOTHING_LEARNED, LearnedBy
 from ..data.level_scan import measured_on
 from ..data.levels import Levels
 from ..data.source import FileReader, Source, listed
@@ -44,7 +43,7 @@ def corrupt_folder(
     seed: int = 0,
     frost: Where | None = None,
     short_side: int | None = SHORT_SIDE,
-    learned: Mapping[str, Any] | None = None,
+    learned: LearnedBy = NOTHING_LEARNED,
     say: Say | None = None,
 ) -> Path:
     """Writes out/CORRUPTION/SEVERITY/CLASS/FILE for every picture of class folders that a model is judged on.
@@ -69,7 +68,7 @@ def corrupt_folder(
     if short_side is not None and short_side < MIN_SIDE:
         raise UserError(f"a short side of {short_side} pixels is too small to corrupt; choose at least {MIN_SIDE}")
     _require_free(target, root)
-    source, _ = open_for_judging(root, **(learned or {}))
+    source, _ = open_for_judging(root, learned=learned)
     reader = _require_large_enough(source)
     plan = [(name, severity) for name in chosen for severity in sorted(set(severities))]
     read = f"{len(source):,} images of {readable(reader.root)}"
@@ -154,10 +153,10 @@ def _chosen_corruptions(names: Sequence[str] | None, frost: Where | None, say: S
     return chosen
 
 
-def _levels_for(source: Source, learned: Mapping[str, Any] | None) -> Levels | None:
+def _levels_for(source: Source, learned: LearnedBy) -> Levels | None:
     """What is black and white in the pictures: to the model that is named, else by the pictures themselves."""
-    if learned is not None and isinstance(known := learned.get("known"), Learned):
-        return known.levels
+    if learned.known is not None:
+        return learned.known.levels
     found = measured_on(source)
     return None if found is None else found.levels
 

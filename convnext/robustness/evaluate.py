@@ -17,6 +17,7 @@ from ..classification.predict import matched, require_classifier
 from ..classification.task import ClassificationEvaluator, ClassifiedImage
 from ..data import folders
 from ..data.images import readable
+from ..data.learned import LearnedBy
 from ..data.preprocess import Preprocess
 from ..data.source import Source, listed
 from ..errors import UserError
@@ -26,7 +27,7 @@ from ..system.tables import Row
 from ..tasks import slice_of
 from ..tasks.look import look_at, require_for_model
 from ..training import runtime
-from ..training.run_folder import LearnedBy, learned_by
+from ..training.run_folder import learned_by
 from ..training.runtime import Runtime
 from ..weights.info import Pretrained
 from . import suites

@@ -13,7 +13,7 @@ from PIL import Image
 from ..data.folders import TRAIN_NAMES
 from ..data.images import BadImage, open_image, readable
 from ..data.keep_ratio import KeepRatio
-from ..data.learned import UNTOLD, Learned, to_judge
+from ..data.learned import NOTHING_LEARNED, UNTOLD, LearnedBy, to_judge
 from ..data.levels import Levels
 from ..data.source import SHOWN, held_out, listed
 from ..data.splits import Splits, fingerprint
@@ -165,18 +165,16 @@ def open_masks_for_judging(
     *,
     coding: MaskCoding | None = None,
     classes: str | Path | None = None,
-    val_fraction: float = 0.2,
-    trained_on: str | None = None,
-    known: Learned | None = None,
+    learned: LearnedBy = NOTHING_LEARNED,
 ) -> tuple[SegmentationSource, str]:
     """The pictures to judge a segmenter on, and a sentence that says which they are.
 
     They are one split ("train", "val", "test") of a folder, or all of one without splits, but for those that the
-    segmenter learned from: the `known` ones. "val" of a folder that has no val are those of train that it does not
-    know. Of older segmenters only `trained_on` is known, the fingerprint of what they learned from: it tells as long as
-    the folder is the same. `coding` says what the masks hold. Raises UserError as `open_masks`, where there is no such
+    segmenter has `learned` from, as far as its file knows them. "val" of a folder that has no val are those of train
+    that it does not know. `coding` says what the masks hold. Raises UserError as `open_masks`, where there is no such
     split, or when no picture is left.
     """
+    known, trained_on = learned.known, learned.trained_on
     root = Path(where).expanduser()
     found = masked_folder(root)
     # Whether a share of these pictures may have been held out of training.
@@ -186,7 +184,7 @@ def open_masks_for_judging(
     if key not in found.places:
         raise UserError(f"{readable(root)} has no {split} split; {choices}")
     part = found.part(key)
-    learned, own = coding, class_file(found) if classes is None else Path(classes)
+    told, own = coding, class_file(found) if classes is None else Path(classes)
     if coding is None or own is not None:
         coding, _ = coding_for(found, classes, coding.ignored if coding else (), [part])
     else:
@@ -201,8 +199,8 @@ def open_masks_for_judging(
         if key in ("", split) or len(positions) < len(source):
             return source.take(positions), said
     elif shared and trained_on is not None and len(source) > 1:
-        train, val = _parts(source, val_fraction)
-        named = replace(train, coding=learned or coding)  # by the names it was trained with
+        train, val = _parts(source, learned.val_fraction)
+        named = replace(train, coding=told or coding)  # by the names it was trained with
         if fingerprint(named) == trained_on:
             chosen, how = (train, "that it learned from") if split == "train" else (val, "held out of its training")
             return chosen, f"the {len(chosen):,} images of {readable(root)} {how}"

@@ -71,7 +71,7 @@ def evaluate(model: Segmenter, checkpoint: str | Path, data: str | Path | None, 
         raise UserError(f"{checkpoint} is a segmenter: pass a folder of images with masks to judge it on")
     mode = options.mode or "slide"
     found, note = open_masks_for_judging(
-        data, options.split, coding=coding_from(model), classes=options.labels, **learned_by(model)
+        data, options.split, coding=coding_from(model), classes=options.labels, learned=learned_by(model)
     )
     source = matched(model, checkpoint, found)
     if options.say is not None:

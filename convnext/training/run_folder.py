@@ -10,14 +10,13 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 from torch import nn
 
 from .. import files
 from ..data import folders
 from ..data import splits as split_sets
-from ..data.learned import Learned, learned_from
+from ..data.learned import Learned, LearnedBy, learned_from
 from ..data.levels import levels_from
 from ..data.request import DataRequest
 from ..data.splits import Pictures, Splits
@@ -262,25 +261,17 @@ def is_of_other_data(recipe: str | Path | Recipe | None, splits: Splits[Pictures
         return False
 
 
-class LearnedBy(TypedDict):
-    """What the openers of pictures to judge on ask of a model."""
-
-    val_fraction: float  # that was held out of what it learned from
-    trained_on: str | None  # the fingerprint of that
-    known: Learned | None  # the pictures themselves; None where its file does not say
-
-
 def learned_by(model: nn.Module) -> LearnedBy:
     """What a model of `from_pretrained` says of the pictures it learned from, as the openers for judging take it."""
     info = info_of(model)
     learned = _data_of(info.metadata)
     known = _known_to(learned)
     fraction, trained_on = learned.get("val_fraction"), learned.get("learned_from")
-    return {
-        "val_fraction": fraction if isinstance(fraction, int | float) else DataRequest.val_fraction,
-        "trained_on": trained_on if isinstance(trained_on, str) else None,
-        "known": known and replace(known, levels=levels_from(info.preprocess.get("levels"))),
-    }
+    return LearnedBy(
+        known and replace(known, levels=levels_from(info.preprocess.get("levels"))),
+        trained_on if isinstance(trained_on, str) else None,
+        fraction if isinstance(fraction, int | float) else DataRequest.val_fraction,
+    )
 
 
 def learning_record(

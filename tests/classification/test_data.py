@@ -11,7 +11,7 @@ from PIL import Image
 from convnext.api import check
 from convnext.classification.data import open_data, open_for_judging
 from convnext.data import source as labelled
-from convnext.data.learned import Learned
+from convnext.data.learned import Learned, LearnedBy
 from convnext.data.source import ArrayReader, Source, cached, relabelled
 from convnext.data.splits import fingerprint
 from convnext.errors import UserError
@@ -390,7 +390,7 @@ def test_a_test_split_that_is_not_there_is_not_judged(layout: str, tmp_path: Pat
     none = np.zeros(0, np.uint64)
     known = Learned(none, none, none) if layout == "table" else None
     with pytest.raises(UserError, match="has no test split"):
-        open_for_judging(tmp_path, split="test", known=known)
+        open_for_judging(tmp_path, split="test", learned=LearnedBy(known))
 
 
 def test_a_judged_split_is_named_and_nothing_else_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import convnext
 from convnext import api
 from convnext.classification.data import open_data, open_for_judging
 from convnext.data import learned
-from convnext.data.learned import Learned, learned_from, recognise
+from convnext.data.learned import Learned, LearnedBy, learned_from, recognise
 from convnext.data.source import cached
 from convnext.data.splits import Split
 from convnext.detection.data import open_detection, open_detection_for_judging
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def judged(root: Path, known: Learned, split: Split = "val") -> tuple[set[str], str]:
-    source, note = open_for_judging(root, known=known, trained_on="whatever", split=split)
+    source, note = open_for_judging(root, learned=LearnedBy(known, "whatever"), split=split)
     return set(source.ids), note
 
 
@@ -308,8 +308,8 @@ def test_annotated_pictures_that_were_learned_from_are_not_judged(annotated: Mak
     shutil.copy(root / "val2017" / "000.png", root / "train2017" / "new.png")
     content["images"].append({**content["images"][0], "id": 999, "file_name": "new.png"})
     file.write_text(json.dumps(content))
-    source, note = open_detection_for_judging(file, known=known)
+    source, note = open_detection_for_judging(file, learned=LearnedBy(known))
     assert set(source.ids) == {*splits.val.ids, "new.png"}
     assert "8 others, that it learned from, are left out" in note
-    assert set(open_detection_for_judging(file, "train", known=known)[0].ids) == set(splits.train.ids)
-    assert len(open_detection_for_judging(root, known=known)[0]) == 4
+    assert set(open_detection_for_judging(file, "train", learned=LearnedBy(known))[0].ids) == set(splits.train.ids)
+    assert len(open_detection_for_judging(root, learned=LearnedBy(known))[0]) == 4

@@ -13,7 +13,7 @@ from narrow import not_none
 from PIL import Image
 
 from convnext import UserError
-from convnext.data.learned import learned_from
+from convnext.data.learned import LearnedBy, learned_from
 from convnext.detection.data import open_detection, open_detection_for_judging, read_coco
 from convnext.detection.transforms import MOST_OBJECTS, AxisAffine, transform_objects
 
@@ -324,7 +324,7 @@ def test_a_broken_train_split_does_not_keep_the_others_from_being_judged(annotat
     root = annotated()
     splits = open_detection(root)
     changed(root, lambda c: c["images"][0].pop("file_name"))
-    source, _ = open_detection_for_judging(root, known=learned_from(splits.train, splits.train))
+    source, _ = open_detection_for_judging(root, learned=LearnedBy(learned_from(splits.train, splits.train)))
     assert len(source) == 4
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from convnext import UserError
 from convnext.api import check
 from convnext.commands.main import main
-from convnext.data.learned import learned_from
+from convnext.data.learned import LearnedBy, learned_from
 from convnext.detection.data import open_detection, open_detection_for_judging
 from convnext.detection.yolo import import_yolo
 
@@ -168,7 +168,7 @@ def test_pictures_of_another_split_are_not_missed(yolo: Path) -> None:
         Image.new("RGB", (80, 40), (i * 60, 0, 0)).save(path)
     known = learned_from(open_detection(yolo).train)
     assert known is not None
-    source, said = open_detection_for_judging(yolo, known=known)
+    source, said = open_detection_for_judging(yolo, learned=LearnedBy(known))
     assert len(source) == 2
     assert "not found" not in said
 

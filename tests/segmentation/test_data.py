@@ -16,6 +16,7 @@ from PIL import Image
 from convnext import UserError
 from convnext.api import check
 from convnext.data.images import BadImage
+from convnext.data.learned import LearnedBy
 from convnext.data.splits import fingerprint
 from convnext.segmentation.data import SegmentationSplits, open_masks, open_masks_for_judging
 from convnext.segmentation.mask_coding import IGNORED, MaskCoding
@@ -51,7 +52,7 @@ def test_layouts(masked: MakeDense, pattern: str) -> None:
 
 def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
     """The splits for which just those pictures are judged that they name, by one who learned from `splits.train`."""
-    judged = partial(open_masks_for_judging, flat, val_fraction=0.34, trained_on=fingerprint(splits.train))
+    judged = partial(open_masks_for_judging, flat, learned=LearnedBy(None, fingerprint(splits.train), 0.34))
     expected = {
         "val": splits.val.ids,
         "train": splits.train.ids,
@@ -60,7 +61,7 @@ def held_out_of_training(flat: Path, splits: SegmentationSplits) -> list[str]:
     found = {name: judged(name) for name in expected}
     assert "the 2 images of" in found["val"][1]
     assert "held out of its training" in found["val"][1]
-    others, note = open_masks_for_judging(flat, "val", val_fraction=0.34, trained_on="another set")
+    others, note = open_masks_for_judging(flat, "val", learned=LearnedBy(None, "another set", 0.34))
     assert len(others) == 6
     assert note.startswith(f"all 6 images of {flat}; the model's file does not name")
     return [name for name, (source, _) in found.items() if source.ids == expected[name]]
@@ -257,12 +258,12 @@ def test_a_test_split_chooses_nothing(masked: MakeDense) -> None:
     assert splits.test is not None
     assert (len(splits.train), len(splits.val), len(splits.test)) == (4, 2, 3)
     assert "2 of 6 images are held out, 3 test images for the end" in splits.note
-    judged = partial(open_masks_for_judging, root, val_fraction=0.34, trained_on=fingerprint(splits.train))
+    judged = partial(open_masks_for_judging, root, learned=LearnedBy(None, fingerprint(splits.train), 0.34))
     assert judged("val")[0].ids == splits.val.ids
     assert judged("train")[0].ids == splits.train.ids
     assert judged("test")[0].ids == splits.test.ids
     with pytest.raises(UserError, match="has no val split; choose --split train or --split test"):
-        open_masks_for_judging(root, "val", trained_on="another set")
+        open_masks_for_judging(root, "val", learned=LearnedBy(None, "another set"))
 
 
 def test_three_splits(masked: MakeDense) -> None:
