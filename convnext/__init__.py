@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .catalog.variants import VARIANTS
 
 if TYPE_CHECKING:  # for tools; below they are imported when they are first used
+    from collections.abc import Callable
+
+    from torch import nn
+
     from .api import RunResult as RunResult
     from .api import check as check
     from .api import convert as convert
@@ -22,6 +26,20 @@ if TYPE_CHECKING:  # for tools; below they are imported when they are first used
     from .weights.backbone import create_model as create_model
     from .weights.backbone import list_models as list_models
 
+    Function = Callable[..., nn.Module]  # of the official repository (weights/backbone.py, official_function)
+    convnext_atto: Function
+    convnext_femto: Function
+    convnext_pico: Function
+    convnext_nano: Function
+    convnext_tiny: Function
+    convnext_small: Function
+    convnext_base: Function
+    convnext_large: Function
+    convnext_xlarge: Function
+    convnext_isotropic_small: Function
+    convnext_isotropic_base: Function
+    convnext_isotropic_large: Function
+
 _HOME = {
     "create_model": "weights.backbone", "list_models": "weights.backbone", "load_weights": "pretrained",
     "save_weights": "pretrained", "from_pretrained": "pretrained", "get_recipe": "recipes", "train": "api",
@@ -30,9 +48,9 @@ _HOME = {
 __all__ = sorted([*_HOME, *VARIANTS])
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in VARIANTS:  # convnext_tiny and its sisters, for those who know the official functions
-        found: Any = import_module(".weights.backbone", __name__).official_function(name)
+        found: object = import_module(".weights.backbone", __name__).official_function(name)
     elif name in _HOME:
         found = getattr(import_module(f".{_HOME[name]}", __name__), name)
     else:

@@ -42,7 +42,7 @@ __all__ = ["Prediction", "RunResult", "ablate", "check", "convert", "evaluate", 
 
 def train(
     data: str | Path | None = None,
-    recipe: str | Recipe | None = None,
+    recipe: str | Path | Recipe | None = None,
     *,
     out: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
@@ -101,7 +101,9 @@ class _Start:
         return self.splits is not None
 
 
-def _fresh(request: DataRequest, recipe: str | Recipe | None, settings: Settings, out: str | Path | None) -> _Start:
+def _fresh(
+    request: DataRequest, recipe: str | Path | Recipe | None, settings: Settings, out: str | Path | None
+) -> _Start:
     given, seen = _chosen(recipe, look_at(request.data, request.labels), settings, out)
     require_read(given.task, settings)
     if isinstance(recipe, Recipe):
@@ -109,7 +111,9 @@ def _fresh(request: DataRequest, recipe: str | Recipe | None, settings: Settings
     return _Start(given, settings, request, recipe, seen=seen)
 
 
-def _resumed(request: DataRequest, recipe: str | Recipe | None, settings: Settings, out: str | Path | None) -> _Start:
+def _resumed(
+    request: DataRequest, recipe: str | Path | Recipe | None, settings: Settings, out: str | Path | None
+) -> _Start:
     if recipe is not None:
         raise UserError("a resumed run keeps its recipe; leave it out or start a new run")
     request, splits, given = run_folder.reopen(out, request, settings, open_data)
@@ -164,7 +168,7 @@ def _found_finished(path: Path) -> bool:
 
 def train_folds(
     data: str | Path,
-    recipe: str | Recipe | None = None,
+    recipe: str | Path | Recipe | None = None,
     *,
     folds: int,
     out: str | Path | None = None,
@@ -201,7 +205,9 @@ def train_folds(
     return fold_runs.run(folder, plan, folds, execute, say)
 
 
-def _chosen(recipe: str | Recipe | None, look: Look, settings: Settings, out: str | Path | None) -> tuple[Recipe, str]:
+def _chosen(
+    recipe: str | Path | Recipe | None, look: Look, settings: Settings, out: str | Path | None
+) -> tuple[Recipe, str]:
     """The recipe that was named, if it is for what the folder holds; else the everyday one, and a sentence on why.
 
     Raises UserError where none fits, or results would lie among the pictures.
@@ -219,7 +225,7 @@ def _chosen(recipe: str | Recipe | None, look: Look, settings: Settings, out: st
 
 def ablate(
     data: str | Path,
-    recipe: str | Recipe = "roadmap/small",
+    recipe: str | Path | Recipe = "roadmap/small",
     *,
     steps: Iterable[int] | None = None,
     seeds: int = 2,

@@ -102,11 +102,8 @@ class Recognised:
 
 @dataclass(frozen=True)
 class LearnedBy:
-    """What a model's file says of the pictures that it learned from, which it is not to be judged on.
-
-    `known`: the pictures themselves. Older files have only `trained_on`, their fingerprint, which tells them as long as
-    the folder is the same and `val_fraction` of it was held out.
-    """
+    """What a model's file says of the pictures that it learned from: which they are, or, where it is older, their
+    fingerprint, which tells them as long as the folder is the same and `val_fraction` of it was held out."""
 
     known: Learned | None = None
     trained_on: str | None = None
@@ -302,10 +299,8 @@ def _what_cannot_be_told(found: Recognised) -> str:
         said += "contents, and may be copies"
     if found.missing and (found.blind or found.positions or found.alike):
         verb = "was" if found.missing == 1 else "were"
-        said += (
-            f"; {found.missing:,} that it learned from {verb} not found, and whether one of these is a copy that was "
-        )
-        said += f"renamed and re-encoded cannot be told{'' if found.blind else ' for certain'}"
+        said += f"; {found.missing:,} that it learned from {verb} not found, and whether one of these is a copy that "
+        said += f"was renamed and re-encoded cannot be told{'' if found.blind else ' for certain'}"
     return said
 
 
@@ -321,10 +316,7 @@ def _name_key(name: str) -> int:
 
 
 def _hash(*parts: bytes) -> int:
-    digest = blake2b(digest_size=HASH_BYTES)
-    for one in parts:
-        digest.update(one)
-    return int.from_bytes(digest.digest(), "little") or 1
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=HASH_BYTES).digest(), "little") or 1
 
 
 def _contents(source: Pictures, indices: Sequence[int]) -> np.ndarray:

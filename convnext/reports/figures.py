@@ -9,7 +9,7 @@ import contextlib
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -195,7 +195,7 @@ def reliability(bins: np.ndarray) -> str:
         return as_svg(figure)
 
 
-def plot_curves(logs: dict[str, Path | tuple[Path, str]], out: Path) -> Path:
+def plot_curves(logs: Mapping[str, Path | tuple[Path, str]], out: Path) -> Path:
     """PNG that compares runs: a validation metric (better of raw and EMA) over minutes and over epochs.
 
     `logs` maps a run's name to its log.jsonl, or to that and a metric (else the one that its best was chosen by).

@@ -171,11 +171,11 @@ def test_a_run_keeps_its_levels(pictures: MakePictures, tiny: dict[str, Any], tm
     deepened(data, ".png", 4095, spread=2)
     api.train(data, out=tmp_path / "own", settings=tiny | {"levels": "0,1023"}, report=False)
     assert from_pretrained(tmp_path / "own" / "model.safetensors").info.preprocess["levels"] == [0, 1023]
-    api.train(data, str(tmp_path / "own" / "recipe.json"), out=tmp_path / "again", report=False)
+    api.train(data, tmp_path / "own" / "recipe.json", out=tmp_path / "again", report=False)
     assert from_pretrained(tmp_path / "again" / "model.safetensors").info.preprocess["levels"] == [0, 1023]
     other = pictures("more", train=18)
     deepened(other, ".png", 60_000, spread=1)
-    api.train(other, str(tmp_path / "own" / "recipe.json"), out=tmp_path / "other", report=False)
+    api.train(other, tmp_path / "own" / "recipe.json", out=tmp_path / "other", report=False)
     assert from_pretrained(tmp_path / "other" / "model.safetensors").info.preprocess["levels"] == [0, 65_535]
     with pytest.raises(UserError, match=r"the first must be smaller"):
         api.train(data, out=tmp_path / "bad", settings=tiny | {"levels": "9,3"})

@@ -58,7 +58,7 @@ def test_a_paper_recipe_of_another_length_is_judged_and_saved_within_it(masked: 
 def test_a_replayed_recipe_carries_all_fields(masked: MakeDense, tmp_path: Path) -> None:
     data = masked(train=4, val=1)
     api.train(data, out=tmp_path / "one", settings=SMALL | OWN["segment"], report=False)
-    again = api.train(data, str(tmp_path / "one" / "recipe.json"), out=tmp_path / "two", report=False)
+    again = api.train(data, tmp_path / "one" / "recipe.json", out=tmp_path / "two", report=False)
     assert again.metric == api.run_folder.result(tmp_path / "one").metric
 
 

@@ -255,7 +255,7 @@ def test_a_replay_on_other_pictures_has_as_many_epochs(
     first = api.train(small, out=tmp_path / "a", settings=tiny | {"epochs": 2}, report=False)
     capsys.readouterr()
     again, other = (
-        api.train(data, str(first.path / "recipe.json"), out=tmp_path / name, report=False).path
+        api.train(data, first.path / "recipe.json", out=tmp_path / name, report=False).path
         for data, name in ((small, "b"), (large, "c"))
     )
     steps = [from_json((path / "recipe.json").read_text()).steps for path in (first.path, again, other)]

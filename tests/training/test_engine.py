@@ -82,7 +82,7 @@ def test_a_replayed_recipe_gives_the_same_run(
 ) -> None:
     data = pictures()
     api.train(data, out=tmp_path / "a", settings=tiny, report=False)
-    api.train(data, str(tmp_path / "a" / "recipe.json"), out=tmp_path / "b", report=False)
+    api.train(data, tmp_path / "a" / "recipe.json", out=tmp_path / "b", report=False)
     same_run(tmp_path / "a", tmp_path / "b")
 
 
