@@ -148,11 +148,11 @@ def test_more_processes_than_images_in_a_batch_are_refused(
 
 
 def test_a_detector_is_judged_on_two_processes_as_on_one(
-    annotated: MakeDense, tiny_detection: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
+    annotated: MakeDense, detection_settings: dict[str, Any], tmp_path: Path, as_arguments: AsArguments
 ) -> None:
     """An odd number of pictures, each counted once; the early detector still sees something everywhere."""
     data = annotated(val=5)
-    early = tiny_detection | {"steps": 1, "optim.lr": 1e-6}
+    early = detection_settings | {"steps": 1, "optim.lr": 1e-6}
     spread([str(data), "--recipe", "coco/mask_rcnn/tiny", "--out", str(tmp_path / "two"), *as_arguments(early)])
     (judged,) = rows(tmp_path / "two", "eval")
     alone = api.evaluate(tmp_path / "two" / "model.safetensors", data, precision="fp32")
