@@ -141,6 +141,8 @@ def _bench(options: argparse.Namespace) -> None:
         return
     from ..paper import costs, figures, layer_table
 
+    if options.plot:
+        figures.require_kind(Path(options.plot))  # before minutes are spent on its figures
     speed, say = not options.no_speed, _to_stderr
     rows: Sequence[Mapping[str, object]]
     if options.table == "9":

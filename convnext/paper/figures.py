@@ -47,7 +47,7 @@ def plot_roadmap(rows: Sequence[Bar], out: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    _require_kind(out)
+    require_kind(out)
     if not rows:
         raise UserError("no step has a finished run yet; let convnext roadmap train go on")
     with matplotlib.rc_context({**STYLE, "font.size": 9, "grid.color": "#dddddd"}):
@@ -94,7 +94,7 @@ def plot_figure_1(rows: Sequence[NetworkRow], out: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
 
-    _require_kind(out)
+    require_kind(out)
     with matplotlib.rc_context({**STYLE, "font.size": 9, "grid.color": "#dddddd"}):
         figure = Figure(figsize=(10, 4.6), dpi=150, layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
@@ -123,6 +123,7 @@ def _family(row: NetworkRow) -> str:
     return "BiT" if family == "R" else family
 
 
-def _require_kind(out: Path) -> None:
+def require_kind(out: Path) -> None:
+    """UserError for a file of another kind than figures are written as."""
     if out.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"{out} must end in .png or .svg")
