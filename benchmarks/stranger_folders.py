@@ -274,7 +274,7 @@ def _several(root: Path, real: Path) -> Folder:
 
 
 @kind("a table of labels, one each")
-def _singlewrite_table(root: Path, real: Path) -> Folder:
+def _single_table(root: Path, real: Path) -> Folder:
     rng = random.Random(0)
     rows = []
     for i in range(300):

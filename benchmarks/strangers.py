@@ -279,11 +279,11 @@ def _verdicts(rows: list[dict[str, Any]]) -> str:
 
 
 def beside_resnet(rows: list[dict[str, Any]]) -> str:
-    """On how many kinds the default is ahead and behind, by the means over the seeds."""
+    """On how many kinds the default is ahead and behind, by the means over the seeds that have both figures."""
+    rows = [row for row in rows if row.get("best") is not None and row.get("ResNet-18") is not None]
     gaps = {
         kind: mean(row["best"] - row["ResNet-18"] for row in rows if row["kind"] == kind)
-        for kind in dict.fromkeys(row["kind"] for row in rows if row.get("ResNet-18") is not None)
-        if all(row["chance"] is None for row in rows if row["kind"] == kind)
+        for kind in dict.fromkeys(row["kind"] for row in rows if row.get("chance") is None)
     }
     if not gaps:
         return "no kind was measured beside ResNet-18"
@@ -334,7 +334,9 @@ def _run(name: str, seed: int, work: Path, options: argparse.Namespace) -> None:
         return
     row = measure(name, folder, options.minutes, work, seed=seed)
     print(table([row]).splitlines()[-1], flush=True)
-    rows = [one for one in _read(options.results) if (one["kind"], one["seed"]) != (name, seed)]  # two may run at once
+    rows = [
+        one for one in _read(options.results) if one["kind"] in KINDS and (one["kind"], one["seed"]) != (name, seed)
+    ]  # two may run at once
     building = options.results.with_suffix(".tmp")
     order = {kind: place for place, kind in enumerate(KINDS)}
     building.write_text(

@@ -26,19 +26,19 @@ if TYPE_CHECKING:  # for tools; below they are imported when they are first used
     from .weights.backbone import create_model as create_model
     from .weights.backbone import list_models as list_models
 
-    Function = Callable[..., nn.Module]  # of the official repository (weights/backbone.py, official_function)
-    convnext_atto: Function
-    convnext_femto: Function
-    convnext_pico: Function
-    convnext_nano: Function
-    convnext_tiny: Function
-    convnext_small: Function
-    convnext_base: Function
-    convnext_large: Function
-    convnext_xlarge: Function
-    convnext_isotropic_small: Function
-    convnext_isotropic_base: Function
-    convnext_isotropic_large: Function
+    _Function = Callable[..., nn.Module]  # of the official repository (weights/backbone.py, official_function)
+    convnext_atto: _Function
+    convnext_femto: _Function
+    convnext_pico: _Function
+    convnext_nano: _Function
+    convnext_tiny: _Function
+    convnext_small: _Function
+    convnext_base: _Function
+    convnext_large: _Function
+    convnext_xlarge: _Function
+    convnext_isotropic_small: _Function
+    convnext_isotropic_base: _Function
+    convnext_isotropic_large: _Function
 
 _HOME = {
     "create_model": "weights.backbone", "list_models": "weights.backbone", "load_weights": "pretrained",
@@ -48,15 +48,17 @@ _HOME = {
 __all__ = sorted([*_HOME, *VARIANTS])
 
 
-def __getattr__(name: str) -> object:
-    if name in VARIANTS:  # convnext_tiny and its sisters, for those who know the official functions
-        found: object = import_module(".weights.backbone", __name__).official_function(name)
-    elif name in _HOME:
-        found = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    else:
-        raise AttributeError(f"module 'convnext' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # so that tools know an unknown name
+
+    def __getattr__(name: str) -> object:
+        if name in VARIANTS:  # convnext_tiny and its sisters, for those who know the official functions
+            found: object = import_module(".weights.backbone", __name__).official_function(name)
+        elif name in _HOME:
+            found = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        else:
+            raise AttributeError(f"module 'convnext' has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

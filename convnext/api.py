@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -145,8 +146,8 @@ def _prepared(
 
 def _finished(training: TrainingRun, report: bool) -> RunResult:
     """Judges what was published on the test pictures, writes the page, and tells what the run has left."""
-    path, run = training.path, training.run
-    task = replace(training.task, run=replace(run, world=1))  # the group is gone: nobody waits for what follows
+    path, task, run = training.path, training.task, training.run
+    task.alone()  # the group is gone: nobody has to wait for what follows
 
     def published() -> nn.Module:
         model: nn.Module = from_pretrained(path / "model.safetensors").to(run.device)
@@ -300,7 +301,7 @@ def predict(
     mode: TestMode | None = None,
     out: str | Path | None = None,
     say: Callable[[str], None] | None = None,
-) -> list[Answer]:
+) -> list[Any]:  # answers of the model's task: Prediction, DetectionPrediction, …
     """Names and probabilities for files, folders and glob patterns; what is missing or unreadable has an `error`.
 
     Of a detector: the objects with a score of at least `least_score` (None: 0.3); `out` is a folder for the pictures

@@ -68,6 +68,7 @@ def save_weights(
     """
     path, kind = Path(path), slice_of(model)
     if astray := [name for name in DESCRIBED if name in model.__dict__]:
+        keep_info(model, find_info(model) or ModelInfo())  # which the advice needs
         raise UserError(f"model.{astray[0]} is not written; set model.info.{astray[0]}, where it is kept now")
     own = {name: getattr(find_info(model), name, None) for name in DESCRIBED}
     said = kind.describe(model) | {name: json.dumps(value) for name, value in own.items() if value}

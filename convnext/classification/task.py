@@ -96,6 +96,8 @@ class ClassificationEvaluator(ImageEvaluator):
 class Classify(ImageTask):
     """One training and one validation source under a recipe, on this process."""
 
+    evaluator: ClassificationEvaluator = field(init=False)
+
     def __post_init__(self) -> None:
         self.num_classes = len(self.val.classes)
         self.multi_label = bool(self.val.multi_label)

@@ -56,6 +56,10 @@ class DenseTask(ABC, Generic[S, R]):
         """The sources of a data set under a recipe."""
         return cls(train, val, recipe, replace(cls.protocol(recipe.image_size), levels=recipe.levels), run)
 
+    def alone(self) -> None:
+        """From here on this process judges all pictures by itself: the others are gone."""
+        self.run = self.evaluator.run = replace(self.run, world=1)
+
     def under(self, recipe: Recipe) -> Self:
         """The same pictures under another recipe, shown at its size."""
         preprocess = replace(self.protocol(recipe.image_size), levels=self.preprocess.levels)

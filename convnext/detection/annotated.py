@@ -9,7 +9,7 @@ from ..data.images import readable
 from ..errors import UserError
 from .annotations import Annotations, Layout, refuse
 from .coco_files import coco_layout, image_folder, is_coco
-from .coco_format import sound_rows
+from .coco_format import sound_images
 from .voc import is_voc, voc_layout
 from .yolo import is_yolo, yolo_layout
 
@@ -41,7 +41,7 @@ def names_elsewhere(layout: Layout, found: Annotations) -> list[str]:
     for read in layout.splits.values():
         with contextlib.suppress(UserError):  # what is wrong with them is no matter here
             other = read(refuse)
-            own = [str(row["file_name"]) for row in sound_rows(other.content)["images"]]
+            own = [str(row["file_name"]) for row in sound_images(other.content)]
             if other.content["images"] != found.content["images"]:
                 folder = image_folder(other.where, own) if other.folder is None else other.folder
                 names += [f"{folder.name}/{name}" for name in own]

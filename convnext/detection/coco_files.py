@@ -173,13 +173,14 @@ def complete_folder(path: Path, names: Sequence[str]) -> Path:
 def with_slashes(path: Path, content: UncheckedContent) -> UncheckedContent:
     """`content` with the file names that Windows wrote as this system reads them, unless a file is really so called."""
     rows = content["images"]
-    odd = [row["file_name"] for row in rows if isinstance(row, dict) and "\\" in str(row.get("file_name"))]
+    names = [row.get("file_name") for row in rows if isinstance(row, dict)]
+    odd = [name for name in names if isinstance(name, str) and "\\" in name]
     if not odd or os.path.isfile(image_folder(path, odd) / odd[0]):
         return content
     return content | {
         "images": [
             row | {"file_name": str(row["file_name"]).replace("\\", "/")}
-            if isinstance(row, dict) and "file_name" in row
+            if isinstance(row, dict) and isinstance(row.get("file_name"), str)
             else row
             for row in rows
         ]

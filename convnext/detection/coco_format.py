@@ -144,6 +144,11 @@ def fault_of(part: Part, row: object) -> str | None:
     return None
 
 
+def sound_images(content: UncheckedContent) -> list[ImageRow]:
+    """The images that `fault_of` finds nothing wrong with."""
+    return cast("list[ImageRow]", [row for row in content["images"] if not fault_of("images", row)])
+
+
 def sound_rows(content: UncheckedContent) -> CocoContent:
     """The entries that `fault_of` finds nothing wrong with."""
     sound = {part: [row for row in content[part] if not fault_of(part, row)] for part in REQUIRED}

@@ -18,6 +18,7 @@ from ..data.splits import Splits
 from ..recipes.progressive import training_size
 from ..recipes.recipe import Recipe
 from ..training.runtime import Runtime, default_workers
+from .evaluator import ImageEvaluator
 from .setup import sources
 from .transforms import TrainTransform
 
@@ -32,6 +33,7 @@ class ImageTask(ABC):
     preprocess: Preprocess
     run: Runtime
     order: Order = field(init=False)
+    evaluator: ImageEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
         self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
@@ -58,6 +60,10 @@ class ImageTask(ABC):
         """The sources of a data set under a recipe."""
         train, val = sources(splits, recipe, run)
         return cls(train, val, recipe, replace(cls.protocol(recipe.image_size), levels=recipe.levels), run)
+
+    def alone(self) -> None:
+        """From here on this process judges all pictures by itself: the others are gone."""
+        self.run = self.evaluator.run = replace(self.run, world=1)
 
     def under(self, recipe: Recipe) -> Self:
         """The same pictures under another recipe, shown at its size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
@@ -56,6 +56,8 @@ class RegressionEvaluator(ImageEvaluator):
 @dataclass
 class Regress(ImageTask):
     """One training and one validation source under a recipe, on this process."""
+
+    evaluator: RegressionEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

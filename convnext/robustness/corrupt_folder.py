@@ -43,7 +43,7 @@ def corrupt_folder(
     seed: int = 0,
     frost: Where | None = None,
     short_side: int | None = SHORT_SIDE,
-    learned: LearnedBy = NOTHING_LEARNED,
+    learned: LearnedBy | None = None,
     say: Say | None = None,
 ) -> Path:
     """Writes out/CORRUPTION/SEVERITY/CLASS/FILE for every picture of class folders that a model is judged on.
@@ -68,12 +68,12 @@ def corrupt_folder(
     if short_side is not None and short_side < MIN_SIDE:
         raise UserError(f"a short side of {short_side} pixels is too small to corrupt; choose at least {MIN_SIDE}")
     _require_free(target, root)
-    source, _ = open_for_judging(root, learned=learned)
+    source, _ = open_for_judging(root, learned=learned or NOTHING_LEARNED)
     reader = _require_large_enough(source)
     plan = [(name, severity) for name in chosen for severity in sorted(set(severities))]
     read = f"{len(source):,} images of {readable(reader.root)}"
     say(f"{read}: {len(plan) * len(source):,} files in {len(chosen)} corruptions will be written to {readable(target)}")
-    reader = reader.within(_levels_for(source, learned))
+    reader = reader.within(_levels_for(source, learned or NOTHING_LEARNED))
     job = _Job(reader, tuple(plan), seed, None if frost is None else Path(frost).expanduser(), short_side)
     with _built_aside(target) as aside:
         for done, _ in enumerate(_written(job, aside, len(source)), 1):

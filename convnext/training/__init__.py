@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
 
 B = TypeVar("B")
 B_co = TypeVar("B_co", covariant=True)
@@ -35,6 +38,8 @@ class Metric(NamedTuple):
 
 class Evaluator(Protocol[R_co]):
     """Judges a model on pictures; a record R of each."""
+
+    run: Runtime  # where, beside how many others
 
     def evaluate(self, model: nn.Module, sink: Sink[R_co] | None = None) -> dict[str, float]:
         """Metrics over all pictures, each counted once over all processes."""

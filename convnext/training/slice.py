@@ -1,4 +1,4 @@
-"""What the package asks of a task: three modules satisfy `TaskSlice`, and mypy checks that they do (tasks/)."""
+"""What the package asks of a task: four modules satisfy `TaskSlice`, and mypy checks that they do (tasks/)."""
 
 from __future__ import annotations
 
@@ -119,6 +119,9 @@ class RunTask(Task[B, R_co], Protocol[B, R_co]):
 
     def under(self, recipe: Recipe) -> Self:
         """The same pictures under another recipe, shown at its size."""
+
+    def alone(self) -> None:
+        """From here on this process judges all pictures by itself: the others are gone."""
 
 
 class TaskSlice(Protocol[P, T, M]):

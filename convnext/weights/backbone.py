@@ -151,7 +151,8 @@ Load = Callable[[M, Checkpoint, str, Sequence[int] | None, bool], LoadReport]  #
 
 def open_for(model: nn.Module, source: WeightsSource, ema: bool | None = None) -> Checkpoint:
     """A checkpoint for a model, whose size a bare tag such as "in1k" is of; `ema` as `open_checkpoint` has it."""
-    return open_checkpoint(source, variant=getattr(model, "variant", None), ema=ema)
+    variant = getattr(model, "variant", None)
+    return open_checkpoint(source, variant=None if variant == "custom" else variant, ema=ema)
 
 
 def load_from(source: WeightsSource, model: M, load: Load[M]) -> LoadReport:

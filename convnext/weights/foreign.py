@@ -199,10 +199,9 @@ def _folded(said: Mapping[str, object], where: str) -> tuple[list[float], list[f
         if not isinstance(mean, Iterable) or not isinstance(std, Iterable):
             raise TypeError
         return [value / relative for value in mean], [value / relative for value in std]
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise UserError(
-            f"{where} says rescale_factor {factor!r}, image_mean {mean}, image_std {std}; they must be numbers"
-        ) from None
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        said_so = f"rescale_factor {shortened(factor)}, image_mean {shortened(mean)}, image_std {shortened(std)}"
+        raise UserError(f"{where} says {said_so}; they must be numbers") from None
 
 
 def _torchvision(path: Path) -> dict[str, object] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,8 +17,9 @@ class ModelInfo:
 
     `save_weights` writes what it says. `load_report`: what loading did, None where nothing was loaded.
     `classes`: names, None where nobody gave any. `preprocess`: the evaluation protocol (data/preprocess.py or, of
-    detectors and segmenters, data/keep_ratio.py). `metadata`: what the file says of itself. `release`: the record of
-    released weights. `category_ids`: a detector's numbers of its classes. `mask_coding`: what a segmenter's masks hold.
+    detectors and segmenters, data/keep_ratio.py). `metadata`: what the file of `from_pretrained` says of itself.
+    `release`: the record of released weights. `category_ids`: a detector's numbers of its classes. `mask_coding`: what
+    a segmenter's masks hold.
     """
 
     load_report: LoadReport | None = None
@@ -35,11 +37,18 @@ class ModelInfo:
 
 
 class Pretrained(nn.Module):
-    """How tools see a model of `from_pretrained`, whatever its class is: a network, a detector, a segmenter, …"""
+    """How tools see a model of `from_pretrained`, whatever its class is: a network, a detector, a segmenter, …
+
+    No model is of this class; what else it has is its own.
+    """
 
     info: ModelInfo
     num_classes: int
     variant: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def keep_info(model: nn.Module, info: ModelInfo) -> None:
@@ -48,7 +57,7 @@ def keep_info(model: nn.Module, info: ModelInfo) -> None:
 
 
 def find_info(model: nn.Module) -> ModelInfo | None:
-    """The model's `.info`; None of one that neither `create_model` nor `from_pretrained` made."""
+    """The model's `.info`; None of one that was given none."""
     found = model.__dict__.get("info")
     return found if isinstance(found, ModelInfo) else None
 

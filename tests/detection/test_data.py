@@ -324,6 +324,7 @@ def test_a_broken_train_split_does_not_keep_the_others_from_being_judged(annotat
     root = annotated()
     splits = open_detection(root)
     changed(root, lambda c: c["images"][0].pop("file_name"))
+    changed(root, lambda c: c["images"][1].update(file_name=["a\\b"]))
     source, _ = open_detection_for_judging(root, learned=LearnedBy(learned_from(splits.train, splits.train)))
     assert len(source) == 4
 

@@ -215,6 +215,7 @@ def test_another_network_in_a_folder_of_transformers_is_refused(
         ({"size": 64, "resample": [3]}, "interpolation"),
         ({"size": 64, "do_center_crop": True, "crop_size": [64]}, "crop_size"),
         ({"size": {"height": [64], "width": [64]}}, "number of pixels"),
+        ({"rescale_factor": 10**400}, "must be numbers"),
     ],
 )
 def test_a_processor_that_is_not_known_is_refused(processor: dict[str, Any], says: str, tmp_path: Path) -> None:
