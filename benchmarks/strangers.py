@@ -187,10 +187,9 @@ def measure(
         "minutes": minutes,
         "code": ours.code,
         "seconds": round(ours.seconds, 1),
-        "text": ours.text[-3000:],
     }
     if ours.code:
-        return row | {"verdict": f"exit code {ours.code}"}
+        return row | {"verdict": f"exit code {ours.code}", "text": ours.text[-3000:].replace(str(work), "FOLDER")}
     row |= _figures(ours)
     row |= {key: round(value, 2) for key, value in simple_methods(folder).items()}
     if folder.task == "classify" and resnet:
