@@ -16,6 +16,7 @@ from PIL import Image
 from ..data.images import BadImage, open_image, readable
 from ..data.levels import Levels
 from ..data.splits import Splits
+from ..dense.source import FilePictures
 from .coco_format import CocoContent, RunLengths, is_crowd
 
 Polygons = tuple[np.ndarray, ...]  # each (corners, 2), in pixels
@@ -49,7 +50,7 @@ class DetectionSample:
 
 
 @dataclass(frozen=True)
-class DetectionSource:
+class DetectionSource(FilePictures):
     """The pictures of one split; `raw` is COCO's content of it, which the evaluation is held against."""
 
     classes: tuple[str, ...]
@@ -72,14 +73,6 @@ class DetectionSource:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"{self.folder.name}/{name}" for name in self.ids)
-
-    @property
-    def arrays(self) -> None:
-        return None
-
-    @property
-    def drawn(self) -> bool:
-        return False
 
     def path(self, index: int) -> Path:
         return self.folder / self.ids[index]

@@ -17,6 +17,7 @@ from ..data.learned import NOTHING_LEARNED, UNTOLD, LearnedBy, to_judge
 from ..data.levels import Levels
 from ..data.source import SHOWN, held_out, listed
 from ..data.splits import Splits, fingerprint
+from ..dense.source import FilePictures
 from ..errors import UserError
 from .mask_coding import UNLABELLED, VOC_CLASSES, MaskCoding, ade20k_coding, binary_coding, read_classes, read_mask
 from .mask_layouts import ROBOFLOW_CLASSES, MaskedFolder, Part, left_out, masked_folder, without_masks
@@ -44,7 +45,7 @@ class SegmentationSample:
 
 
 @dataclass(frozen=True)
-class SegmentationSource:
+class SegmentationSource(FilePictures):
     """The pictures of one split."""
 
     coding: MaskCoding
@@ -71,14 +72,6 @@ class SegmentationSource:
         return tuple(
             f"{path.parents[n - 1].name}/{name}" for path, name, n in zip(self.images, self.ids, depth, strict=True)
         )
-
-    @property
-    def arrays(self) -> None:
-        return None
-
-    @property
-    def drawn(self) -> bool:
-        return False
 
     def path(self, index: int) -> Path:
         return self.images[index]
