@@ -2,72 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..data.keep_ratio import KeepRatio
-from ..data.levels import Levels
-from ..data.loader import Key, Order
-from ..data.splits import Pictures
-from ..recipes.recipe import Recipe
+from ..data.loader import Key
 from ..training import Evaluator, R, Sink
-from ..training.runtime import Runtime, default_workers
-
-
-class DenseSource(Pictures, Protocol):
-    """Pictures with what is to be found in them."""
-
-    def within(self, levels: Levels | None) -> Self: ...
-
-
-S = TypeVar("S", bound=DenseSource)
+from ..training.sources_task import S, SourcesTask
 
 
 @dataclass
-class DenseTask(ABC, Generic[S, R]):
-    """One training and one validation source S under a recipe, on this process; R is what is found in a picture."""
+class DenseTask(SourcesTask[S, KeepRatio], Generic[S, R]):
+    """A task whose answers are places in a picture; R is what is found in one."""
 
-    train: S
-    val: S
-    recipe: Recipe
-    preprocess: KeepRatio
-    run: Runtime
-    order: Order = field(init=False)
     evaluator: Evaluator[R] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
+        super().__post_init__()
         self.num_classes = len(self.val.classes)
-        self.workers = default_workers(self.run.device) if self.recipe.workers is None else self.recipe.workers
-
-    @staticmethod
-    @abstractmethod
-    def protocol(size: int) -> KeepRatio:
-        """How pictures are judged; their short side becomes that long."""
-
-    @classmethod
-    def on(cls, train: S, val: S, recipe: Recipe, run: Runtime) -> Self:
-        """The sources of a data set under a recipe."""
-        return cls(train, val, recipe, replace(cls.protocol(recipe.image_size), levels=recipe.levels), run)
-
-    def alone(self) -> None:
-        """From here on this process judges all pictures by itself: the others are gone."""
-        self.run = self.evaluator.run = replace(self.run, world=1)
-
-    def under(self, recipe: Recipe) -> Self:
-        """The same pictures under another recipe, shown at its size."""
-        preprocess = replace(self.protocol(recipe.image_size), levels=self.preprocess.levels)
-        return replace(self, recipe=recipe, preprocess=preprocess)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.order.steps_per_epoch
 
     def evaluate(self, model: nn.Module, sink: Sink[R] | None = None) -> dict[str, float]:
         """The evaluator's figures."""

@@ -64,7 +64,7 @@ def _facts(train: DetectionSource, run: Runtime) -> DenseFacts:
 
 
 def make_task(splits: DetectionSplits, recipe: Recipe, run: Runtime) -> Detect:
-    return Detect.on(splits.train, splits.val, recipe, run)
+    return Detect.of(splits.train, splits.val, recipe, run)
 
 
 def make_model(recipe: Recipe, task: Detect, run: Runtime) -> Detector:

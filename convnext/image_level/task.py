@@ -5,9 +5,9 @@ A task of a slice is an `ImageTask` with its losses, and the evaluator of its an
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ..data import Batch
@@ -17,29 +17,22 @@ from ..data.source import Source
 from ..data.splits import Splits
 from ..recipes.progressive import training_size
 from ..recipes.recipe import Recipe
-from ..training.runtime import Runtime, default_workers
+from ..training.runtime import Runtime
+from ..training.sources_task import SourcesTask
 from .evaluator import ImageEvaluator
 from .setup import sources
 from .transforms import TrainTransform
 
 
 @dataclass
-class ImageTask(ABC):
+class ImageTask(SourcesTask[Source, Preprocess]):
     """One training and one validation source under a recipe, on this process."""
 
-    train: Source
-    val: Source
-    recipe: Recipe
-    preprocess: Preprocess
-    run: Runtime
-    order: Order = field(init=False)
     evaluator: ImageEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.train, self.val = (one.within(self.preprocess.levels) for one in (self.train, self.val))
-        recipe = self.recipe
-        self.order = Order(len(self.train), recipe.batch_size, recipe.seed, self.sample_weights())
-        self.workers = default_workers(self.run.device) if recipe.workers is None else recipe.workers
+        super().__post_init__()
+        self.order = Order(len(self.train), self.recipe.batch_size, self.recipe.seed, self.sample_weights())
 
     @property
     @abstractmethod
@@ -59,20 +52,7 @@ class ImageTask(ABC):
     def on(cls, splits: Splits[Source], recipe: Recipe, run: Runtime) -> Self:
         """The sources of a data set under a recipe."""
         train, val = sources(splits, recipe, run)
-        return cls(train, val, recipe, replace(cls.protocol(recipe.image_size), levels=recipe.levels), run)
-
-    def alone(self) -> None:
-        """From here on this process judges all pictures by itself: the others are gone."""
-        self.run = self.evaluator.run = replace(self.run, world=1)
-
-    def under(self, recipe: Recipe) -> Self:
-        """The same pictures under another recipe, shown at its size."""
-        preprocess = replace(self.protocol(recipe.image_size), levels=self.preprocess.levels)
-        return replace(self, recipe=recipe, preprocess=preprocess)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.order.steps_per_epoch
+        return cls.of(train, val, recipe, run)
 
     def micro_batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This process's micro-batches of each step; same samples in the same order on any number of processes."""

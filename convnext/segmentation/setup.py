@@ -57,7 +57,7 @@ def _batched(recipe: Recipe, world: int, choices: list[Choice]) -> Recipe:
 
 
 def make_task(splits: SegmentationSplits, recipe: Recipe, run: Runtime) -> Segment:
-    return Segment.on(splits.train, splits.val, recipe, run)
+    return Segment.of(splits.train, splits.val, recipe, run)
 
 
 def make_model(recipe: Recipe, task: Segment, run: Runtime) -> Segmenter:
